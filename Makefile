@@ -1,0 +1,47 @@
+# make run    install what is missing into .venv, then run the embedded comparison
+# make test   install what the tests need, then run them (GPU tests skip themselves where there is no GPU)
+# make lint   ruff and mypy
+# make check  lint and test
+
+PYTHON ?= python3
+RECIPE ?= recipes/swav_compare.yaml
+ARGS ?=
+BIN := .venv/bin
+
+.PHONY: run test lint check
+.DELETE_ON_ERROR:
+
+run: .venv/installed
+	$(BIN)/issl-engine run $(RECIPE) $(ARGS)
+
+test: .venv/installed-test
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: .venv/installed-check
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+check: lint test
+
+.venv/installed: .venv/bin/activate pyproject.toml setup.py constraints.txt
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+.venv/installed-test: .venv/installed
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[test]'
+	@touch $@
+
+.venv/installed-check: .venv/installed
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[check]'
+	@touch $@ .venv/installed-test
+
+# An environment that is half made (no pip) is made again; activate is the last file that venv writes.
+.venv/bin/activate:
+	@command -v $(PYTHON) >/dev/null || \
+	  { echo "error: $(PYTHON) is not installed; issl-engine needs Python 3.11 or newer (make PYTHON=/path/to/python3)" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "error: $(PYTHON) is older than Python 3.11; name a newer one (make PYTHON=python3.12)" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	  { echo "error: $(PYTHON) comes without venv or ensurepip; install them (on Debian and Ubuntu: apt install python3-venv)" >&2; exit 1; }
+	$(PYTHON) -m venv --clear .venv

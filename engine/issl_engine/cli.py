@@ -1,0 +1,132 @@
+"""The command line. Each command is a module of ``issl_engine.commands``, imported only when it is called."""
+
+import importlib
+import logging
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from issl_engine import __version__
+
+
+@dataclass(frozen=True, kw_only=True)
+class LazyCommand:
+    """Where a command is defined, and the line that ``--help`` shows for it."""
+
+    place: str
+    help: str
+
+    def load(self) -> click.Command:
+        module, _, attribute = self.place.partition(":")
+        command = getattr(importlib.import_module(module), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+
+COMMANDS = {
+    "run": LazyCommand(
+        place="issl_engine.commands.run:run", help="Pretrain and probe a whole recipe, and report."
+    ),
+    "pretrain": LazyCommand(
+        place="issl_engine.commands.pretrain:pretrain", help="Pretrain one arm of a recipe."
+    ),
+    "probe": LazyCommand(place="issl_engine.commands.probe:probe", help="Probe the encoder of a checkpoint."),
+    "compare": LazyCommand(
+        place="issl_engine.commands.compare:compare", help="One table from several run folders."
+    ),
+    "report": LazyCommand(
+        place="issl_engine.commands.report:report", help="Write a run folder's report again."
+    ),
+    "list": LazyCommand(place="issl_engine.commands.list:list_names", help="Names that a recipe may use."),
+    "show": LazyCommand(
+        place="issl_engine.commands.show:show", help="A recipe with every default and its meaning."
+    ),
+    "validate": LazyCommand(
+        place="issl_engine.commands.validate:validate", help="Check recipes without running them."
+    ),
+    "views": LazyCommand(
+        place="issl_engine.commands.views:views", help="A picture of the crops that a recipe makes."
+    ),
+    "data": LazyCommand(place="issl_engine.commands.data:data", help="Make or fetch a dataset."),
+    "doctor": LazyCommand(
+        place="issl_engine.commands.doctor:doctor", help="What is installed, and what it is good for."
+    ),
+}
+
+
+class UserError(click.ClickException):
+    """A mistake of the user: its sentence goes to stderr, exit code 1."""
+
+    def show(self, file: Any = None) -> None:
+        for line in self.message.splitlines():
+            click.echo(f"error: {line}", file=file or sys.stderr)
+
+
+class CommandLine(click.Group):
+    """A group that imports a command when it is called, and tells users' mistakes from defects.
+
+    A ValueError or OSError is the user's (wrong recipe, missing folder): one sentence, exit code 1, and with
+    ``--debug`` the traceback. Anything else is a defect and always shows its traceback.
+    """
+
+    def __init__(self, *args: Any, lazy: Mapping[str, LazyCommand], **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.lazy = dict(lazy)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.lazy)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        lazy = self.lazy.get(cmd_name)
+        return lazy.load() if lazy else None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, lazy.help) for name, lazy in self.lazy.items()])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise
+        except (ValueError, OSError) as error:
+            if ctx.params["debug"]:
+                raise
+            raise UserError(_sentence(error)) from error
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        place = ", ".join(str(name) for name in (error.filename, error.filename2) if name is not None)
+        return f"{place}: {error.strerror}" if place else error.strerror
+    return str(error) or type(error).__name__
+
+
+@click.command(cls=CommandLine, lazy=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="issl-engine")
+@click.option("--quiet", is_flag=True, help="Log warnings and errors only.")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error, and more of the log.")
+def main(quiet: bool, debug: bool) -> None:
+    """Self-supervised pretraining and probing of image encoders.
+
+    \b
+    Examples:
+      issl-engine run recipes/swav_compare.yaml
+      issl-engine show swav_compare
+      issl-engine list objectives
+    """
+    level = logging.DEBUG if debug else logging.WARNING if quiet else logging.INFO
+    log = logging.getLogger("issl_engine")
+    log.setLevel(level)
+    if not any(isinstance(handler, _ToStderr) for handler in log.handlers):
+        log.addHandler(_ToStderr())
+
+
+class _ToStderr(logging.Handler):
+    """Writes to what stderr is at that moment, since a progress bar replaces it for a while."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        click.echo(self.format(record), err=True)

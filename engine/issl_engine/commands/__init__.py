@@ -1,0 +1,1 @@
+"""One module a command; ``issl_engine.cli`` lists them."""

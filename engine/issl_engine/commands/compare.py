@@ -1,0 +1,30 @@
+"""issl-engine compare: several run folders in one table."""
+
+import json
+from pathlib import Path
+
+import click
+
+from issl_engine.commands.options import json_option
+
+
+@click.command()
+@click.argument("run_dirs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RUN_DIR...")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Write results.csv and report.html here.")
+@json_option
+def compare(run_dirs: tuple[Path, ...], out: Path | None, as_json: bool) -> None:
+    """One table from the arms of several run folders.
+
+    \b
+    Example:
+      issl-engine compare runs/swav_compare runs/longer --out runs/both
+    """
+    from issl_engine.report.compare import compare_runs
+
+    comparison = compare_runs(list(run_dirs))
+    if as_json:
+        click.echo(json.dumps(comparison.as_json(), indent=1))
+    else:
+        comparison.print_table()
+    if out is not None:
+        click.echo(f"report: {comparison.write(out)}")

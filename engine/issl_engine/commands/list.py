@@ -1,0 +1,99 @@
+"""issl-engine list: the names that a recipe may use."""
+
+import inspect
+import json
+from collections.abc import Callable
+
+import click
+
+from issl_engine.commands.options import json_option
+from issl_engine.commands.stdout import reserved_stdout
+
+Names = dict[str, str]
+"""Name → what it is, in a line."""
+
+
+@click.command("list")
+@click.argument(
+    "kind", type=click.Choice(["recipes", "objectives", "encoders", "sources", "probes", "optimizers"])
+)
+@json_option
+def list_names(kind: str, as_json: bool) -> None:
+    """The packaged recipes, or the components that a recipe may name.
+
+    \b
+    Examples:
+      issl-engine list recipes
+      issl-engine list objectives --json
+    """
+    with reserved_stdout():
+        names = _READERS[kind]()
+    if as_json:
+        click.echo(json.dumps(names, indent=1, ensure_ascii=False))
+        return
+    width = max((len(name) for name in names), default=0)
+    for name, text in names.items():
+        click.echo(f"{name:<{width}}  {text}".rstrip())
+
+
+def _recipes() -> Names:
+    from issl_engine.recipe.locate import packaged_recipes
+
+    return packaged_recipes()
+
+
+def _objectives() -> Names:
+    import issl_engine.objectives as package
+    from issl_engine.objectives.base import ObjectiveConfig
+    from issl_engine.variants import variants
+
+    return _first_lines(variants(package, ObjectiveConfig))
+
+
+def _encoders() -> Names:
+    import issl_engine.models.encoders as package
+    from issl_engine.models.encoders.base import EncoderConfig
+    from issl_engine.variants import variants
+
+    return {
+        f"{name}<model>" if name.endswith("/") else name: text
+        for name, text in _first_lines(variants(package, EncoderConfig)).items()
+    }
+
+
+def _sources() -> Names:
+    import issl_engine.data.sources as package
+    from issl_engine.data.sources.base import SourceConfig
+    from issl_engine.variants import variants
+
+    return _first_lines(variants(package, SourceConfig))
+
+
+def _probes() -> Names:
+    import issl_engine.probing as package
+    from issl_engine.probing.base import ProbeConfig
+    from issl_engine.variants import variants
+
+    return _first_lines(variants(package, ProbeConfig))
+
+
+def _optimizers() -> Names:
+    import issl_engine.optim as package
+    from issl_engine.optim.base import OptimizerConfig
+    from issl_engine.variants import variants
+
+    return _first_lines(variants(package, OptimizerConfig))
+
+
+def _first_lines(classes: dict[str, type]) -> Names:
+    return {name: (inspect.getdoc(cls) or "").partition("\n")[0] for name, cls in classes.items()}
+
+
+_READERS: dict[str, Callable[[], Names]] = {
+    "recipes": _recipes,
+    "objectives": _objectives,
+    "encoders": _encoders,
+    "sources": _sources,
+    "probes": _probes,
+    "optimizers": _optimizers,
+}

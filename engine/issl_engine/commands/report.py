@@ -1,0 +1,24 @@
+"""issl-engine report: a run folder's table, CSV and page, written again."""
+
+from pathlib import Path
+
+import click
+
+from issl_engine.commands.options import json_option
+
+
+@click.command()
+@click.argument("run_dir", type=click.Path(path_type=Path))
+@json_option
+def report(run_dir: Path, as_json: bool) -> None:
+    """Write results.csv and report.html of RUN_DIR again, and print its table; works while it is still running.
+
+    \b
+    Example:
+      issl-engine report runs/swav_compare
+    """
+    from issl_engine.commands.results import show_results
+    from issl_engine.report.write import write_report
+
+    write_report(run_dir)
+    show_results(run_dir, as_json=as_json)

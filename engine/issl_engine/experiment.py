@@ -1,0 +1,244 @@
+"""A whole recipe: every arm and seed pretrained and probed, the controls beside them, then the report.
+
+    RUN/recipe.yaml  environment.json  run.json  results.csv  report.html  log.txt
+    RUN/<arm>/seed<k>/resolved.yaml  metrics.jsonl  probes.json  views.png  checkpoints/
+    RUN/controls/seed<k>/untrained.json  raw_pixels.json
+"""
+
+import fcntl
+import json
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from issl_engine.data.contact_sheet import write_contact_sheet
+from issl_engine.data.sources.base import Dataset
+from issl_engine.environment import collect_environment
+from issl_engine.models.encoders.base import Encoder
+from issl_engine.probing.base import ProbeResult
+from issl_engine.probing.evaluate import evaluate
+from issl_engine.probing.results import results_to_json
+from issl_engine.recipe.load import load_recipe
+from issl_engine.recipe.schema import Recipe, RecipeFile
+from issl_engine.recipe.show import render
+from issl_engine.report.write import write_report
+from issl_engine.training.checkpoint import load_encoder
+from issl_engine.training.deepspeed import Ranks
+from issl_engine.training.pretrain import OnLog, build_encoder, make_plan, pretrain
+
+_log = logging.getLogger("issl_engine")
+
+Resume = Literal["auto", "never"]
+OnArm = Callable[[str, int], OnLog | None]
+"""Called when an arm (its name, the seed) starts; gives the callback for its logged records."""
+
+PROBING_KEYS = {"evaluation", "probes", "controls"}
+FREE_KEYS = {"name", "description", "seeds", "checkpoint", "data"} | PROBING_KEYS
+"""Keys that may change between two runs in one folder: they do not touch the weights."""
+
+
+def run_recipe(
+    file: RecipeFile, out: Path, *, ranks: Ranks, resume: Resume = "auto", on_arm: OnArm | None = None, command: str = ""
+) -> Path:
+    """Runs (or goes on with) a recipe in ``out``; returns that folder. Raises ValueError for a user's mistake."""
+    with _locked(out, ranks, resume):
+        recipes = file.arms
+        first = next(iter(recipes.values()))
+        _check_folder(out, recipes)
+        record = _start_record(file, first)
+        if ranks.is_first:
+            (out / "recipe.yaml").write_text(file.text, encoding="utf-8")
+            _write_json(out / "environment.json", collect_environment() | {"command": command})
+            _write_json(out / "run.json", record)
+        try:
+            for seed in first.seeds:
+                for arm, recipe in recipes.items():
+                    run_arm(recipe, arm_folder(out, arm, seed), seed, ranks, on_arm(arm, seed) if on_arm else None)
+                if first.controls:
+                    _run_controls(first, out / "controls" / f"seed{seed}", seed, ranks)
+        except BaseException:
+            record["status"] = "interrupted"
+            raise
+        else:
+            record["status"] = "finished"
+        finally:
+            record["finished"] = _now()
+            if ranks.is_first:
+                _write_json(out / "run.json", record)
+        if ranks.is_first:
+            write_report(out)
+        return out
+
+
+def arm_folder(out: Path, arm: str, seed: int) -> Path:
+    """Where one arm's one seed lies."""
+    return out / arm / f"seed{seed}"
+
+
+def run_arm(recipe: Recipe, folder: Path, seed: int, ranks: Ranks, on_log: OnLog | None) -> None:
+    """Pretrains and probes one encoder in ``folder``; does nothing that is done already."""
+    dataset = load_dataset(recipe)
+    previous = _previous(folder)
+    if ranks.is_first:
+        folder.mkdir(parents=True, exist_ok=True)
+        plan = make_plan(recipe, dataset, ranks)
+        (folder / "resolved.yaml").write_text(render(recipe, derived=asdict(plan)), encoding="utf-8")
+        if not (folder / "views.png").exists():
+            write_contact_sheet(folder / "views.png", dataset.train, recipe.views, num_images=4, seed=seed)
+    ranks.barrier()
+    checkpoint = pretrain(recipe, dataset, ranks, folder=folder, seed=seed, on_log=on_log)
+    same_probes = previous is not None and _part(previous, PROBING_KEYS) == _part(recipe, PROBING_KEYS)
+    if ranks.is_first and recipe.probes and not (same_probes and (folder / "probes.json").exists()):
+        results = probe_checkpoint(checkpoint, recipe, dataset, seed=seed, device=ranks.device)
+        _write_json(folder / "probes.json", results_to_json(results))
+    ranks.barrier()
+
+
+def load_dataset(recipe: Recipe) -> Dataset:
+    """The recipe's source; read once for all arms and seeds that share it."""
+    key = recipe.source.model_dump_json()
+    if key not in _datasets:
+        _datasets.clear()
+        _datasets[key] = recipe.source.load()
+    return _datasets[key]
+
+
+_datasets: dict[str, Dataset] = {}
+
+
+def probe_checkpoint(
+    checkpoint: Path, recipe: Recipe, dataset: Dataset, *, seed: int, device: torch.device
+) -> list[ProbeResult]:
+    """The recipe's probes on the frozen encoder of a checkpoint."""
+    encoder, _, _ = load_encoder(checkpoint)
+    return probe_encoder(encoder.to(device), recipe, dataset, seed=seed, device=device)
+
+
+def probe_encoder(
+    encoder: torch.nn.Module | None, recipe: Recipe, dataset: Dataset, *, seed: int, device: torch.device
+) -> list[ProbeResult]:
+    """The recipe's probes on any encoder; None probes the raw pixels."""
+    return evaluate(
+        encoder=encoder,
+        dataset=dataset,
+        evaluation=recipe.evaluation,
+        probes=recipe.probes,
+        mean=recipe.views.mean,
+        std=recipe.views.std,
+        interpolation=recipe.views.interpolation,
+        seed=seed,
+        device=device,
+        num_threads=recipe.data.decode_threads,
+    )
+
+
+def _run_controls(recipe: Recipe, folder: Path, seed: int, ranks: Ranks) -> None:
+    if not ranks.is_first or not recipe.probes:
+        return
+    dataset = load_dataset(recipe)
+    folder.mkdir(parents=True, exist_ok=True)
+    untrained: Encoder = build_encoder(recipe, seed)
+    for name, encoder in (("untrained", untrained.to(ranks.device)), ("raw_pixels", None)):
+        path = folder / f"{name}.json"
+        key = _part(recipe, PROBING_KEYS | {"encoder", "source"})
+        if path.exists() and _read_key(folder / f"{name}.key.json") == key:
+            continue
+        _log.info("seed %d: probing the control '%s'", seed, name)
+        _write_json(path, results_to_json(probe_encoder(encoder, recipe, dataset, seed=seed, device=ranks.device)))
+        _write_json(folder / f"{name}.key.json", key)
+
+
+def _read_key(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def _start_record(file: RecipeFile, first: Recipe) -> dict[str, Any]:
+    return {
+        "recipe": first.name,
+        "description": first.description,
+        "arms": {arm: recipe.objective.name for arm, recipe in file.arms.items()},
+        "seeds": list(first.seeds),
+        "overrides": list(file.overrides),
+        "status": "running",
+        "started": _now(),
+        "finished": None,
+    }
+
+
+@contextmanager
+def _locked(out: Path, ranks: Ranks, resume: Resume) -> Iterator[None]:
+    """One run a folder at a time; makes the folder."""
+    if not ranks.is_first:
+        yield
+        return
+    if resume == "never" and (out / "run.json").exists():
+        raise ValueError(f"{out}: a run is here already; choose another --out, or --resume auto to go on with it")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        handle = os.open(out / ".lock", os.O_CREAT | os.O_RDWR)
+    except OSError as error:
+        raise ValueError(f"{out}: the run folder cannot be written ({error.strerror}); choose another --out") from error
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"{out}: another run is at work in this folder; wait for it or choose another --out") from None
+        yield
+    finally:
+        os.close(handle)
+
+
+def _check_folder(out: Path, recipes: dict[str, Recipe]) -> None:
+    """Refuses to mix the weights of two recipes in one folder."""
+    for arm, recipe in recipes.items():
+        for seed in recipe.seeds:
+            folder = arm_folder(out, arm, seed)
+            previous = _previous(folder)
+            if previous is None or not (folder / "checkpoints").exists():
+                continue
+            difference = _first_difference(_without_free(previous), _without_free(recipe))
+            if difference:
+                raise ValueError(
+                    f"{folder}: this folder holds a run of another recipe ({difference}); "
+                    "choose another --out, or put the key back"
+                )
+
+
+def _previous(folder: Path) -> Recipe | None:
+    path = folder / "resolved.yaml"
+    return next(iter(load_recipe(path).arms.values())) if path.exists() else None
+
+
+def _part(recipe: Recipe, keys: set[str]) -> dict[str, Any]:
+    return recipe.model_dump(mode="json", include=keys)
+
+
+def _without_free(recipe: Recipe) -> dict[str, Any]:
+    return recipe.model_dump(mode="json", exclude=FREE_KEYS)
+
+
+def _first_difference(before: Any, now: Any, path: str = "") -> str | None:
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in [*now, *(key for key in before if key not in now)]:
+            found = _first_difference(before.get(key), now.get(key), f"{path}.{key}" if path else key)
+            if found:
+                return found
+        return None
+    return None if before == now else f"{path} is {json.dumps(before)} there and {json.dumps(now)} here"
+
+
+def _write_json(path: Path, value: Any) -> None:
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,77 @@
+"""Any image model of the timm library, freshly initialised.
+
+Letters: N images, C channels, H height, W width, D representation.
+"""
+
+from typing import Annotated, ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from issl_engine.models.encoders.base import Encoder, EncoderConfig
+
+
+class TimmConfig(EncoderConfig):
+    """A model of timm, given as ``timm/<model name>``, without its classifier and never pretrained."""
+
+    name_prefix: ClassVar[str] = "timm/"
+    name: Annotated[str, Field(pattern=r"^timm/.+")]
+    """``timm/`` and the name that timm gives the model, such as timm/resnet26."""
+
+    def build(self, *, image_size: int) -> "TimmEncoder":
+        """Raises ValueError if timm is missing or has no such model, or if its output is not [N, dim]."""
+        backbone = _create(self.name.removeprefix(self.name_prefix), image_size)
+        return TimmEncoder(backbone, dim=_measure_dim(backbone, self.name, image_size))
+
+
+class TimmEncoder(Encoder):
+    """Images [N, 3, H, W] → [N, dim], pooled as the timm model does. Sizes depend on the model."""
+
+    def __init__(self, backbone: nn.Module, *, dim: int) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.dim = dim
+
+    def forward(self, images_NCHW: Tensor) -> Tensor:
+        z_ND = self.backbone(images_NCHW)
+        return z_ND
+
+
+def _create(model: str, image_size: int) -> nn.Module:
+    try:
+        import timm
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"encoder timm/{model} needs the timm library; install it with: pip install issl-engine[timm]"
+        ) from error
+    if not timm.is_model(model):
+        raise ValueError(
+            f"encoder timm/{model} is not a model of timm {timm.__version__}; see timm.list_models()"
+        )
+    backbone = timm.create_model(model, pretrained=False, num_classes=0)
+    if not getattr(backbone, "pretrained_cfg", {}).get("fixed_input_size", False):
+        return backbone
+    # Position embeddings are made for one size, that of the largest crop; smaller crops interpolate them.
+    try:
+        return timm.create_model(
+            model, pretrained=False, num_classes=0, img_size=image_size, dynamic_img_size=True
+        )
+    except TypeError as error:
+        raise ValueError(
+            f"encoder timm/{model} takes images of one size only; choose a convolutional model or a plain ViT"
+        ) from error
+
+
+def _measure_dim(backbone: nn.Module, name: str, image_size: int) -> int:
+    """Width of the representation, from one forward pass: timm's attributes do not tell it always."""
+    was_training = backbone.training
+    backbone.eval()
+    with torch.no_grad():
+        z_ND = backbone(torch.zeros(1, 3, image_size, image_size))
+    backbone.train(was_training)
+    if z_ND.ndim != 2:
+        raise ValueError(
+            f"encoder {name} gives {list(z_ND.shape)} for one image, not a vector; choose another"
+        )
+    return z_ND.shape[1]

@@ -1,0 +1,99 @@
+"""What an objective is to the training loop: representations in, a scalar loss out.
+
+Letters: V views (crops) an image, the first G of them global; B images on this rank; D width of a representation;
+P width of a projection.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from torch import Tensor, nn
+from torch.distributed import ProcessGroup
+
+from issl_engine.config import Config
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """Where training stands: ``step`` optimiser steps are already done."""
+
+    step: int
+    steps_per_epoch: int
+    total_steps: int
+
+    @property
+    def epoch(self) -> float:
+        """Epochs done, fractional."""
+        return self.step / self.steps_per_epoch
+
+    @property
+    def fraction(self) -> float:
+        """Share of all steps done, 0 to 1."""
+        return self.step / self.total_steps
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectiveShape:
+    """The sizes an objective is built for. ``batch_size`` is images a rank and forward pass (micro-batch)."""
+
+    feature_dim: int
+    num_views: int
+    num_global_views: int
+    batch_size: int
+    world_size: int = 1
+
+    @property
+    def global_batch_size(self) -> int:
+        return self.batch_size * self.world_size
+
+
+class ObjectiveOutput(NamedTuple):
+    """``loss``: scalar with gradient, in nats unless the objective says otherwise. ``metrics``: detached scalars."""
+
+    loss: Tensor
+    metrics: dict[str, Tensor]
+
+
+class Objective(nn.Module):
+    """Heads and loss of one method.
+
+    Over several ranks the loss is that of the global batch, and the gradient to this rank's rows is world-size times
+    their share of it, so that averaging gradients over ranks gives the one-process gradient.
+    """
+
+    projector: nn.Module | None = None
+    """The head that an EMA teacher copies beside the encoder; set only by objectives with ``uses_ema_teacher``."""
+
+    uses_ema_teacher: bool = False
+
+    collapse_loss: float | None = None
+    """The value at which the loss sits when the representation has collapsed (ln K for SwAV), if it has one."""
+
+    collapse_advice: str = ""
+    """What to change then: names keys of the recipe."""
+
+    def ema_momentum(self, progress: Progress) -> float:
+        """Share of the teacher's weights kept at this step."""
+        raise AssertionError(f"{type(self).__name__} has no EMA teacher")
+
+    def forward(self, z_VBD: Tensor, teacher_GBP: Tensor | None, progress: Progress) -> ObjectiveOutput:
+        """The loss of this rank's representations; ``teacher_GBP`` is the EMA teacher's projection of the global views
+        (no gradient), None for objectives without one."""
+        raise AssertionError(f"{type(self).__name__} must implement forward")
+
+    def after_step(self, progress: Progress) -> None:
+        """Called after every optimiser step (re-normalise prototypes, ...)."""
+
+    def no_decay_parameters(self) -> set[str]:
+        """Names (as in ``named_parameters``) of the weights that weight decay must not touch, beyond biases and norms."""
+        return set()
+
+
+class ObjectiveConfig(Config):
+    """Base of every objective's Config: its ``name`` is a Literal, its defaults are the published ones."""
+
+    name: str
+
+    def build(self, shape: ObjectiveShape, group: ProcessGroup | None) -> Objective:
+        """The objective with freshly initialised heads; ``group`` None means this process alone."""
+        raise AssertionError(f"{type(self).__name__} must implement build")

@@ -1,0 +1,184 @@
+"""SGD with momentum whose step is scaled tensor by tensor: LARC and LARS (You, Gitman and Ginsburg, 2017).
+
+For a parameter tensor w with gradient g, learning rate r, weight decay d, trust coefficient c and momentum m:
+
+    q = c |w| / (|g| + d |w|)        the trust ratio; 1 where |w| or |g| is 0
+    q = min(q / r, 1)                with ``clip`` only: the step r q is then never longer than r
+    u <- m u + q (g + d w)
+    w <- w - r u
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal, overload
+
+import torch
+import torch.distributed as dist
+from pydantic import Field
+from torch import Tensor
+
+from issl_engine.optim.base import NamedParameters, OptimizerConfig
+from issl_engine.optim.parameter_groups import is_bias_or_norm, split_by_decay
+
+_TINY = 1e-8  # keeps a very small denominator of the trust ratio from overflowing
+
+
+class LARCConfig(OptimizerConfig):
+    """SGD with momentum and a trust ratio for each parameter tensor, for large batches (SwAV, DISSL)."""
+
+    name: Literal["larc"] = "larc"
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Share of the running sum of scaled gradients that is kept at a step."""
+    trust_coefficient: Annotated[float, Field(gt=0)] = 1e-3
+    """Length of a step (before the learning rate) as a share of the tensor's norm."""
+    clip: bool = False
+    """True caps the step at the learning rate (LARC); False scales it up too (LARS, as SwAV and DISSL do)."""
+    exclude_bias_and_norm_from_adaptation: bool = False
+    """Give biases and norms plain SGD steps, without a trust ratio (as BYOL and Barlow Twins do)."""
+
+    def build(self, parameters: NamedParameters, *, no_decay: set[str], lr: float) -> "LARC":
+        """One group a parameter: an engine that shards flattened groups then keeps tensors apart."""
+        split = split_by_decay(parameters, no_decay=no_decay, decay_all=self.decay_all)
+        skip_small = self.exclude_bias_and_norm_from_adaptation
+        groups = [
+            {
+                "params": [parameter],
+                "weight_decay": decay,
+                "adapt": not (skip_small and is_bias_or_norm(parameter)),
+            }
+            for part, decay in ((split.decayed, self.weight_decay), (split.undecayed, 0.0))
+            for parameter in part.values()
+        ]
+        return LARC(
+            groups, lr=lr, momentum=self.momentum, trust_coefficient=self.trust_coefficient, clip=self.clip
+        )
+
+
+@dataclass
+class _Tensors:
+    """The tensors of one step that share device and dtype, with their groups' settings."""
+
+    weights: list[Tensor] = field(default_factory=list)
+    gradients: list[Tensor] = field(default_factory=list)
+    momenta: list[Tensor] = field(default_factory=list)
+    lr: list[float] = field(default_factory=list)
+    momentum: list[float] = field(default_factory=list)
+    weight_decay: list[float] = field(default_factory=list)
+    trust_coefficient: list[float] = field(default_factory=list)
+    clip: list[bool] = field(default_factory=list)
+    adapt: list[bool] = field(default_factory=list)
+
+
+class LARC(torch.optim.Optimizer):
+    """See the file's docstring. Groups may set ``adapt`` False for a trust ratio of 1.
+
+    ``norm_group``: when every rank of it holds a slice of each parameter (ZeRO 1 and 2 cut flattened groups),
+    the squared norms are summed over it in one all-reduce; each group must then hold one parameter, and
+    each rank a gradient for every one. None means that parameters are whole here; ``step`` raises ValueError
+    when they are not.
+    """
+
+    norm_group: dist.ProcessGroup | None = None
+
+    def __init__(
+        self,
+        params: Any,
+        *,
+        lr: float,
+        momentum: float = 0.9,
+        weight_decay: float = 0.0,
+        trust_coefficient: float = 1e-3,
+        clip: bool = False,
+        norm_group: dist.ProcessGroup | None = None,
+    ) -> None:
+        defaults = {
+            "lr": lr,
+            "momentum": momentum,
+            "weight_decay": weight_decay,
+            "trust_coefficient": trust_coefficient,
+            "clip": clip,
+            "adapt": True,
+        }
+        super().__init__(params, defaults)
+        self.norm_group = norm_group
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """As every torch optimiser's; also notes how many weights the group has while they are whole."""
+        super().add_param_group(param_group)
+        added = self.param_groups[-1]
+        added["numel"] = sum(weight.numel() for weight in added["params"])
+
+    @overload
+    def step(self, closure: None = None) -> None: ...
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        """One update of every parameter that has a gradient."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        self._check_whole()
+        for tensors in self._by_device_and_dtype():
+            self._update(tensors)
+        return loss
+
+    def _check_whole(self) -> None:
+        for group in self.param_groups:
+            here = sum(weight.numel() for weight in group["params"])
+            if self.norm_group is None and here < group["numel"]:
+                raise ValueError(
+                    f"LARC needs the norms of whole parameters, but this rank holds {here} of the "
+                    f"{group['numel']} weights of a group; set deepspeed.zero_stage to 0"
+                )
+
+    def _by_device_and_dtype(self) -> Iterator[_Tensors]:
+        found: dict[tuple[torch.device, torch.dtype], _Tensors] = {}
+        for group in self.param_groups:
+            for weight in group["params"]:
+                if weight.grad is None:
+                    continue
+                state = self.state[weight]
+                if "momentum_buffer" not in state:
+                    state["momentum_buffer"] = torch.zeros_like(weight)
+                tensors = found.setdefault((weight.device, weight.dtype), _Tensors())
+                tensors.weights.append(weight)
+                tensors.gradients.append(weight.grad)
+                tensors.momenta.append(state["momentum_buffer"])
+                for key in ("lr", "momentum", "weight_decay", "trust_coefficient", "clip", "adapt"):
+                    getattr(tensors, key).append(group[key])
+        yield from found.values()
+
+    def _update(self, tensors: _Tensors) -> None:
+        # Scalars go in as lists, one an entry: groups that differ in them still share each foreach call.
+        decayed = torch._foreach_mul(tensors.weights, tensors.weight_decay)
+        torch._foreach_add_(decayed, tensors.gradients)
+        ratios = self._trust_ratios(tensors)
+        torch._foreach_mul_(decayed, list(ratios.to(tensors.weights[0].dtype).unbind()))
+        torch._foreach_mul_(tensors.momenta, tensors.momentum)
+        torch._foreach_add_(tensors.momenta, decayed)
+        steps = torch._foreach_mul(tensors.momenta, tensors.lr)
+        torch._foreach_sub_(tensors.weights, steps)
+
+    def _trust_ratios(self, tensors: _Tensors) -> Tensor:
+        """One ratio a tensor, on its device, without waiting for it."""
+        weight_norms, gradient_norms = self._norms(tensors.weights), self._norms(tensors.gradients)
+
+        def column(values: Sequence[float]) -> Tensor:
+            return torch.tensor(values, dtype=weight_norms.dtype).to(weight_norms.device, non_blocking=True)
+
+        trust, decay, lr = column(tensors.trust_coefficient), column(tensors.weight_decay), column(tensors.lr)
+        ratios = trust * weight_norms / (gradient_norms + decay * weight_norms + _TINY)
+        clip, adapt = column(tensors.clip).bool(), column(tensors.adapt).bool()
+        ratios = torch.where(clip, (ratios / lr).clamp(max=1), ratios)
+        return torch.where(adapt & (weight_norms > 0) & (gradient_norms > 0), ratios, 1.0)
+
+    def _norms(self, tensors: list[Tensor]) -> Tensor:
+        norms = torch.stack(torch._foreach_norm(tensors))
+        norms = norms if norms.dtype == torch.float64 else norms.float()
+        if self.norm_group is None:
+            return norms
+        squares = norms.square()
+        dist.all_reduce(squares, group=self.norm_group)
+        return squares.sqrt()

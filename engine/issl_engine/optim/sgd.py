@@ -1,0 +1,30 @@
+"""Stochastic gradient descent with momentum."""
+
+from typing import Annotated, Literal, Self
+
+import torch
+from pydantic import Field, model_validator
+
+from issl_engine.optim.base import NamedParameters, OptimizerConfig
+from issl_engine.optim.parameter_groups import split_by_decay
+
+
+class SGDConfig(OptimizerConfig):
+    """SGD with momentum; weight decay is an L2 term in the gradient."""
+
+    name: Literal["sgd"] = "sgd"
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Share of the running sum of gradients that is kept at a step; 0 is plain SGD."""
+    nesterov: bool = False
+    """Look one momentum step ahead (Nesterov)."""
+
+    @model_validator(mode="after")
+    def _nesterov_has_momentum(self) -> Self:
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("nesterov needs a momentum above 0; set momentum or leave nesterov out")
+        return self
+
+    def build(self, parameters: NamedParameters, *, no_decay: set[str], lr: float) -> torch.optim.Optimizer:
+        split = split_by_decay(parameters, no_decay=no_decay, decay_all=self.decay_all)
+        groups = split.groups(self.weight_decay)
+        return torch.optim.SGD(groups, lr=lr, momentum=self.momentum, nesterov=self.nesterov)

@@ -1,0 +1,57 @@
+"""What a probe is: a predictor trained on frozen features, judged on images that pretraining and choice never saw."""
+
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from issl_engine.config import Config
+
+
+@dataclass(frozen=True, kw_only=True)
+class Features:
+    """Frozen representations of one split: ``x_ND`` float32 [n, d], ``labels_N`` int64 [n]."""
+
+    x_ND: Tensor
+    labels_N: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels_N)
+
+    def subset(self, indices: Tensor) -> "Features":
+        return Features(x_ND=self.x_ND[indices], labels_N=self.labels_N[indices])
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeResult:
+    """One number, with all that is needed to know what it means."""
+
+    probe: str
+    """Name of the probe: linear, knn."""
+    metric: str
+    """What is measured: top1 (percent)."""
+    value: float
+    split: str
+    """The split that ``value`` was measured on."""
+    num_train_images: int
+    num_split_images: int
+    held_out_value: float
+    """The metric of the chosen hyper-parameters on the held-out part of the training split."""
+    chosen: dict[str, float | int | bool] = field(default_factory=dict)
+    """The hyper-parameters chosen on the held-out part."""
+    grid: str = ""
+    """What was searched, in words."""
+    preprocessing: str = ""
+    """How the images became features, in words."""
+    seed: int = 0
+
+
+class ProbeConfig(Config):
+    """Base of every probe's Config: its ``name`` is a Literal."""
+
+    name: str
+
+    def evaluate(
+        self, *, train: Features, held_out: Features, test: Features, num_classes: int, seed: int
+    ) -> ProbeResult:
+        """Fit on ``train``, choose hyper-parameters on ``held_out`` alone, refit on both, report on ``test``."""
+        raise AssertionError(f"{type(self).__name__} must implement evaluate")

@@ -1,0 +1,246 @@
+"""Recipe file → RecipeFile: arms laid over the shared part, overrides over both, all mistakes at once."""
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from issl_engine.recipe.check import check_recipe
+from issl_engine.recipe.locate import RecipeError, locate
+from issl_engine.recipe.schema import Recipe, RecipeFile
+from issl_engine.recipe.show import render
+from issl_engine.recipe.suggest import did_you_mean
+from issl_engine.recipe.tree import Mistake, Origin, Tree, merge, parse, set_value
+
+__all__ = ["RecipeError", "change_recipe", "load_recipe"]
+
+COMMAND_LINE = Origin(where="command line")
+WHOLE = frozenset({"name", "description", "seeds", "controls"})
+"""Keys in which arms cannot differ."""
+ARM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Override:
+    """``arms.<arm>.key.path=value`` or ``key.path=value`` (``arm`` None: every arm)."""
+
+    arm: str | None
+    keys: tuple[str, ...]
+    value: Tree
+
+
+def load_recipe(
+    path_or_name: str | Path, overrides: Sequence[str] = (), arms: Sequence[str] | None = None
+) -> RecipeFile:
+    """Reads a recipe file or packaged recipe.
+
+    ``overrides`` are ``key.path=value``: the value is YAML, a number in the path is a place in a list, and
+    ``arms.<arm>.`` in front makes it that arm's alone. They apply from left to right, but names of components
+    first. ``arms`` keeps only these arms. Raises RecipeError, with one line for each mistake in the file and
+    on the command line.
+    """
+    path = locate(path_or_name)
+    source = _shown(path)
+    text = _read(path, source)
+    tree, mistakes = parse(text, source)
+    if tree is None or not isinstance(tree.value, dict):
+        raise RecipeError(*(mistakes or [_not_a_recipe(tree, source)]))
+    parts, arm_mistakes = _split_arms(tree)
+    mistakes += arm_mistakes
+    chosen, choice_mistakes = _choose(parts, arms)
+    mistakes += choice_mistakes
+    parsed, override_mistakes = _parse_overrides(overrides, parts)
+    mistakes += override_mistakes
+    recipes: dict[str, Recipe] = {}
+    findings: dict[str, list[Mistake]] = {}
+    for name in chosen:
+        final, failures = _apply(parts[name], [item for item in parsed if item.arm in (None, name)])
+        mistakes += failures
+        recipe, findings[name] = check_recipe(final)
+        if recipe is not None:
+            recipes[name or recipe.objective.name] = recipe
+    mistakes += _merge_findings(findings)
+    if mistakes:
+        raise RecipeError(*_sorted(mistakes))
+    return RecipeFile(path=path, text=text, overrides=tuple(overrides), arms=recipes)
+
+
+def change_recipe(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
+    """A recipe that is already resolved (a checkpoint's), with overrides laid over. Raises RecipeError."""
+    tree, _ = parse(render(recipe, commented=False), f"recipe '{recipe.name}'", with_lines=False)
+    assert tree is not None
+    parsed, mistakes = _parse_overrides(overrides, {"": tree})
+    tree, failures = _apply(tree, parsed)
+    changed, found = check_recipe(tree)
+    if changed is None or mistakes or failures:
+        raise RecipeError(*_sorted([*mistakes, *failures, *found]))
+    return changed
+
+
+def _shown(path: Path) -> str:
+    """How messages name the file: relative to the working folder if it lies below it."""
+    relative = os.path.relpath(path)
+    return str(path.absolute()) if relative.startswith("..") else relative
+
+
+def _read(path: Path, source: str) -> str:
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = path.read_bytes().count(b"\n", 0, error.start) + 1
+        message = "this is not UTF-8 text; save the recipe as UTF-8"
+        raise RecipeError(
+            Mistake(origin=Origin(where=f"{source}:{line}"), key="", message=message)
+        ) from error
+    except OSError as error:
+        message = f"the file cannot be read ({error.strerror})"
+        raise RecipeError(Mistake(origin=Origin(where=source), key="", message=message)) from error
+
+
+def _not_a_recipe(tree: Tree | None, source: str) -> Mistake:
+    if tree is None:
+        return Mistake(
+            origin=Origin(where=f"{source}:1"),
+            key="",
+            message="the file is empty; a recipe is a mapping of keys",
+        )
+    kind = "a list" if isinstance(tree.value, list) else "one word or number"
+    return Mistake(origin=tree.origin, key="", message=f"a recipe is a mapping of keys, not {kind}")
+
+
+def _split_arms(tree: Tree) -> tuple[dict[str, Tree], list[Mistake]]:
+    """Arm name → shared part with the arm's part over it; '' names the one arm of a file without arms."""
+    assert isinstance(tree.value, dict)
+    shared = replace(tree, value={key: child for key, child in tree.value.items() if key != "arms"})
+    arms = tree.value.get("arms")
+    if arms is None:
+        return {"": shared}, []
+    if not isinstance(arms.value, dict) or not arms.value:
+        message = (
+            "must be a mapping of arm names to the keys in which each arm differs; add one or remove 'arms'"
+        )
+        return {}, [Mistake(origin=arms.origin, key="arms", message=message)]
+    parts: dict[str, Tree] = {}
+    mistakes: list[Mistake] = []
+    for name, part in arms.value.items():
+        if not ARM_NAME.fullmatch(name):
+            message = "an arm's name is a folder's name too: letters, digits, '_' and '-' only"
+            mistakes.append(Mistake(origin=part.origin, key=f"arms.{name}", message=message))
+        elif part.value is None:
+            parts[name] = shared
+        elif not isinstance(part.value, dict):
+            message = "must be a mapping of the keys in which this arm differs, or empty"
+            mistakes.append(Mistake(origin=part.origin, key=f"arms.{name}", message=message))
+        else:
+            mistakes += [
+                _whole_recipes(key, child.in_arm(name)) for key, child in part.value.items() if key in WHOLE
+            ]
+            parts[name] = merge(shared, part.in_arm(name), named=False)
+    return parts, mistakes
+
+
+def _whole_recipes(key: str, value: Tree) -> Mistake:
+    message = "this holds for the whole recipe, so no arm has its own; give it at the top level"
+    return Mistake(origin=value.origin, key=key, message=message)
+
+
+def _choose(parts: dict[str, Tree], wanted: Sequence[str] | None) -> tuple[list[str], list[Mistake]]:
+    if wanted is None or list(parts) == [""]:
+        names = [] if wanted is None else [_objective_name(parts[""])]
+        return list(parts), _unknown_arms(wanted or (), names)
+    return [name for name in parts if name in wanted], _unknown_arms(wanted, parts)
+
+
+def _objective_name(tree: Tree) -> str:
+    objective = tree.value.get("objective") if isinstance(tree.value, dict) else None
+    name = objective.value.get("name") if objective and isinstance(objective.value, dict) else None
+    return str(name.value) if name else ""
+
+
+def _unknown_arms(wanted: Sequence[str], known: Sequence[str] | dict[str, Tree]) -> list[Mistake]:
+    return [
+        Mistake(origin=COMMAND_LINE, key="", message=_no_such_arm(name, list(known)))
+        for name in wanted
+        if name not in known
+    ]
+
+
+def _no_such_arm(name: str, known: list[str]) -> str:
+    if not known:
+        return f"there is no arm '{name}'"
+    if known == [""]:
+        return f"the recipe has no arms, so none is called '{name}'"
+    return f"the recipe has no arm '{name}'{did_you_mean(name, known)} (its arms: {', '.join(known)})"
+
+
+def _parse_overrides(
+    overrides: Sequence[str], parts: dict[str, Tree]
+) -> tuple[list[Override], list[Mistake]]:
+    parsed: list[Override] = []
+    mistakes: list[Mistake] = []
+    for text in overrides:
+        path, equals, value_text = text.partition("=")
+        keys = tuple(part.strip() for part in path.split("."))
+        if not equals or not all(keys):
+            message = f"'{text}' is not an override; write key.path=value, such as training.epochs=2"
+            mistakes.append(Mistake(origin=COMMAND_LINE, key="", message=message))
+            continue
+        arm: str | None = None
+        if keys[0] == "arms":
+            if len(keys) < 3:
+                message = "an arm's override names a key of it: arms.<arm>.key.path=value"
+                mistakes.append(Mistake(origin=COMMAND_LINE, key=path, message=message))
+                continue
+            arm, keys = keys[1], keys[2:]
+            if arm in parts and keys[0] in WHOLE:
+                mistakes.append(
+                    _whole_recipes(keys[0], Tree(value=None, origin=replace(COMMAND_LINE, arm=arm)))
+                )
+                continue
+            if arm not in parts:
+                mistakes.append(
+                    Mistake(origin=COMMAND_LINE, key=path, message=_no_such_arm(arm, list(parts)))
+                )
+                continue
+        value, value_mistakes = parse(value_text, COMMAND_LINE.where, with_lines=False)
+        mistakes += [replace(item, key=path) for item in value_mistakes]
+        if not value_mistakes:
+            value = value or Tree(value=None, origin=COMMAND_LINE)
+            parsed.append(Override(arm=arm, keys=keys, value=value.in_arm(arm) if arm else value))
+    return sorted(parsed, key=lambda item: item.keys[-1] != "name"), mistakes
+
+
+def _apply(tree: Tree, overrides: list[Override]) -> tuple[Tree, list[Mistake]]:
+    mistakes: list[Mistake] = []
+    for item in overrides:
+        try:
+            tree = set_value(tree, item.keys, item.value)
+        except ValueError as error:
+            origin = replace(COMMAND_LINE, arm=item.arm)
+            mistakes.append(Mistake(origin=origin, key=".".join(item.keys), message=str(error)))
+    return tree, mistakes
+
+
+def _merge_findings(findings: dict[str, list[Mistake]]) -> list[Mistake]:
+    """One mistake for all arms that share it; names the arms if a shared value is wrong in some only."""
+    arms_of: dict[Mistake, list[str]] = {}
+    for arm, found in findings.items():
+        for mistake in found:
+            arms_of.setdefault(mistake, []).append(arm)
+    mistakes = []
+    for mistake, arms in arms_of.items():
+        if mistake.origin.arm is None and len(arms) < len(findings):
+            mistake = replace(mistake, message=f"{mistake.message} (in arm {', '.join(arms)})")
+        mistakes.append(mistake)
+    return mistakes
+
+
+def _sorted(mistakes: list[Mistake]) -> list[Mistake]:
+    """Without repeats, in the file's order, the command line last."""
+
+    def place(mistake: Mistake) -> tuple[bool, int]:
+        line = mistake.origin.where.rpartition(":")[2]
+        return mistake.origin.where == COMMAND_LINE.where, int(line) if line.isdecimal() else 0
+
+    return sorted(dict.fromkeys(mistakes), key=place)

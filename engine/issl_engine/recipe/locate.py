@@ -1,0 +1,76 @@
+"""Finds a recipe: a file by its path, or one of the packaged recipes by its name."""
+
+import importlib.util
+import os
+from pathlib import Path
+
+from issl_engine.recipe.suggest import did_you_mean
+from issl_engine.recipe.tree import Mistake, Origin
+
+SUFFIX = ".yaml"
+
+
+class RecipeError(ValueError):
+    """What is wrong with a recipe: one line for each mistake, all of them at once."""
+
+    def __init__(self, *mistakes: Mistake) -> None:
+        self.mistakes = mistakes
+        super().__init__("\n".join(str(mistake) for mistake in mistakes))
+
+
+def locate(path_or_name: str | Path) -> Path:
+    """The file of a recipe: an existing path or a packaged name (``swav_compare``, ``imagenet/dissl_e100``).
+
+    A packaged name may carry ``.yaml`` and, as in a checkout, a leading ``recipes/``. Raises RecipeError.
+    """
+    path = Path(path_or_name)
+    if os.path.isfile(path):  # Path.is_file raises for a name that is too long
+        return path
+    packaged = _packaged_files()
+    name = path.as_posix().removesuffix(SUFFIX)
+    for candidate in (name, name.removeprefix("recipes/")):
+        if candidate in packaged:
+            return packaged[candidate]
+    origin = Origin(where=str(path_or_name))
+    if os.path.isdir(path):
+        raise RecipeError(Mistake(origin=origin, key="", message="this is a folder; name a recipe file"))
+    hint = did_you_mean(name.removeprefix("recipes/"), packaged)
+    message = (
+        f"no such file, and no packaged recipe has this name{hint or ';'} see 'issl-engine list recipes'"
+    )
+    raise RecipeError(Mistake(origin=origin, key="", message=message))
+
+
+def packaged_recipes() -> dict[str, str]:
+    """Every packaged recipe's name → the first comment line of its file, sorted by name."""
+    return {name: _title(path) for name, path in _packaged_files().items()}
+
+
+def _packaged_files() -> dict[str, Path]:
+    folder = recipes_folder()
+    files = sorted(folder.rglob(f"*{SUFFIX}"))
+    return {file.relative_to(folder).as_posix().removesuffix(SUFFIX): file for file in files}
+
+
+def recipes_folder() -> Path:
+    """Where the packaged recipes lie: the data package ``issl_recipes``, or ``recipes/`` of a bare checkout.
+
+    The package's search path is read here, because importlib.resources refuses the placeholder that an
+    editable install adds to it.
+    """
+    spec = importlib.util.find_spec("issl_recipes")
+    candidates = [Path(place) for place in (spec.submodule_search_locations or ())] if spec else []
+    candidates.append(Path(__file__).parents[3] / "recipes")
+    for folder in candidates:
+        if folder.is_dir():
+            return folder
+    raise FileNotFoundError(
+        f"the packaged recipes are missing (looked in {', '.join(map(str, candidates))}); reinstall"
+    )
+
+
+def _title(path: Path) -> str:
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if line.startswith("#"):
+            return line.lstrip("# ").strip()
+    return ""

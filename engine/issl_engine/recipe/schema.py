@@ -1,0 +1,171 @@
+"""The typed recipe: every key of a YAML file, its type, its default and its meaning."""
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+import issl_engine.data.sources as sources
+import issl_engine.models.encoders as encoders
+import issl_engine.objectives as objectives
+import issl_engine.optim as optim
+import issl_engine.probing as probing
+from issl_engine.config import Config
+from issl_engine.data.sources.base import SourceConfig
+from issl_engine.data.views import ViewsConfig
+from issl_engine.models.encoders.base import EncoderConfig
+from issl_engine.objectives.base import ObjectiveConfig
+from issl_engine.optim.base import OptimizerConfig
+from issl_engine.optim.schedules import ScheduleConfig
+from issl_engine.probing.base import ProbeConfig
+from issl_engine.variants import one_of
+
+AnySource = one_of(sources, SourceConfig)
+AnyEncoder = one_of(encoders, EncoderConfig)
+AnyObjective = one_of(objectives, ObjectiveConfig)
+AnyOptimizer = one_of(optim, OptimizerConfig)
+AnyProbe = one_of(probing, ProbeConfig)
+
+PositiveInt = Annotated[int, Field(ge=1)]
+
+
+class DataConfig(Config):
+    """How images reach the accelerator."""
+
+    decode_threads: PositiveInt = 2
+    """DALI threads a rank that decode and augment."""
+    prefetch_batches: PositiveInt = 2
+    """Batches prepared ahead of the training step."""
+    max_corrupt_files: Annotated[int, Field(ge=0)] = 10
+    """More unreadable image files than this stop the run; fewer are named, counted and left out."""
+
+
+class TrainingConfig(Config):
+    """Length, batch and numerics of pretraining."""
+
+    epochs: Annotated[float, Field(gt=0)]
+    """Passes over the training split; fractions are allowed."""
+    global_batch_size: Annotated[int, Field(ge=2)]
+    """Images an optimiser step, over all ranks and accumulation steps."""
+    accumulation_steps: PositiveInt = 1
+    """Forward and backward passes an optimiser step. Losses that compare images see only one pass's images."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Arithmetic of encoder and heads; bf16 is autocast (weights, batch-norm and losses stay in fp32)."""
+    channels_last: bool = True
+    """Keep images and convolution weights in channels-last memory order, which convolutions prefer."""
+    compile: bool = False
+    """Compile the encoder with torch.compile."""
+    clip_gradient_norm: Annotated[float, Field(gt=0)] | None = None
+    """Largest global norm of the gradients, or null for no clipping."""
+    clip_gradient_value: Annotated[float, Field(gt=0)] | None = None
+    """Largest absolute value of one gradient entry, or null for no clipping."""
+    sync_batch_norm: bool = True
+    """Batch-norm statistics over all ranks (GPU ranks only; CPU ranks always use their own)."""
+    log_every_steps: PositiveInt = 10
+    """Steps between two lines of metrics.jsonl."""
+    threads: Annotated[int, Field(ge=0)] = 0
+    """CPU threads of torch a rank; 0 leaves torch's own choice."""
+
+
+class CheckpointConfig(Config):
+    """When to save, and how many checkpoints to keep."""
+
+    every_epochs: Annotated[float, Field(gt=0)] = 1.0
+    """Epochs between two checkpoints; one is always written at the end and on interruption."""
+    keep: PositiveInt = 2
+    """Newest checkpoints kept; older ones are deleted after a new one is complete."""
+
+
+class DeepSpeedConfig(Config):
+    """What is passed on to DeepSpeed."""
+
+    zero_stage: Annotated[int, Field(ge=0, le=2)] = 0
+    """ZeRO stage: 0 replicates the optimiser's state, 1 shards it over ranks, 2 shards the gradients too."""
+
+
+class EvaluationConfig(Config):
+    """Images for the probes: resized, centre crop, no augmentation."""
+
+    resize: Annotated[int, Field(ge=8)]
+    """The shorter side is resized to this, in pixels."""
+    crop: Annotated[int, Field(ge=8)]
+    """Side of the centre crop, in pixels."""
+    batch_size: PositiveInt = 256
+    """Images a rank in one forward pass of the frozen encoder."""
+    held_out_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """Share of the training split, balanced over classes, on which probes choose their hyper-parameters."""
+    max_train_images: PositiveInt | None = None
+    """Probe on at most this many training images (drawn with the seed), or null for all."""
+    report_on: Literal["test", "held_out"] = "test"
+    """Split of the reported number; held_out leaves the test split unread, for tuning a recipe."""
+
+    @model_validator(mode="after")
+    def _crop_fits(self) -> Self:
+        if self.crop > self.resize:
+            raise ValueError(f"crop ({self.crop}) is larger than resize ({self.resize}); make crop smaller or equal")
+        return self
+
+
+class OnlineProbeConfig(Config):
+    """A linear classifier trained beside the encoder on its detached representations."""
+
+    lr: Annotated[float, Field(gt=0)] = 1e-3
+    """Learning rate (Adam)."""
+
+
+class Recipe(Config):
+    """One pretraining run with its probes: what is left of a recipe file once an arm is chosen."""
+
+    name: str
+    """Name of the recipe; the run folder is runs/<name> unless --out says otherwise."""
+    description: str = ""
+    """One paragraph for the report."""
+    seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0,)
+    """Every arm is run once for each seed."""
+    source: AnySource
+    """Where the images come from."""
+    data: DataConfig = DataConfig()
+    """How they are loaded."""
+    views: ViewsConfig
+    """The crops that the objective compares."""
+    encoder: AnyEncoder
+    """The network that is pretrained and kept."""
+    objective: AnyObjective
+    """The self-supervised loss and its heads."""
+    optimizer: AnyOptimizer
+    """The optimiser."""
+    schedule: ScheduleConfig = ScheduleConfig()
+    """Learning rate over the steps."""
+    training: TrainingConfig
+    """Length, batch, numerics."""
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    """Saving."""
+    deepspeed: DeepSpeedConfig = DeepSpeedConfig()
+    """DeepSpeed."""
+    evaluation: EvaluationConfig
+    """Images for the probes."""
+    probes: tuple[AnyProbe, ...]
+    """Probes of the frozen encoder."""
+    online_probe: OnlineProbeConfig | None = OnlineProbeConfig()
+    """Linear probe during pretraining, or null for none."""
+    controls: bool = True
+    """Also probe raw pixels and the untrained encoder."""
+
+    @model_validator(mode="after")
+    def _seeds_differ(self) -> Self:
+        if len(set(self.seeds)) != len(self.seeds):
+            raise ValueError(f"seeds must differ, not {list(self.seeds)}")
+        return self
+
+
+class RecipeFile(Config):
+    """A recipe file, read: one complete recipe an arm."""
+
+    path: Path
+    """Where it was read from."""
+    text: str
+    """The file as written, for the run folder."""
+    overrides: tuple[str, ...] = ()
+    """The key=value overrides of the command line."""
+    arms: dict[str, Recipe]
+    """Arm name → its recipe, in the file's order; a file without arms has one, named after the objective."""

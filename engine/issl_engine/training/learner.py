@@ -1,0 +1,95 @@
+"""Encoder, objective and (where the objective wants one) EMA teacher: the module that DeepSpeed trains.
+
+Letters: V views, the first G global; B images on this rank; D width of the representation; P of a projection.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from issl_engine.data.views import MultiCropBatch
+from issl_engine.models.encoders.base import Encoder
+from issl_engine.models.teacher import EmaTeacher
+from issl_engine.objectives.base import Objective, Progress
+
+
+class LearnerOutput(NamedTuple):
+    """``loss`` scalar with gradient; ``metrics`` detached scalars; ``z_BD`` first global view, detached."""
+
+    loss: Tensor
+    metrics: dict[str, Tensor]
+    z_BD: Tensor
+
+
+class Learner(nn.Module):
+    """crops → encoder → heads → objective."""
+
+    def __init__(self, encoder: Encoder, objective: Objective, *, num_global_views: int, channels_last: bool) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.objective = objective
+        self.num_global_views = num_global_views
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.teacher: EmaTeacher | None = None
+        if objective.uses_ema_teacher:
+            assert objective.projector is not None
+            self.teacher = EmaTeacher(encoder, objective.projector)
+
+    def forward(self, batch: MultiCropBatch, progress: Progress) -> LearnerOutput:
+        z_VBD = encode_views(self.encoder, batch.crops, self.memory_format)
+        loss, metrics = self.objective(z_VBD, self._teacher_projections(batch), progress)
+        return LearnerOutput(loss, metrics, z_VBD[0].detach())
+
+    def after_step(self, progress: Progress) -> None:
+        """Moves the teacher, renormalises prototypes: whatever follows an optimiser step."""
+        self.objective.after_step(progress)
+        if self.teacher is not None:
+            assert self.objective.projector is not None
+            self.teacher.update(self.encoder, self.objective.projector, self.objective.ema_momentum(progress))
+
+    def trainable_parameters(self) -> list[tuple[str, nn.Parameter]]:
+        """(name, parameter) of everything that gets a gradient: encoder and heads, never the teacher."""
+        return [(name, parameter) for name, parameter in self.named_parameters() if parameter.requires_grad]
+
+    def no_decay_parameters(self) -> set[str]:
+        """Names of the weights that weight decay must not touch."""
+        return {f"objective.{name}" for name in self.objective.no_decay_parameters()}
+
+    @torch.no_grad()
+    def _teacher_projections(self, batch: MultiCropBatch) -> Tensor | None:
+        if self.teacher is None:
+            return None
+        crops = _global_crops(batch.crops, self.num_global_views)
+        images = crops.flatten(0, 1).contiguous(memory_format=self.memory_format)
+        return self.teacher(images).unflatten(0, crops.shape[:2])
+
+
+def encode_views(
+    encoder: nn.Module, crops: tuple[Tensor, ...], memory_format: torch.memory_format = torch.contiguous_format
+) -> Tensor:
+    """Representations z [V, B, D] of all crops, in the order of the groups; views of one size go through together.
+
+    ``crops``: one tensor [count, B, 3, size, size] a crop group.
+    """
+    groups_of_size: dict[int, list[int]] = {}
+    for index, crop in enumerate(crops):
+        groups_of_size.setdefault(crop.shape[-1], []).append(index)
+    encoded: dict[int, Tensor] = {}
+    for indices in groups_of_size.values():
+        together = torch.cat([crops[i] for i in indices]) if len(indices) > 1 else crops[indices[0]]
+        z = encoder(together.flatten(0, 1).contiguous(memory_format=memory_format))
+        parts = z.unflatten(0, together.shape[:2]).split([len(crops[i]) for i in indices])
+        encoded.update(zip(indices, parts, strict=True))
+    return torch.cat([encoded[i] for i in range(len(crops))])
+
+
+def _global_crops(crops: tuple[Tensor, ...], num_global_views: int) -> Tensor:
+    """The first G crops [G, B, 3, size, size]; whole groups of one size, as ViewsConfig checked."""
+    groups, count = [], 0
+    for crop in crops:
+        if count == num_global_views:
+            break
+        groups.append(crop)
+        count += len(crop)
+    return torch.cat(groups) if len(groups) > 1 else groups[0]

@@ -1,0 +1,334 @@
+"""Pretraining of one encoder: build, loop, step.
+
+    views (DALI) → encoder → heads → objective → backward → optimiser step → metrics
+"""
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from issl_engine.data.dali_pipeline import TrainingViews, check_views_fit
+from issl_engine.data.sources.base import Dataset
+from issl_engine.data.views import MultiCropBatch
+from issl_engine.models.encoders.base import Encoder
+from issl_engine.objectives.base import ObjectiveShape, Progress
+from issl_engine.optim.schedules import check_schedule, learning_rate
+from issl_engine.probing.online import OnlineProbe
+from issl_engine.recipe.schema import Recipe
+from issl_engine.training.alarms import CollapseAlarm, TrainingStopped
+from issl_engine.training.checkpoint import latest_checkpoint, read_manifest, restore_checkpoint, save_checkpoint
+from issl_engine.training.deepspeed import Engine, EngineSettings, Ranks
+from issl_engine.training.interruption import Interrupted, stop_on_signals
+from issl_engine.training.learner import Learner, LearnerOutput
+from issl_engine.training.metrics import MetricsLog
+
+_log = logging.getLogger("issl_engine")
+
+OnLog = Callable[[dict[str, float], int], None]
+"""Called with each logged record and the total number of steps: the progress display."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What follows from a recipe, the data and the ranks; written beside the recipe in resolved.yaml."""
+
+    micro_batch_size: int
+    steps_per_epoch: int
+    total_steps: int
+    checkpoint_every_steps: int
+    peak_lr: float
+
+    def progress(self, step: int) -> Progress:
+        return Progress(step=step, steps_per_epoch=self.steps_per_epoch, total_steps=self.total_steps)
+
+
+def make_plan(recipe: Recipe, dataset: Dataset, ranks: Ranks) -> Plan:
+    """Raises ValueError when batch, data and ranks do not fit together."""
+    training = recipe.training
+    parts = ranks.world_size * training.accumulation_steps
+    if training.global_batch_size % parts:
+        raise ValueError(
+            f"training.global_batch_size ({training.global_batch_size}) must be a multiple of ranks x "
+            f"accumulation_steps ({ranks.world_size} x {training.accumulation_steps} = {parts})"
+        )
+    if training.global_batch_size > len(dataset.train):
+        raise ValueError(
+            f"training.global_batch_size ({training.global_batch_size}) is larger than the training split of "
+            f"{dataset.name} ({len(dataset.train)} images); make the batch smaller or the data larger"
+        )
+    steps_per_epoch = len(dataset.train) // training.global_batch_size
+    total_steps = max(1, round(training.epochs * steps_per_epoch))
+    check_schedule(recipe.schedule, steps_per_epoch=steps_per_epoch, total_steps=total_steps)
+    return Plan(
+        micro_batch_size=training.global_batch_size // parts,
+        steps_per_epoch=steps_per_epoch,
+        total_steps=total_steps,
+        checkpoint_every_steps=max(1, round(recipe.checkpoint.every_epochs * steps_per_epoch)),
+        peak_lr=recipe.optimizer.peak_lr(training.global_batch_size),
+    )
+
+
+def build_encoder(recipe: Recipe, seed: int) -> Encoder:
+    """The encoder as pretraining with this seed starts from: also the untrained control."""
+    torch.manual_seed(seed)
+    return recipe.encoder.build(image_size=recipe.views.largest_size)
+
+
+def build_learner(recipe: Recipe, plan: Plan, ranks: Ranks, seed: int) -> Learner:
+    """Encoder and heads with the seed's weights, on this rank's device."""
+    encoder = build_encoder(recipe, seed)
+    shape = ObjectiveShape(
+        feature_dim=encoder.dim,
+        num_views=recipe.views.num_views,
+        num_global_views=recipe.views.num_global_views,
+        batch_size=plan.micro_batch_size,
+        world_size=ranks.world_size,
+    )
+    objective = recipe.objective.build(shape, ranks.group)
+    channels_last = recipe.training.channels_last
+    learner = Learner(
+        encoder, objective, num_global_views=recipe.views.num_global_views, channels_last=channels_last
+    ).to(ranks.device)
+    if channels_last:
+        learner.encoder.to(memory_format=torch.channels_last)
+    if recipe.training.compile:
+        learner.encoder.compile()
+    if ranks.group is not None and recipe.training.sync_batch_norm:
+        if ranks.device.type == "cuda":
+            return nn.SyncBatchNorm.convert_sync_batchnorm(learner)
+        _log.info("batch-norm statistics are those of each rank: synchronised batch-norm needs GPUs")
+    return learner
+
+
+def build_engine(learner: Learner, recipe: Recipe, plan: Plan) -> Engine:
+    """The learner under DeepSpeed with the recipe's optimiser. Raises ValueError for pairs that cannot work."""
+    if recipe.optimizer.name == "larc" and recipe.deepspeed.zero_stage > 0:
+        raise ValueError(
+            "optimizer.name larc needs deepspeed.zero_stage 0: ZeRO flattens the layers whose norms LARC compares"
+        )
+    optimizer = recipe.optimizer.build(
+        learner.trainable_parameters(), no_decay=learner.no_decay_parameters(), lr=plan.peak_lr
+    )
+    limit = recipe.training.clip_gradient_value
+    if limit is not None:
+        optimizer.register_step_pre_hook(lambda stepping, *_: _clip_values(stepping, limit))
+    settings = EngineSettings(
+        micro_batch_size=plan.micro_batch_size,
+        accumulation_steps=recipe.training.accumulation_steps,
+        zero_stage=recipe.deepspeed.zero_stage,
+        precision=recipe.training.precision,
+        clip_gradient_norm=recipe.training.clip_gradient_norm,
+    )
+    return Engine(learner, optimizer, settings)
+
+
+def _clip_values(optimizer: torch.optim.Optimizer, limit: float) -> None:
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    nn.utils.clip_grad_value_(parameters, limit)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepResult:
+    """One optimiser step: mean loss of its forward passes, the last one's metrics, seconds spent waiting for data."""
+
+    loss: Tensor
+    metrics: dict[str, Tensor]
+    data_seconds: float
+
+
+def train_step(
+    engine: Engine, views: TrainingViews, online_probe: OnlineProbe | None, *, progress: Progress, lr: float, ranks: Ranks,
+    accumulation_steps: int,
+) -> StepResult:
+    """One optimiser step. Raises TrainingStopped, before any weight has changed, when the loss is not finite."""
+    engine.set_lr(lr)
+    data_seconds, loss, metrics = 0.0, torch.zeros((), device=ranks.device), {}
+    for _ in range(accumulation_steps):
+        asked = time.perf_counter()
+        batch = next(views).to(ranks.device)
+        data_seconds += time.perf_counter() - asked
+        output: LearnerOutput = engine(batch, progress)
+        _check_finite(output.loss, batch, progress, ranks)
+        engine.backward(output.loss)
+        engine.step()
+        loss += output.loss.detach() / accumulation_steps
+        metrics = dict(output.metrics)
+        if online_probe is not None:
+            probed = online_probe.step(output.z_BD, batch.labels)
+            metrics |= {f"online_{name}": value for name, value in probed.items()}
+    return StepResult(loss=loss, metrics=metrics, data_seconds=data_seconds)
+
+
+def _check_finite(loss: Tensor, batch: MultiCropBatch, progress: Progress, ranks: Ranks) -> None:
+    finite = math.isfinite(loss.item())
+    if not ranks.any(not finite):
+        return
+    ids = ", ".join(str(i) for i in batch.ids[:16].tolist()) + (", ..." if len(batch.ids) > 16 else "")
+    where = f"on rank {ranks.rank} " if ranks.world_size > 1 else ""
+    raise TrainingStopped(
+        f"step {progress.step}: the loss is {loss.item()} {where}for the images with ids {ids}; no weight was changed"
+    )
+
+
+def pretrain(
+    recipe: Recipe, dataset: Dataset, ranks: Ranks, *, folder: Path, seed: int, on_log: OnLog | None = None
+) -> Path:
+    """Trains (or goes on training) in ``folder`` and returns the last checkpoint.
+
+    Interrupted + resumed gives the weights of an uninterrupted run, bit for bit on CPU. Raises ValueError for what
+    does not fit, TrainingStopped for a loss that is not finite, CheckpointError, and Interrupted after saving.
+    """
+    if recipe.training.threads:
+        torch.set_num_threads(recipe.training.threads)
+    plan = make_plan(recipe, dataset, ranks)
+    check_views_fit(dataset.train, recipe.views)
+    checkpoints = folder / "checkpoints"
+    found = latest_checkpoint(checkpoints)
+    if found is not None and read_manifest(found).finished:
+        _log.info("%s is already trained", folder)
+        return found
+    learner = build_learner(recipe, plan, ranks, seed)
+    online_probe = None
+    if recipe.online_probe is not None:
+        online_probe = OnlineProbe(
+            learner.encoder.dim, dataset.num_classes, lr=recipe.online_probe.lr, group=ranks.group
+        ).to(ranks.device)
+    engine = build_engine(learner, recipe, plan)
+    step, seconds = 0, 0.0
+    if found is not None:
+        manifest = restore_checkpoint(found, engine=engine, learner=learner, online_probe=online_probe, ranks=ranks)
+        step, seconds = manifest.step, manifest.seconds
+        _log.info("resumed from %s at step %d of %d", found, step, plan.total_steps)
+    run = _Run(recipe, plan, ranks, learner, engine, online_probe, folder, seed, seconds, on_log)
+    try:
+        return run.train(dataset, first_step=step)
+    except TrainingStopped as error:
+        good = latest_checkpoint(checkpoints)
+        raise TrainingStopped(
+            f"{error}; last good checkpoint: {good or 'none yet'}; lower optimizer.lr, clip gradients "
+            "(training.clip_gradient_norm) or look at those images"
+        ) from error
+    finally:
+        engine.close()
+
+
+class _Run:
+    """The loop's state: what it saves, logs and watches."""
+
+    def __init__(
+        self, recipe: Recipe, plan: Plan, ranks: Ranks, learner: Learner, engine: Engine,
+        online_probe: OnlineProbe | None, folder: Path, seed: int, seconds: float, on_log: OnLog | None,
+    ) -> None:
+        self.recipe, self.plan, self.ranks = recipe, plan, ranks
+        self.learner, self.engine, self.online_probe = learner, engine, online_probe
+        self.folder, self.seed, self.on_log = folder, seed, on_log
+        self.earlier_seconds = seconds
+        self.started = time.perf_counter()
+        self.alarm = CollapseAlarm(learner.objective.collapse_loss, learner.objective.collapse_advice)
+
+    def train(self, dataset: Dataset, *, first_step: int) -> Path:
+        """All remaining steps; returns the final checkpoint."""
+        recipe, plan, ranks = self.recipe, self.plan, self.ranks
+        accumulation = recipe.training.accumulation_steps
+        views = TrainingViews(
+            dataset.train, recipe.views, batch_size=plan.micro_batch_size, rank=ranks.rank, world_size=ranks.world_size,
+            seed=self.seed, device=ranks.device, num_threads=recipe.data.decode_threads,
+            prefetch_batches=recipe.data.prefetch_batches, start_batch=first_step * accumulation,
+        )  # fmt: skip
+        log = MetricsLog(self.folder, resume_step=first_step) if ranks.is_first else None
+        interval = _Interval(recipe.training.global_batch_size)
+        self.learner.train()
+        saved = self.folder
+        try:
+            with stop_on_signals() as stop:
+                for step in range(first_step, plan.total_steps):
+                    lr = self._lr(step)
+                    result = train_step(
+                        self.engine, views, self.online_probe, progress=plan.progress(step), lr=lr, ranks=ranks,
+                        accumulation_steps=accumulation,
+                    )  # fmt: skip
+                    done = plan.progress(step + 1)
+                    self.learner.after_step(done)
+                    interval.add(result)
+                    self.alarm.observe(float(result.loss), step + 1)
+                    last = done.step == plan.total_steps
+                    if log is not None and (done.step % recipe.training.log_every_steps == 0 or last):
+                        self._log(log, interval.close(done, lr), result.metrics)
+                    stopping = ranks.any(bool(stop))
+                    if last or stopping or done.step % plan.checkpoint_every_steps == 0:
+                        saved = self._save(done, finished=last)
+                    if stopping and not last:
+                        raise Interrupted(
+                            f"stopped by {stop.signal_name or 'another rank'} at step {done.step} of "
+                            f"{plan.total_steps}; saved in {saved}; the same command goes on from there"
+                        )
+        finally:
+            views.close()
+            if log is not None:
+                log.close()
+        return saved
+
+    def _lr(self, step: int) -> float:
+        return learning_rate(
+            step,
+            peak_lr=self.plan.peak_lr,
+            schedule=self.recipe.schedule,
+            steps_per_epoch=self.plan.steps_per_epoch,
+            total_steps=self.plan.total_steps,
+        )
+
+    def _seconds(self) -> float:
+        return self.earlier_seconds + time.perf_counter() - self.started
+
+    def _log(self, log: MetricsLog, record: dict[str, float], metrics: dict[str, Tensor]) -> None:
+        record["seconds"] = self._seconds()
+        if self.alarm.collapse_loss is not None:
+            record["collapse_loss"] = self.alarm.collapse_loss
+        record |= {name: float(value) for name, value in metrics.items()}
+        log.write(record)
+        if self.on_log is not None:
+            self.on_log(record, self.plan.total_steps)
+
+    def _save(self, progress: Progress, *, finished: bool) -> Path:
+        return save_checkpoint(
+            self.folder / "checkpoints", engine=self.engine, learner=self.learner, online_probe=self.online_probe,
+            ranks=self.ranks, recipe=self.recipe, seed=self.seed, step=progress.step, epoch=progress.epoch,
+            seconds=self._seconds(), finished=finished, keep=self.recipe.checkpoint.keep,
+        )  # fmt: skip
+
+
+class _Interval:
+    """Mean loss, images a second and share of the time spent waiting for data since the last logged line."""
+
+    def __init__(self, global_batch_size: int) -> None:
+        self.global_batch_size = global_batch_size
+        self._reset()
+
+    def _reset(self) -> None:
+        self.steps, self.loss, self.data_seconds = 0, 0.0, 0.0
+        self.started = time.perf_counter()
+
+    def add(self, result: StepResult) -> None:
+        self.steps += 1
+        self.loss += float(result.loss)
+        self.data_seconds += result.data_seconds
+
+    def close(self, progress: Progress, lr: float) -> dict[str, Any]:
+        seconds = time.perf_counter() - self.started
+        record = {
+            "step": progress.step,
+            "epoch": round(progress.epoch, 6),
+            "loss": self.loss / self.steps,
+            "lr": lr,
+            "images_per_second": self.steps * self.global_batch_size / seconds,
+            "data_fraction": self.data_seconds / seconds,
+        }
+        self._reset()
+        return record

@@ -1,0 +1,93 @@
+"""Collectives with gradients. Process groups are arguments; None means this process alone (every function is then
+the identity).
+
+Convention of every operation that takes a group: each rank passes its rows and gets the loss of the global batch. A
+backward here sums the gradients of all ranks' copies of that loss, so a rank's rows receive world-size times their
+share, and averaging parameter gradients over ranks gives exactly the one-process gradient.
+"""
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed import ProcessGroup
+
+
+def world_size(group: ProcessGroup | None) -> int:
+    """Number of ranks."""
+    return 1 if group is None else dist.get_world_size(group)
+
+
+def rank(group: ProcessGroup | None) -> int:
+    """This process's place in the group."""
+    return 0 if group is None else dist.get_rank(group)
+
+
+def gather_rows(rows: Tensor, group: ProcessGroup | None, *, dim: int = 0) -> Tensor:
+    """Rows of all ranks, in rank order along ``dim``; the gradient is summed over ranks and cut back to our rows."""
+    if group is None:
+        return rows
+    return _GatherRows.apply(rows, group, dim)
+
+
+def all_reduce_sum(values: Tensor, group: ProcessGroup | None) -> Tensor:
+    """Sum over ranks; the gradient is summed over ranks likewise."""
+    if group is None:
+        return values
+    return _AllReduceSum.apply(values, group)
+
+
+def all_reduce_sum_(values: Tensor, group: ProcessGroup | None) -> Tensor:
+    """Sum over ranks in place, outside autograd."""
+    if group is not None:
+        dist.all_reduce(values, group=group)
+    return values
+
+
+def all_reduce_max_(values: Tensor, group: ProcessGroup | None) -> Tensor:
+    """Maximum over ranks in place, outside autograd."""
+    if group is not None:
+        dist.all_reduce(values, op=dist.ReduceOp.MAX, group=group)
+    return values
+
+
+def all_gather(rows: Tensor, group: ProcessGroup | None, *, dim: int = 0) -> Tensor:
+    """Rows of all ranks, outside autograd."""
+    if group is None:
+        return rows
+    parts = [torch.empty_like(rows, memory_format=torch.contiguous_format) for _ in range(world_size(group))]
+    dist.all_gather(parts, rows.contiguous(), group=group)
+    return torch.cat(parts, dim=dim)
+
+
+def reduce_scatter_rows(rows: Tensor, group: ProcessGroup | None, *, dim: int = 0) -> Tensor:
+    """The counterpart of all_gather: sums [.., W·B, ..] over ranks and keeps our B rows. Outside autograd."""
+    if group is None:
+        return rows
+    rows = rows.contiguous()
+    dist.all_reduce(rows, group=group)  # gloo has no reduce-scatter
+    size = rows.shape[dim] // world_size(group)
+    return rows.narrow(dim, rank(group) * size, size)
+
+
+class _GatherRows(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, group: ProcessGroup, dim: int) -> Tensor:
+        ctx.group, ctx.dim = group, dim
+        return all_gather(rows, group, dim=dim)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        return reduce_scatter_rows(gradients[0].clone(), ctx.group, dim=ctx.dim), None, None
+
+
+class _AllReduceSum(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, group: ProcessGroup) -> Tensor:
+        ctx.group = group
+        return all_reduce_sum_(values.clone(), group)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        return all_reduce_sum_(gradients[0].clone(), ctx.group), None

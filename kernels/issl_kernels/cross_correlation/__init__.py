@@ -1,0 +1,31 @@
+"""Redundancy reduction between two views: Barlow Twins."""
+
+import torch
+from torch import Tensor
+from torch.distributed import ProcessGroup
+
+from issl_kernels.checks import check_floating, check_same
+from issl_kernels.cross_correlation.chunked import cross_correlation_chunked
+
+
+def cross_correlation(
+    a_ND: Tensor, b_ND: Tensor, *, off_diagonal_weight: float, group: ProcessGroup | None = None
+) -> Tensor:
+    """Σ_i (1 − C_ii)² + off_diagonal_weight · Σ_{i≠j} C_ij² of the cross-correlation C [D, D]; scalar.
+
+    Barlow Twins (Zbontar et al. 2021, equations 1 and 2). Each column of ``a_ND`` and ``b_ND`` [N, D] is centred and
+    divided by its standard deviation (biased, variance + 1e-5) over the images of all ranks, then C = aᵀb / images.
+    bf16, fp16, fp32 or fp64 in, arithmetic in fp32 (fp64 for fp64). Gradients flow through the standardisation and
+    across ranks. No more than a block of rows of C is live.
+
+    Raises ValueError for shapes that do not fit, a single image, or a negative weight.
+    """
+    check_floating("a_ND", a_ND, 2)
+    check_floating("b_ND", b_ND, 2)
+    check_same("a_ND", a_ND, "b_ND", b_ND, (0, 1))
+    if off_diagonal_weight < 0:
+        raise ValueError(f"off_diagonal_weight must not be negative, not {off_diagonal_weight}")
+    if len(a_ND) == 1 and group is None:
+        raise ValueError(f"a_ND has one row, shape {tuple(a_ND.shape)}: a correlation needs at least two images")
+    with torch.autocast(a_ND.device.type, enabled=False):
+        return cross_correlation_chunked(a_ND, b_ND, off_diagonal_weight=off_diagonal_weight, group=group)

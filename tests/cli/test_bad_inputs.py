@@ -1,0 +1,237 @@
+"""Users' mistakes: one clear sentence each, exit code 1 or 2, no traceback, nothing lost."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from issl_engine.cli import main
+
+RECIPE = """\
+name: bad
+source: {name: shapes, num_train: 40, num_test: 20, num_classes: 4}
+views:
+  groups:
+    - {count: 2, size: 16, area: [0.3, 1.0]}
+encoder: {name: small_resnet, width: 4, dim: 16}
+objective:
+  name: simclr
+optimizer: {name: adamw, lr: 1e-3}
+training: {epochs: 2, global_batch_size: 8, log_every_steps: 1, threads: 1}
+evaluation: {resize: 32, crop: 32}
+probes:
+  - {name: knn}
+"""
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ISSL_ENGINE_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+def call(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def complaint(result: Result) -> str:
+    """The error text; checks what holds for every mistake of a user."""
+    assert result.exit_code in (1, 2), result.output
+    assert "Traceback" not in result.output
+    assert result.exception is None or isinstance(result.exception, SystemExit), repr(result.exception)
+    return result.stderr
+
+
+def write(folder: Path, text: str = RECIPE) -> Path:
+    path = folder / "bad.yaml"
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("objective.temprature=0.1", "objective.temprature: unknown key; did you mean 'temperature'?"),
+        ("objective.temperature=-0.1", "objective.temperature: must be greater than 0, not -0.1"),
+        ("objective.temperature=hot", "objective.temperature: must be a number"),
+        ("objective.name=simclrr", "unknown objective 'simclrr'; did you mean 'simclr'?"),
+        ("encoder.name=resnet99", "unknown encoder 'resnet99'"),
+        ("source.name=imagenette", "unknown source 'imagenette'"),
+        ("training.epochs=0", "training.epochs: must be greater than 0"),
+        ("training.epochs=many", "training.epochs: must be a number"),
+        ("training.global_batch_size=8.5", "training.global_batch_size: must be a whole number"),
+        ("training.global_batch_size=64", "larger than the training split"),
+        ("training.accumulation_steps=3", "must be a multiple of"),
+        ("training.precision=fp8", "training.precision"),
+        ("views.groups.0.size=128", "views.groups"),
+        ("views.groups.0.area=[0.9,0.1]", "area must be two shares"),
+        ("views.groups.0.count=0", "views.groups.0.count: must be"),
+        ("views.num_global_views=3", "num_global_views is 3"),
+        ("schedule.warmup_epochs=9", "schedule.warmup_epochs"),
+        ("evaluation.crop=64", "crop (64) is larger than resize (32)"),
+        ("seeds=[1,1]", "seeds must differ"),
+        ("probes=[{name: cnn}]", "unknown probe 'cnn'"),
+        ("optimizer.lr=0", "optimizer.lr: must be greater than 0"),
+        ("deepspeed.zero_stage=3", "deepspeed.zero_stage"),
+        ("arms.swav.objective.name=swav", "swav"),
+        ("nonsense", "is not an override"),
+    ],
+)
+def test_wrong_value_is_one_sentence_before_anything_runs(override: str, sentence: str, tmp_path: Path) -> None:
+    result = call("run", write(tmp_path), override, "--out", tmp_path / "run")
+    assert sentence in complaint(result)
+    assert not list(tmp_path.glob("run/*/*/checkpoints/*"))
+
+
+def test_all_mistakes_of_a_file_come_at_once_with_their_lines(tmp_path: Path) -> None:
+    text = RECIPE.replace("name: simclr", "name: simclr\n  temprature: 1").replace("epochs: 2", "epochs: -2")
+    lines = complaint(call("validate", write(tmp_path, text))).splitlines()
+    assert any("bad.yaml:9: objective.temprature" in line for line in lines)
+    assert any("bad.yaml:11: training.epochs" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("", "empty"),
+        ("- a\n- b\n", "mapping"),
+        ("name: [unclosed\n", "bad.yaml:"),
+        ("name: a\nname: b\n", "bad.yaml:2"),
+    ],
+)
+def test_file_that_is_no_recipe(text: str, sentence: str, tmp_path: Path) -> None:
+    assert sentence in complaint(call("validate", write(tmp_path, text)))
+
+
+def test_missing_recipe_names_it_and_suggests(tmp_path: Path) -> None:
+    assert "swav_compare" in complaint(call("run", "swav_compar"))
+
+
+def image_folder(root: Path, *, classes: tuple[str, ...] = ("cat", "dog"), count: int = 12) -> Path:
+    for split in ("train", "val"):
+        for number, name in enumerate(classes):
+            (root / split / name).mkdir(parents=True)
+            for index in range(count):
+                colour = (20 * index, 120 * number, 10 if split == "train" else 200)
+                Image.new("RGB", (32, 32), colour).save(root / split / name / f"{split}{index}.jpg")
+    return root
+
+
+def folder_recipe(tmp_path: Path, root: Path) -> Path:
+    start, end = RECIPE.index("source:"), RECIPE.index("views:")
+    return write(tmp_path, RECIPE[:start] + f"source: {{name: image_folder, folder: {root}}}\n" + RECIPE[end:])
+
+
+def test_missing_image_folder(tmp_path: Path) -> None:
+    result = call("run", folder_recipe(tmp_path, tmp_path / "nowhere"), "--out", tmp_path / "run")
+    assert "nowhere" in complaint(result)
+
+
+def test_empty_class_is_named(tmp_path: Path) -> None:
+    root = image_folder(tmp_path / "images")
+    shutil.rmtree(root / "train" / "dog")
+    (root / "train" / "dog").mkdir()
+    assert "dog" in complaint(call("run", folder_recipe(tmp_path, root), "--out", tmp_path / "run"))
+
+
+def test_classes_that_differ_between_splits_are_named(tmp_path: Path) -> None:
+    root = image_folder(tmp_path / "images")
+    (root / "val" / "dog").rename(root / "val" / "wolf")
+    assert "wolf" in complaint(call("run", folder_recipe(tmp_path, root), "--out", tmp_path / "run"))
+
+
+def test_more_corrupt_files_than_allowed_are_named(tmp_path: Path) -> None:
+    root = image_folder(tmp_path / "images", count=16)
+    for index in range(11):
+        (root / "train" / "cat" / f"train{index}.jpg").write_bytes(b"no image")
+    error = complaint(call("run", folder_recipe(tmp_path, root), "--out", tmp_path / "run"))
+    assert "train" in error
+    assert ".jpg" in error
+
+
+def test_few_corrupt_files_are_named_and_left_out(tmp_path: Path) -> None:
+    root = image_folder(tmp_path / "images")
+    broken = root / "train" / "cat" / "train3.jpg"
+    broken.write_bytes(broken.read_bytes()[:200])
+    result = call("run", folder_recipe(tmp_path, root), "--out", tmp_path / "run", "training.epochs=1")
+    assert result.exit_code == 0, result.output
+    assert "train3.jpg" in result.stderr
+
+
+def test_unwritable_run_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    error = complaint(call("run", write(tmp_path), "--out", tmp_path / "file" / "run"))
+    assert "cannot be written" in error
+
+
+@pytest.fixture
+def finished(tmp_path: Path) -> Path:
+    result = call("run", write(tmp_path), "--out", tmp_path / "run", "training.epochs=1")
+    assert result.exit_code == 0, result.output
+    return tmp_path / "run"
+
+
+def test_folder_of_another_recipe_is_refused_and_untouched(finished: Path, tmp_path: Path) -> None:
+    before = {path: path.read_bytes() for path in finished.rglob("*.safetensors")}
+    error = complaint(call("run", write(tmp_path), "--out", finished, "training.epochs=1", "optimizer.lr=0.5"))
+    assert "optimizer.lr is 0.001 there and 0.5 here" in error
+    assert {path: path.read_bytes() for path in finished.rglob("*.safetensors")} == before
+
+
+def test_resume_never_refuses_a_folder_with_a_run(finished: Path, tmp_path: Path) -> None:
+    assert "a run is here already" in complaint(
+        call("run", write(tmp_path), "--out", finished, "training.epochs=1", "--resume", "never")
+    )
+
+
+def test_second_run_in_a_busy_folder_is_refused(finished: Path, tmp_path: Path) -> None:
+    import fcntl
+
+    with (finished / ".lock").open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        error = complaint(call("run", write(tmp_path), "--out", finished, "training.epochs=1"))
+    assert "another run is at work" in error
+
+
+def test_truncated_checkpoint_is_named_by_probe(finished: Path) -> None:
+    (weights,) = finished.glob("simclr/seed0/checkpoints/step_*/encoder.safetensors")
+    weights.write_bytes(weights.read_bytes()[:-64])
+    assert "encoder.safetensors is damaged" in complaint(call("probe", weights.parent))
+
+
+def test_probe_of_a_folder_that_is_no_checkpoint(tmp_path: Path) -> None:
+    assert "no checkpoint" in complaint(call("probe", tmp_path))
+    assert "no such folder" in complaint(call("probe", tmp_path / "nowhere"))
+
+
+def test_report_of_a_folder_that_is_no_run(tmp_path: Path) -> None:
+    assert str(tmp_path.name) in complaint(call("report", tmp_path))
+
+
+def test_compare_needs_run_folders(tmp_path: Path) -> None:
+    assert complaint(call("compare"))
+    assert complaint(call("compare", tmp_path))
+
+
+def test_unknown_command_exits_with_2() -> None:
+    assert call("trian").exit_code == 2
+
+
+def test_missing_fashion_mnist_says_how_to_get_it(tmp_path: Path) -> None:
+    text = RECIPE.replace(
+        "{name: shapes, num_train: 40, num_test: 20, num_classes: 4}", f"{{name: fashion_mnist, folder: {tmp_path}/none}}"
+    )
+    assert "issl-engine data fetch fashion-mnist" in complaint(
+        call("run", write(tmp_path, text), "--out", tmp_path / "run")
+    )
+
+
+def test_run_is_repeatable_and_a_second_call_only_reports(finished: Path, tmp_path: Path) -> None:
+    stamps = {path: os.stat(path).st_mtime_ns for path in finished.rglob("*.safetensors")}
+    result = call("run", write(tmp_path), "--out", finished, "training.epochs=1", "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)
+    assert {path: os.stat(path).st_mtime_ns for path in finished.rglob("*.safetensors")} == stamps

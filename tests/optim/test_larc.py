@@ -1,0 +1,159 @@
+"""LARC against its formula in fp64, its edge cases, and slices of parameters on two ranks."""
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch import Tensor, nn
+
+from issl_engine.optim.larc import LARC, LARCConfig
+
+LR, DECAY, MOMENTUM, TRUST = 0.4, 0.2, 0.9, 1e-2
+
+
+def by_hand(w: Tensor, grads: list[Tensor], *, clip: bool, adapt: bool, decay: float) -> Tensor:
+    momentum = torch.zeros_like(w)
+    for grad in grads:
+        ratio = 1.0
+        if adapt:
+            w_norm, grad_norm = w.square().sum().sqrt().item(), grad.square().sum().sqrt().item()
+            ratio = TRUST * w_norm / (grad_norm + decay * w_norm + 1e-8)
+            if clip:
+                ratio = min(ratio / LR, 1.0)
+        momentum = MOMENTUM * momentum + ratio * (grad + decay * w)
+        w = w - LR * momentum
+    return w
+
+
+@pytest.mark.parametrize("clip", [False, True])
+@pytest.mark.parametrize("exclude", [False, True])
+@pytest.mark.parametrize("gradient_scale", [1.0, 1e-4], ids=["large_gradients", "small_gradients"])
+def test_three_updates_equal_the_formula(clip: bool, exclude: bool, gradient_scale: float) -> None:
+    torch.manual_seed(0)
+    shapes = {"weight": (5, 3, 2, 2), "other": (4, 7), "bias": (6,)}
+    weights = {name: nn.Parameter(torch.randn(shape, dtype=torch.float64)) for name, shape in shapes.items()}
+    scales = {"weight": 1.0, "other": 30.0, "bias": 0.1}
+    grads = {
+        name: [torch.randn(shape, dtype=torch.float64) * scales[name] * gradient_scale for _ in range(3)]
+        for name, shape in shapes.items()
+    }
+    expected = {
+        name: by_hand(
+            weights[name].detach().clone(),
+            grads[name],
+            clip=clip,
+            adapt=not (exclude and name == "bias"),
+            decay=0.0 if name == "bias" else DECAY,
+        )
+        for name in shapes
+    }
+    config = LARCConfig(
+        lr=LR,
+        weight_decay=DECAY,
+        trust_coefficient=TRUST,
+        clip=clip,
+        exclude_bias_and_norm_from_adaptation=exclude,
+    )
+    optimizer = config.build(weights.items(), no_decay=set(), lr=LR)
+    for step in range(3):
+        for name, weight in weights.items():
+            weight.grad = grads[name][step]
+        optimizer.step()
+    for name, weight in weights.items():
+        torch.testing.assert_close(weight.detach(), expected[name], rtol=1e-12, atol=1e-14)
+
+
+def test_clipping_caps_the_ratio_where_scaling_would_exceed_the_learning_rate() -> None:
+    def moved(clip: bool) -> float:
+        weight = nn.Parameter(torch.ones(4, 4, dtype=torch.float64))
+        weight.grad = torch.full((4, 4), 1e-6, dtype=torch.float64)
+        LARC([weight], lr=LR, momentum=0.0, trust_coefficient=TRUST, clip=clip).step()
+        return (1 - weight.detach()).mean().item()
+
+    assert moved(clip=True) == pytest.approx(LR * 1e-6)
+    # Without clipping the step is learning rate x trust x |w|, however small the gradient.
+    assert moved(clip=False) == pytest.approx(LR * TRUST, rel=0.02)
+
+
+def test_tensors_of_norm_zero_take_a_plain_sgd_step() -> None:
+    zero_weight = nn.Parameter(torch.zeros(3, 3))
+    zero_weight.grad = torch.full((3, 3), 0.5)
+    zero_gradient = nn.Parameter(torch.ones(3, 3))
+    zero_gradient.grad = torch.zeros(3, 3)
+    LARC([zero_weight, zero_gradient], lr=LR, weight_decay=DECAY).step()
+    torch.testing.assert_close(zero_weight.detach(), torch.full((3, 3), -LR * 0.5))
+    torch.testing.assert_close(zero_gradient.detach(), torch.full((3, 3), 1 - LR * DECAY))
+
+
+def test_parameters_without_gradient_stay_as_they_are() -> None:
+    used, unused = nn.Parameter(torch.ones(2, 2)), nn.Parameter(torch.ones(2, 2))
+    used.grad = torch.ones(2, 2)
+    optimizer = LARC([used, unused], lr=LR)
+    optimizer.step()
+    assert not torch.equal(used.detach(), torch.ones(2, 2))
+    assert torch.equal(unused.detach(), torch.ones(2, 2))
+    assert unused not in optimizer.state
+
+
+def test_a_changed_learning_rate_counts_at_the_next_step() -> None:
+    weight = nn.Parameter(torch.ones(2, 2, dtype=torch.float64))
+    optimizer = LARC([weight], lr=LR, momentum=0.0, trust_coefficient=TRUST)
+    optimizer.param_groups[0]["lr"] = 0.0
+    weight.grad = torch.ones(2, 2, dtype=torch.float64)
+    optimizer.step()
+    assert torch.equal(weight.detach(), torch.ones(2, 2, dtype=torch.float64))
+
+
+def test_closure_is_run_with_gradients_and_its_loss_returned() -> None:
+    weight = nn.Parameter(torch.ones(2, 2))
+    optimizer = LARC([weight], lr=LR)
+
+    def closure() -> float:
+        optimizer.zero_grad()
+        loss = weight.square().sum()
+        loss.backward()
+        return loss.item()
+
+    assert optimizer.step(closure) == 4.0
+    assert weight.detach().max() < 1
+
+
+def test_slices_without_a_norm_group_are_refused() -> None:
+    weight = nn.Parameter(torch.ones(8))
+    optimizer = LARC([weight], lr=LR)
+    part = nn.Parameter(torch.ones(4))
+    part.grad = torch.ones(4)
+    optimizer.param_groups[0]["params"] = [part]
+    with pytest.raises(ValueError, match="zero_stage"):
+        optimizer.step()
+
+
+def slices_on_this_rank(rank: int, store: str, whole: list[Tensor], grads: list[Tensor], out: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+    parts = [nn.Parameter(tensor.chunk(2)[rank].clone()) for tensor in whole]
+    optimizer = LARC(
+        [{"params": [part]} for part in parts],
+        lr=LR,
+        weight_decay=DECAY,
+        trust_coefficient=TRUST,
+        norm_group=dist.group.WORLD,
+    )
+    for part, grad in zip(parts, grads, strict=True):
+        part.grad = grad.chunk(2)[rank].clone()
+    optimizer.step()
+    torch.save([part.detach() for part in parts], f"{out}{rank}")
+    dist.destroy_process_group()
+
+
+def test_two_ranks_with_half_of_each_tensor_step_as_one_with_all(tmp_path) -> None:
+    torch.manual_seed(0)
+    whole = [torch.randn(6, dtype=torch.float64), torch.randn(10, dtype=torch.float64) * 5]
+    grads = [torch.randn(6, dtype=torch.float64), torch.randn(10, dtype=torch.float64)]
+    out = str(tmp_path / "rank")
+    mp.spawn(slices_on_this_rank, args=(str(tmp_path / "store"), whole, grads, out), nprocs=2)
+    halves = [torch.load(f"{out}{rank}") for rank in range(2)]
+    for index, (tensor, grad) in enumerate(zip(whole, grads, strict=True)):
+        expected = by_hand(tensor, [grad], clip=False, adapt=True, decay=DECAY)
+        actual = torch.cat([half[index] for half in halves])
+        torch.testing.assert_close(actual, expected, rtol=1e-12, atol=1e-14)

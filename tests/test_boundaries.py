@@ -1,0 +1,142 @@
+"""Who may import whom. Data flows one way, from sources to reports, and so do imports."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SOURCES = {
+    "issl_engine": ROOT / "engine",
+    "issl_kernels": ROOT / "kernels",
+    "issl_profiling": ROOT / "profiling",
+}
+
+ORDER = [
+    *("config", "variants", "environment", "data", "models", "objectives", "optim", "diagnostics", "probing"),
+    *("recipe", "training", "report", "experiment", "commands", "cli", "__main__"),
+]
+"""Parts of issl_engine; each may import from itself and from those before it."""
+
+STRANGERS = {
+    ("models", "data"),
+    ("objectives", "data"),
+    ("optim", "data"),
+    ("optim", "models"),
+    ("optim", "objectives"),
+    ("probing", "objectives"),
+    ("recipe", "environment"),
+    ("report", "training"),
+}
+"""Pairs (importer, imported) that the order would allow and the design does not."""
+
+ONLY_IN = {
+    "nvidia": "issl_engine/data/dali_pipeline.py",
+    "deepspeed": "issl_engine/training/deepspeed.py",
+}
+"""A library → the one file that imports it."""
+
+
+def files(package: str) -> list[Path]:
+    found = sorted((SOURCES[package] / package).rglob("*.py"))
+    assert found, package
+    return found
+
+
+def imports(path: Path) -> Iterator[tuple[str, bool]]:
+    """Every module that a file imports, absolute, and whether at the top of the file."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    top = {id(node) for node in tree.body}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name, id(node) in top
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            assert node.module is not None
+            yield node.module, id(node) in top
+            for alias in node.names:
+                yield f"{node.module}.{alias.name}", id(node) in top
+
+
+def part(module: str) -> str:
+    """``issl_engine.data.views`` → ``data``."""
+    return [*module.split("."), ""][1]
+
+
+def test_kernels_import_torch_and_triton_alone() -> None:
+    allowed = {"torch", "triton", "issl_kernels", *sys.stdlib_module_names}
+    for path in files("issl_kernels"):
+        for module, _ in imports(path):
+            assert module.split(".")[0] in allowed, f"{path} imports {module}"
+
+
+def test_kernels_load_where_the_engines_libraries_are_missing() -> None:
+    package = SOURCES["issl_kernels"]
+    modules = [
+        ".".join(path.relative_to(package).with_suffix("").parts).removesuffix(".__init__")
+        for path in files("issl_kernels")
+    ]
+    missing = ["deepspeed", "nvidia", "yaml", "click", "pydantic", "issl_engine"]
+    code = (
+        f"import sys, importlib\nsys.modules.update(dict.fromkeys({missing}))\n"
+        f"for name in {modules}: importlib.import_module(name)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={"PYTHONPATH": str(package)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_engine_reaches_profiling_only_from_commands_and_lazily() -> None:
+    for path in files("issl_engine"):
+        for module, at_top in imports(path):
+            if module.split(".")[0] == "issl_profiling":
+                assert not at_top, f"{path} imports {module} at its top"
+                assert path.parent.name == "commands", f"{path} imports {module}"
+
+
+def test_imports_follow_the_flow_of_data() -> None:
+    for path in files("issl_engine"):
+        inside = path.relative_to(SOURCES["issl_engine"] / "issl_engine")
+        importer = inside.parts[0].removesuffix(".py")
+        if importer == "__init__":
+            continue
+        assert importer in ORDER, f"{inside}: give this part its place in ORDER"
+        for module, _ in imports(path):
+            imported = part(module) if module.startswith("issl_engine.") else ""
+            if imported not in ORDER:
+                continue
+            assert ORDER.index(imported) <= ORDER.index(importer), (
+                f"{inside} imports {module}, which is downstream"
+            )
+            assert (importer, imported) not in STRANGERS, f"{inside} imports {module}"
+
+
+@pytest.mark.parametrize("library", ONLY_IN)
+def test_a_heavy_library_is_imported_in_one_file_only(library: str) -> None:
+    importers = {
+        str(path.relative_to(SOURCES[package]))
+        for package in SOURCES
+        for path in files(package)
+        for module, _ in imports(path)
+        if module.split(".")[0] == library
+    }
+    assert importers == {ONLY_IN[library]}
+
+
+def test_no_module_is_a_drawer() -> None:
+    drawers = {"utils", "util", "common", "helpers", "helper", "misc", "tools", "core"}
+    paths = [path for package in SOURCES for path in files(package)]
+    assert [path for path in paths if drawers & set(path.relative_to(ROOT).with_suffix("").parts)] == []
+
+
+def test_no_top_level_folder_is_a_package() -> None:
+    assert list(ROOT.glob("*/__init__.py")) == []

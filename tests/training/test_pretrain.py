@@ -1,0 +1,158 @@
+"""What the training loop promises beyond resuming: it learns, stops on bad losses, freezes, warns."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from issl_engine.data.dali_pipeline import TrainingViews
+from issl_engine.data.sources.base import Dataset
+from issl_engine.objectives import simclr
+from issl_engine.objectives.base import ObjectiveOutput, Progress
+from issl_engine.training.alarms import CollapseAlarm, TrainingStopped
+from issl_engine.training.checkpoint import latest_checkpoint
+from issl_engine.training.deepspeed import start_ranks
+from issl_engine.training.learner import encode_views
+from issl_engine.training.pretrain import build_engine, build_learner, make_plan, pretrain, train_step
+
+from .conftest import SMALL_OBJECTIVES, make_recipe
+
+
+@pytest.mark.parametrize("objective", list(SMALL_OBJECTIVES))
+def test_every_objective_trains_and_writes_its_metrics(objective: str, dataset: Dataset, tmp_path: Path) -> None:
+    checkpoint = pretrain(make_recipe(objective), dataset, start_ranks(), folder=tmp_path, seed=0)
+    records = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [record["step"] for record in records] == list(range(1, 11))
+    assert all(math.isfinite(value) for record in records for value in record.values())
+    assert {"loss", "lr", "images_per_second", "data_fraction", "online_top1"} <= records[-1].keys()
+    assert checkpoint.name == "step_00000010"
+
+
+def test_contrastive_loss_falls(dataset: Dataset, tmp_path: Path) -> None:
+    recipe = make_recipe(training={"epochs": 16, "global_batch_size": 8, "log_every_steps": 5, "threads": 1})
+    pretrain(recipe, dataset, start_ranks(), folder=tmp_path, seed=0)
+    losses = [json.loads(line)["loss"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert losses[-1] < losses[0] - 0.1
+
+
+def test_nan_loss_stops_with_step_ids_and_last_good_checkpoint(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    healthy = simclr.SimCLR.forward
+
+    def ill(self: simclr.SimCLR, z: torch.Tensor, teacher: torch.Tensor | None, progress: Progress) -> ObjectiveOutput:
+        loss, metrics = healthy(self, z, teacher, progress)
+        return ObjectiveOutput(loss * (math.nan if progress.step == 7 else 1), metrics)
+
+    monkeypatch.setattr(simclr.SimCLR, "forward", ill)
+    with pytest.raises(TrainingStopped, match=r"step 7: the loss is nan for the images with ids \d+.*step_00000005"):
+        pretrain(make_recipe("simclr"), dataset, start_ranks(), folder=tmp_path, seed=0)
+    found = latest_checkpoint(tmp_path / "checkpoints")
+    assert found is not None
+    assert found.name == "step_00000005"
+
+
+def test_frozen_prototypes_do_not_move_until_their_step(dataset: Dataset) -> None:
+    recipe = make_recipe(
+        "swav",
+        objective={"name": "swav", "num_prototypes": 12, "freeze_prototypes_steps": 3},
+        optimizer={"name": "adamw", "lr": 0.01, "weight_decay": 0.1},
+    )
+    ranks = start_ranks()
+    plan = make_plan(recipe, dataset, ranks)
+    learner = build_learner(recipe, plan, ranks, seed=0)
+    engine = build_engine(learner, recipe, plan)
+    views = TrainingViews(
+        dataset.train, recipe.views, batch_size=8, rank=0, world_size=1, seed=0, device=ranks.device, num_threads=1
+    )
+    prototypes = next(p for name, p in learner.objective.named_parameters() if "prototypes" in name)
+    start = prototypes.detach().clone()
+    moved = []
+    for step in range(5):
+        train_step(engine, views, None, progress=plan.progress(step), lr=0.01, ranks=ranks, accumulation_steps=1)
+        learner.after_step(plan.progress(step + 1))
+        moved.append((prototypes - start).abs().max().item())
+    views.close()
+    engine.close()
+    assert max(moved[:3]) < 1e-6 < moved[4]
+    assert torch.allclose(prototypes.norm(dim=1), torch.ones(12), atol=1e-5)
+
+
+def test_views_of_one_size_share_a_forward_pass_and_keep_their_order() -> None:
+    calls: list[int] = []
+
+    class Means(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            calls.append(len(images))
+            return images.mean((2, 3))
+
+    crops = tuple(torch.randn(count, 5, 3, size, size) for count, size in ((1, 8), (2, 4), (1, 8)))
+    z = encode_views(Means(), crops)
+    assert calls == [10, 10]
+    assert torch.allclose(z, torch.cat([crop.mean((3, 4)) for crop in crops]))
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2])
+def test_zero_stages_train_alike_on_one_rank(stage: int, dataset: Dataset, tmp_path: Path) -> None:
+    recipe = make_recipe(deepspeed={"zero_stage": stage})
+    plain = make_recipe()
+    first, second = tmp_path / "plain", tmp_path / "zero"
+    first.mkdir()
+    second.mkdir()
+    pretrain(plain, dataset, start_ranks(), folder=first, seed=0)
+    pretrain(recipe, dataset, start_ranks(), folder=second, seed=0)
+    a, b = ([json.loads(line)["loss"] for line in (f / "metrics.jsonl").read_text().splitlines()] for f in (first, second))
+    assert a == pytest.approx(b, rel=1e-5)
+
+
+def test_bf16_autocast_trains(dataset: Dataset, tmp_path: Path) -> None:
+    recipe = make_recipe(
+        training={"epochs": 1, "global_batch_size": 8, "precision": "bf16", "log_every_steps": 1, "threads": 1}
+    )
+    pretrain(recipe, dataset, start_ranks(), folder=tmp_path, seed=0)
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 5
+
+
+def test_gradient_value_clip_bounds_what_the_optimiser_sees(dataset: Dataset) -> None:
+    recipe = make_recipe(
+        training={"epochs": 1, "global_batch_size": 8, "clip_gradient_value": 1e-4, "threads": 1},
+        optimizer={"name": "sgd", "lr": 1.0, "momentum": 0.0, "weight_decay": 0.0},
+    )
+    ranks = start_ranks()
+    plan = make_plan(recipe, dataset, ranks)
+    learner = build_learner(recipe, plan, ranks, seed=0)
+    before = {name: p.detach().clone() for name, p in learner.trainable_parameters()}
+    engine = build_engine(learner, recipe, plan)
+    views = TrainingViews(
+        dataset.train, recipe.views, batch_size=8, rank=0, world_size=1, seed=0, device=ranks.device, num_threads=1
+    )
+    train_step(engine, views, None, progress=plan.progress(0), lr=1.0, ranks=ranks, accumulation_steps=1)
+    views.close()
+    engine.close()
+    moved = max((p - before[name]).abs().max().item() for name, p in learner.trainable_parameters())
+    assert moved == pytest.approx(1e-4, rel=1e-2)
+
+
+def test_collapse_alarm_rings_once_and_only_at_the_plateau(caplog: pytest.LogCaptureFixture) -> None:
+    alarm = CollapseAlarm(math.log(100), "lower objective.epsilon")
+    assert not any(alarm.observe(3.0, step) for step in range(300))
+    rung = [alarm.observe(math.log(100) + 0.001, step) for step in range(300, 600)]
+    assert rung.index(True) == 99
+    assert rung.count(True) == 1
+    assert "lower objective.epsilon" in caplog.text
+
+
+def test_batch_larger_than_data_is_refused(dataset: Dataset) -> None:
+    recipe = make_recipe(training={"epochs": 1, "global_batch_size": 64})
+    with pytest.raises(ValueError, match=r"global_batch_size \(64\) is larger than the training split .*40 images"):
+        make_plan(recipe, dataset, start_ranks())
+
+
+def test_larc_with_zero_is_refused(dataset: Dataset) -> None:
+    recipe = make_recipe(optimizer={"name": "larc", "lr": 0.1}, deepspeed={"zero_stage": 1})
+    ranks = start_ranks()
+    plan = make_plan(recipe, dataset, ranks)
+    with pytest.raises(ValueError, match=r"larc needs deepspeed\.zero_stage 0"):
+        build_engine(build_learner(recipe, plan, ranks, seed=0), recipe, plan)
