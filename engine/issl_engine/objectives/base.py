@@ -61,8 +61,8 @@ class Objective(nn.Module):
     their share of it, so that averaging gradients over ranks gives the one-process gradient.
     """
 
-    projector: nn.Module | None = None
-    """The head that an EMA teacher copies beside the encoder; set only by objectives with ``uses_ema_teacher``."""
+    projector: nn.Module
+    """The head that an EMA teacher copies beside the encoder; only objectives with ``uses_ema_teacher`` have one."""
 
     uses_ema_teacher: bool = False
 

@@ -33,7 +33,6 @@ class Learner(nn.Module):
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.teacher: EmaTeacher | None = None
         if objective.uses_ema_teacher:
-            assert objective.projector is not None
             self.teacher = EmaTeacher(encoder, objective.projector)
 
     def forward(self, batch: MultiCropBatch, progress: Progress) -> LearnerOutput:
@@ -45,7 +44,6 @@ class Learner(nn.Module):
         """Moves the teacher, renormalises prototypes: whatever follows an optimiser step."""
         self.objective.after_step(progress)
         if self.teacher is not None:
-            assert self.objective.projector is not None
             self.teacher.update(self.encoder, self.objective.projector, self.objective.ema_momentum(progress))
 
     def trainable_parameters(self) -> list[tuple[str, nn.Parameter]]:
