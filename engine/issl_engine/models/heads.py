@@ -1,67 +1,115 @@
-"""Projection heads: what stands between the representation and a loss, and is thrown away after pretraining.
+"""Heads between a representation and a loss: linear ones, as a linear probe is, and MLPs.
 
-Letters: any leading axes (views, batch), D input width, P output width. Batch-norm sees all leading axes as one batch.
+Letters: R rows (every view of every image of this rank), D width in, H width out. Every head takes [..., D] and gives
+[..., H]; batch-norm sees all rows together, whatever view they are of.
 """
 
+from collections.abc import Callable
+from typing import Literal
+
+import torch.nn.functional as F
 from torch import Tensor, nn
+
+from issl_kernels.precision import arithmetic_dtype
+
+Activation = Literal["relu", "gelu"]
+
+_ACTIVATIONS: dict[Activation, Callable[[], nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU}
+
+
+def l2_normalize(x: Tensor) -> Tensor:
+    """Rows [..., D] divided by their norm, in fp32 (fp64 for fp64) whatever precision the head ran in."""
+    return F.normalize(x.to(arithmetic_dtype(x)), dim=-1)
 
 
 class Head(nn.Module):
-    """Applies its layers to [..., D] as rows; returns [..., P]."""
+    """Runs ``layers``, which see a matrix [R, D], on a tensor with any number of axes in front."""
 
     def __init__(self, *layers: nn.Module) -> None:
         super().__init__()
         self.layers = nn.Sequential(*layers)
 
-    def forward(self, z: Tensor) -> Tensor:
-        rows = self.layers(z.flatten(0, -2))
-        return rows.unflatten(0, z.shape[:-1])
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x.flatten(0, -2)).unflatten(0, x.shape[:-1])
 
 
-def linear_head(dim: int, out_dim: int, *, batch_norm: bool = True) -> Head:
-    """Linear, then batch-norm without a learnt scale or shift: a linear probe's architecture, with fixed statistics."""
-    layers: list[nn.Module] = [nn.Linear(dim, out_dim, bias=not batch_norm)]
-    if batch_norm:
-        layers.append(nn.BatchNorm1d(out_dim, affine=False))
-    return Head(*layers)
+class LinearHead(Head):
+    """A map with no non-linearity: what a linear probe computes.
+
+    ``bottleneck_dim`` factors it through fewer dimensions, with batch-norm between the factors; ``batch_norm_out``
+    puts batch-norm at its end (and drops the bias, which it would cancel).
+    """
+
+    def __init__(
+        self, in_dim: int, out_dim: int, *, bottleneck_dim: int | None = None, batch_norm_out: bool = False
+    ) -> None:
+        super().__init__(*_output_layers(in_dim, out_dim, bottleneck_dim, batch_norm_out, bias=True))
 
 
-def mlp_head(
-    dim: int, hidden_dim: int, out_dim: int, *, hidden_layers: int = 1, batch_norm: bool = True, last_batch_norm: bool = False,
-    activation: type[nn.Module] = nn.ReLU,
-) -> Head:  # fmt: skip
-    """``hidden_layers`` of (linear, batch-norm, activation), then linear, then batch-norm if ``last_batch_norm``."""
-    layers: list[nn.Module] = []
-    width = dim
-    for _ in range(hidden_layers):
-        layers.append(nn.Linear(width, hidden_dim, bias=not batch_norm))
-        if batch_norm:
-            layers.append(nn.BatchNorm1d(hidden_dim))
-        layers.append(activation())
-        width = hidden_dim
-    layers.append(nn.Linear(width, out_dim, bias=not last_batch_norm))
-    if last_batch_norm:
-        layers.append(nn.BatchNorm1d(out_dim))
-    return Head(*layers)
+class MLPHead(Head):
+    """``hidden_layers`` times linear, batch-norm (unless ``batch_norm`` is off), activation; then as LinearHead.
+
+    A linear layer that batch-norm follows has no bias; ``bias_out`` is the last layer's.
+    """
+
+    def __init__(
+        self,
+        in_dim: int,
+        out_dim: int,
+        *,
+        hidden_dim: int,
+        hidden_layers: int = 1,
+        bottleneck_dim: int | None = None,
+        batch_norm: bool = True,
+        batch_norm_out: bool = False,
+        bias_out: bool = True,
+        activation: Activation = "relu",
+    ) -> None:
+        assert hidden_layers >= 1
+        layers: list[nn.Module] = []
+        for width in [in_dim] + [hidden_dim] * (hidden_layers - 1):
+            layers.append(nn.Linear(width, hidden_dim, bias=not batch_norm))
+            if batch_norm:
+                layers.append(nn.BatchNorm1d(hidden_dim))
+            layers.append(_ACTIVATIONS[activation]())
+        layers += _output_layers(hidden_dim, out_dim, bottleneck_dim, batch_norm_out, bias=bias_out)
+        super().__init__(*layers)
 
 
-def bottleneck_classifier(dim: int, bottleneck_dim: int, num_classes: int) -> Head:
-    """Linear → batch-norm → linear: a linear classifier of many classes at rank ``bottleneck_dim`` (DISSL's student)."""
-    return Head(
-        nn.Linear(dim, bottleneck_dim, bias=False), nn.BatchNorm1d(bottleneck_dim), nn.Linear(bottleneck_dim, num_classes)
-    )
+class ResidualHead(nn.Module):
+    """D → bottleneck, plus (bottleneck → hidden → hidden → bottleneck) of it, → H.
 
+    Batch-norm and ReLU stand before every linear layer but the first, and no layer has a bias: the teacher's head of
+    the published ImageNet runs with an expanded representation (Dubois et al. 2022).
+    """
 
-class ResidualMLP(nn.Module):
-    """x + MLP(x), one hidden layer, batch-norm after each linear layer, ReLU after the sum."""
-
-    def __init__(self, dim: int, hidden_dim: int) -> None:
+    def __init__(self, in_dim: int, out_dim: int, *, hidden_dim: int, bottleneck_dim: int) -> None:
         super().__init__()
-        self.branch = nn.Sequential(
-            nn.Linear(dim, hidden_dim, bias=False), nn.BatchNorm1d(hidden_dim), nn.ReLU(),
-            nn.Linear(hidden_dim, dim, bias=False), nn.BatchNorm1d(dim),
-        )  # fmt: skip
-        self.activation = nn.ReLU()
+        self.reduce = nn.Linear(in_dim, bottleneck_dim, bias=False)
+        self.block = nn.Sequential(
+            *_activated_linear(bottleneck_dim, hidden_dim),
+            *_activated_linear(hidden_dim, hidden_dim),
+            *_activated_linear(hidden_dim, bottleneck_dim),
+        )
+        self.output = nn.Sequential(*_activated_linear(bottleneck_dim, out_dim))
 
-    def forward(self, rows: Tensor) -> Tensor:
-        return self.activation(rows + self.branch(rows))
+    def forward(self, x: Tensor) -> Tensor:
+        reduced = self.reduce(x.flatten(0, -2))
+        return self.output(reduced + self.block(reduced)).unflatten(0, x.shape[:-1])
+
+
+def _output_layers(
+    in_dim: int, out_dim: int, bottleneck_dim: int | None, batch_norm_out: bool, *, bias: bool
+) -> list[nn.Module]:
+    layers: list[nn.Module] = []
+    if bottleneck_dim is not None:
+        layers += [nn.Linear(in_dim, bottleneck_dim, bias=False), nn.BatchNorm1d(bottleneck_dim)]
+        in_dim = bottleneck_dim
+    layers.append(nn.Linear(in_dim, out_dim, bias=bias and not batch_norm_out))
+    if batch_norm_out:
+        layers.append(nn.BatchNorm1d(out_dim))
+    return layers
+
+
+def _activated_linear(in_dim: int, out_dim: int) -> list[nn.Module]:
+    return [nn.BatchNorm1d(in_dim), nn.ReLU(), nn.Linear(in_dim, out_dim, bias=False)]

@@ -1,32 +1,58 @@
-"""The teacher whose weights are an exponential moving average of the student's (DINO, BYOL)."""
+"""The EMA teacher of DINO and BYOL: a slow copy of encoder and projector.
+
+Letters: N images, C channels, H height, W width; P width of the projection.
+"""
 
 import copy
+import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
 
 
-class EmaTeacher(nn.Module):
-    """Encoder and projector without gradients, trailing the student's.
+def cosine_ema_momentum(start: float, fraction: float) -> float:
+    """Share of the teacher's weights kept, from ``start`` to 1 along half a cosine; ``fraction`` of training is done.
 
-    In training mode its batch-norm uses its own batch's statistics, as in DINO and BYOL; its running statistics are
-    its own too. Its weights are buffers of training, not parameters: no optimiser sees them.
+    Grill et al. 2020 (BYOL), section 3.3.
+    """
+    return 1 - (1 - start) * (math.cos(math.pi * fraction) + 1) / 2
+
+
+class EmaTeacher(nn.Module):
+    """Starts as a copy of ``encoder`` and ``projector``; none of its weights takes a gradient.
+
+    It follows ``train()`` and ``eval()`` like any module: while it trains, its batch-norm normalises by the
+    statistics of its own batch, the global crops, as in DINO and BYOL.
     """
 
     def __init__(self, encoder: nn.Module, projector: nn.Module) -> None:
         super().__init__()
-        self.encoder = copy.deepcopy(encoder).requires_grad_(False)
-        self.projector = copy.deepcopy(projector).requires_grad_(False)
-
-    @torch.no_grad()
-    def forward(self, images_NCHW: Tensor) -> Tensor:
-        """Images [N, 3, H, W] → projections [N, P]."""
-        projections: Tensor = self.projector(self.encoder(images_NCHW))
-        return projections
+        self.encoder = copy.deepcopy(encoder)
+        self.projector = copy.deepcopy(projector)
+        self.requires_grad_(False)
 
     @torch.no_grad()
     def update(self, encoder: nn.Module, projector: nn.Module, momentum: float) -> None:
-        """teacher ← momentum · teacher + (1 − momentum) · student, for every weight."""
-        for mine, theirs in ((self.encoder, encoder), (self.projector, projector)):
-            teacher, student = list(mine.parameters()), list(theirs.parameters())
-            torch._foreach_lerp_(teacher, [p.detach() for p in student], 1 - momentum)
+        """weights = momentum · weights + (1 − momentum) · theirs.
+
+        Buffers (batch-norm's running statistics) are copied as they are: training never reads them, and a teacher in
+        eval mode then normalises as the student does.
+        """
+        pairs = ((self.encoder, encoder), (self.projector, projector))
+        own = [parameter for module, _ in pairs for parameter in module.parameters()]
+        theirs = [parameter for _, module in pairs for parameter in module.parameters()]
+        assert len(own) == len(theirs), "the teacher and the student differ in their layers"
+        torch._foreach_lerp_(own, theirs, 1 - momentum)
+        for own_buffer, their_buffer in zip(_buffers(pairs, 0), _buffers(pairs, 1), strict=True):
+            own_buffer.copy_(their_buffer)
+
+    @torch.no_grad()
+    def forward(self, images_NCHW: Tensor) -> Tensor:
+        """Projections [N, P] of images, without gradient."""
+        return self.projector(self.encoder(images_NCHW))
+
+
+def _buffers(pairs: tuple[tuple[nn.Module, nn.Module], ...], side: int) -> Iterator[Tensor]:
+    for pair in pairs:
+        yield from pair[side].buffers()

@@ -72,6 +72,11 @@ class Objective(nn.Module):
     collapse_advice: str = ""
     """What to change then: names keys of the recipe."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        # Not a class attribute: it would hide the submodule of this name, which torch looks up last.
+        self.projector = None
+
     def ema_momentum(self, progress: Progress) -> float:
         """Share of the teacher's weights kept at this step."""
         raise AssertionError(f"{type(self).__name__} has no EMA teacher")

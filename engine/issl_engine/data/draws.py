@@ -1,0 +1,140 @@
+"""The random numbers of augmentation: ours, counter-based, the same for any number of ranks, threads or restarts.
+
+The order of an epoch's images is one permutation from (seed, epoch). The draws for the image at position p of an epoch
+come from a Philox generator keyed by (seed, epoch), at a counter that depends on p alone. So the whole state of the
+loader is the number of batches consumed.
+
+Letters: B images of a batch, U uniform numbers an image and view.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from issl_engine.data.views import Augmentation, CropGroup, ViewsConfig
+
+Floats = NDArray[np.float32]
+Flags = NDArray[np.bool_]
+
+ATTEMPTS = 10
+"""Tries for a crop window that fits, as in torchvision's RandomResizedCrop."""
+UNIFORMS_PER_VIEW = 2 * ATTEMPTS + 2 + 10
+"""Area and ratio of each attempt, position, and ten for flip and colours."""
+WORDS_PER_COUNTER = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViewDraws:
+    """What happens to one view of each image of a batch; all arrays have B rows.
+
+    ``start_HW``, ``end_HW``: crop window in pixels, end exclusive. ``hue`` in degrees; ``brightness``, ``contrast``,
+    ``saturation`` factors (1 changes nothing, saturation 0 is grey); ``sigma`` in pixels of the crop, 0 for no blur.
+    """
+
+    start_HW: Floats
+    end_HW: Floats
+    flip: Flags
+    hue: Floats
+    saturation: Floats
+    contrast: Floats
+    brightness: Floats
+    sigma: Floats
+    solarise: Flags
+
+
+def epoch_order(num_images: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    """The permutation of all images in this epoch."""
+    return np.random.Generator(np.random.Philox(key=_key(seed, epoch, purpose=0))).permutation(num_images)
+
+
+def draw_views(
+    views: ViewsConfig, sizes_HW: NDArray[np.int32], *, seed: int, epoch: int, first_position: int
+) -> list[ViewDraws]:
+    """The draws of every view for the images at positions first_position, first_position + 1, ... of the epoch.
+
+    ``sizes_HW`` [B, 2] are those images' heights and widths.
+    """
+    num_views = views.num_views
+    uniforms_BVU = _uniforms(len(sizes_HW), num_views * UNIFORMS_PER_VIEW, seed, epoch, first_position)
+    uniforms_BVU = uniforms_BVU.reshape(len(sizes_HW), num_views, UNIFORMS_PER_VIEW)
+    groups = [group for group in views.groups for _ in range(group.count)]
+    return [
+        _draw_view(group, group.augmentation or views.augmentation, sizes_HW, uniforms_BVU[:, view])
+        for view, group in enumerate(groups)
+    ]
+
+
+def _key(seed: int, epoch: int, purpose: int) -> int:
+    return (seed << 64) | (epoch << 8) | purpose
+
+
+def _uniforms(rows: int, columns: int, seed: int, epoch: int, first_position: int) -> NDArray[np.float64]:
+    """[rows, columns] numbers in [0, 1); row r depends on position first_position + r only."""
+    counters = -(-columns // WORDS_PER_COUNTER)
+    generator = np.random.Philox(key=_key(seed, epoch, purpose=1)).advance(first_position * counters)
+    words = generator.random_raw(rows * counters * WORDS_PER_COUNTER).reshape(rows, -1)[:, :columns]
+    return (words >> np.uint64(11)) * 2.0**-53
+
+
+def _draw_view(
+    group: CropGroup, augmentation: Augmentation, sizes_HW: NDArray[np.int32], uniforms_BU: NDArray[np.float64]
+) -> ViewDraws:
+    start_HW, end_HW = crop_windows(sizes_HW, group.area, group.ratio, uniforms_BU[:, : 2 * ATTEMPTS + 2])
+    u = uniforms_BU[:, 2 * ATTEMPTS + 2 :].T
+    jitter, blur, solarise = augmentation.colour_jitter, augmentation.blur, augmentation.solarise
+    jittered = u[1] < (jitter.probability if jitter else 0)
+    grey = u[6] < augmentation.greyscale
+
+    def factor(strength: float, uniform: NDArray[np.float64]) -> NDArray[np.float64]:
+        low = max(0.0, 1 - strength)
+        return np.where(jittered, low + (1 + strength - low) * uniform, 1.0)
+
+    saturation = factor(jitter.saturation if jitter else 0, u[4])
+    hue = np.where(jittered, (2 * u[5] - 1) * (jitter.hue if jitter else 0) * 360, 0.0)
+    sigma = np.zeros(len(u[0]))
+    if blur:
+        sigma = np.where(u[7] < blur.probability, blur.sigma[0] + (blur.sigma[1] - blur.sigma[0]) * u[8], 0.0)
+    return ViewDraws(
+        start_HW=start_HW,
+        end_HW=end_HW,
+        flip=u[0] < augmentation.flip,
+        hue=hue.astype(np.float32),
+        saturation=np.where(grey, 0.0, saturation).astype(np.float32),
+        contrast=factor(jitter.contrast if jitter else 0, u[3]).astype(np.float32),
+        brightness=factor(jitter.brightness if jitter else 0, u[2]).astype(np.float32),
+        sigma=sigma.astype(np.float32),
+        solarise=u[9] < (solarise.probability if solarise else 0),
+    )
+
+
+def crop_windows(
+    sizes_HW: NDArray[np.int32], area: tuple[float, float], ratio: tuple[float, float], uniforms_BU: NDArray[np.float64]
+) -> tuple[Floats, Floats]:
+    """Random crop windows with the semantics of torchvision's RandomResizedCrop: (start, end), each [B, 2] pixels.
+
+    Ten tries of a uniform area and a log-uniform ratio; the first whose rounded sides fit is placed uniformly; if none
+    fits, the largest central window whose ratio lies in the range. ``uniforms_BU`` [B, 22]: ten areas, ten ratios,
+    top, left.
+    """
+    height, width = sizes_HW[:, 0].astype(np.float64), sizes_HW[:, 1].astype(np.float64)
+    areas = (area[0] + (area[1] - area[0]) * uniforms_BU[:, :ATTEMPTS]) * (height * width)[:, None]
+    log_low, log_high = np.log(ratio[0]), np.log(ratio[1])
+    ratios = np.exp(log_low + (log_high - log_low) * uniforms_BU[:, ATTEMPTS : 2 * ATTEMPTS])
+    widths, heights = np.rint(np.sqrt(areas * ratios)), np.rint(np.sqrt(areas / ratios))
+    fits = (widths >= 1) & (heights >= 1) & (widths <= width[:, None]) & (heights <= height[:, None])
+    first = fits.argmax(axis=1)
+    rows = np.arange(len(first))
+    h, w = heights[rows, first], widths[rows, first]
+    top = np.floor(uniforms_BU[:, 2 * ATTEMPTS] * (height - h + 1))
+    left = np.floor(uniforms_BU[:, 2 * ATTEMPTS + 1] * (width - w + 1))
+    none_fits = ~fits.any(axis=1)
+    if none_fits.any():
+        image_ratio = width / height
+        fallback_w = np.where(image_ratio > ratio[1], np.rint(height * ratio[1]), width)
+        fallback_h = np.where(image_ratio < ratio[0], np.rint(width / ratio[0]), height)
+        h, w = np.where(none_fits, fallback_h, h), np.where(none_fits, fallback_w, w)
+        top = np.where(none_fits, (height - h) // 2, top)
+        left = np.where(none_fits, (width - w) // 2, left)
+    start = np.stack([top, left], axis=1)
+    return start.astype(np.float32), (start + np.stack([h, w], axis=1)).astype(np.float32)
