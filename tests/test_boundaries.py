@@ -16,7 +16,7 @@ SOURCES = {
 }
 
 ORDER = [
-    *("config", "variants", "environment", "data", "models", "objectives", "optim", "diagnostics", "probing"),
+    *("config", "variants", "environment", "optim", "data", "models", "objectives", "diagnostics", "probing"),
     *("recipe", "training", "report", "experiment", "commands", "cli", "__main__"),
 ]
 """Parts of issl_engine; each may import from itself and from those before it."""
@@ -24,9 +24,8 @@ ORDER = [
 STRANGERS = {
     ("models", "data"),
     ("objectives", "data"),
-    ("optim", "data"),
-    ("optim", "models"),
-    ("optim", "objectives"),
+    ("data", "optim"),
+    ("models", "optim"),
     ("probing", "objectives"),
     ("recipe", "environment"),
     ("report", "training"),

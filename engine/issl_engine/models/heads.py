@@ -1,7 +1,7 @@
 """Heads between a representation and a loss: linear ones, as a linear probe is, and MLPs.
 
-Letters: R rows (every view of every image of this rank), D width in, H width out. Every head takes [..., D] and gives
-[..., H]; batch-norm sees all rows together, whatever view they are of.
+Letters: R rows (every view of every image of this rank), D width in, H width out. Every head takes [..., D]
+and gives [..., H]; batch-norm sees all rows together, whatever view they are of.
 """
 
 from collections.abc import Callable
@@ -36,8 +36,8 @@ class Head(nn.Module):
 class LinearHead(Head):
     """A map with no non-linearity: what a linear probe computes.
 
-    ``bottleneck_dim`` factors it through fewer dimensions, with batch-norm between the factors; ``batch_norm_out``
-    puts batch-norm at its end (and drops the bias, which it would cancel).
+    ``bottleneck_dim`` factors it through fewer dimensions, with batch-norm between the factors;
+    ``batch_norm_out`` puts batch-norm at its end (and drops the bias, which it would cancel).
     """
 
     def __init__(
@@ -47,7 +47,8 @@ class LinearHead(Head):
 
 
 class MLPHead(Head):
-    """``hidden_layers`` times linear, batch-norm (unless ``batch_norm`` is off), activation; then as LinearHead.
+    """``hidden_layers`` times linear, batch-norm (unless ``batch_norm`` is off), activation; then as
+    LinearHead.
 
     A linear layer that batch-norm follows has no bias; ``bias_out`` is the last layer's.
     """
@@ -79,8 +80,8 @@ class MLPHead(Head):
 class ResidualHead(nn.Module):
     """D → bottleneck, plus (bottleneck → hidden → hidden → bottleneck) of it, → H.
 
-    Batch-norm and ReLU stand before every linear layer but the first, and no layer has a bias: the teacher's head of
-    the published ImageNet runs with an expanded representation (Dubois et al. 2022).
+    Batch-norm and ReLU stand before every linear layer but the first, and no layer has a bias: the teacher's
+    head of the published ImageNet runs with an expanded representation (Dubois et al. 2022).
     """
 
     def __init__(self, in_dim: int, out_dim: int, *, hidden_dim: int, bottleneck_dim: int) -> None:

@@ -4,19 +4,10 @@ Letters: N images, C channels, H height, W width; P width of the projection.
 """
 
 import copy
-import math
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
-
-
-def cosine_ema_momentum(start: float, fraction: float) -> float:
-    """Share of the teacher's weights kept, from ``start`` to 1 along half a cosine; ``fraction`` of training is done.
-
-    Grill et al. 2020 (BYOL), section 3.3.
-    """
-    return 1 - (1 - start) * (math.cos(math.pi * fraction) + 1) / 2
 
 
 class EmaTeacher(nn.Module):
@@ -36,12 +27,12 @@ class EmaTeacher(nn.Module):
     def update(self, encoder: nn.Module, projector: nn.Module, momentum: float) -> None:
         """weights = momentum · weights + (1 − momentum) · theirs.
 
-        Buffers (batch-norm's running statistics) are copied as they are: training never reads them, and a teacher in
-        eval mode then normalises as the student does.
+        Buffers (batch-norm's running statistics) are copied as they are: training never reads them, and a
+        teacher in eval mode then normalises as the student does.
         """
         pairs = ((self.encoder, encoder), (self.projector, projector))
-        own = [parameter for module, _ in pairs for parameter in module.parameters()]
-        theirs = [parameter for _, module in pairs for parameter in module.parameters()]
+        own: list[Tensor] = [parameter for module, _ in pairs for parameter in module.parameters()]
+        theirs: list[Tensor] = [parameter for _, module in pairs for parameter in module.parameters()]
         assert len(own) == len(theirs), "the teacher and the student differ in their layers"
         torch._foreach_lerp_(own, theirs, 1 - momentum)
         for own_buffer, their_buffer in zip(_buffers(pairs, 0), _buffers(pairs, 1), strict=True):

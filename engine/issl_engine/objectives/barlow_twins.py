@@ -1,4 +1,8 @@
-"""Barlow Twins (Zbontar et al. 2021): the views' cross-correlation becomes the identity."""
+"""Barlow Twins (Zbontar et al. 2021, arXiv 2103.03230): the views' cross-correlation should be the identity.
+
+Letters: V views, the first G global; B images on this rank; D width of the representation, P of the
+projection.
+"""
 
 from typing import Annotated, Literal
 
@@ -7,42 +11,83 @@ from pydantic import Field
 from torch import Tensor
 from torch.distributed import ProcessGroup
 
-from issl_engine.models.heads import mlp_head
+from issl_engine.models.heads import MLPHead
 from issl_engine.objectives.base import Objective, ObjectiveConfig, ObjectiveOutput, ObjectiveShape, Progress
 from issl_engine.objectives.view_pairs import view_pairs
 from issl_kernels import cross_correlation
+from issl_kernels.collectives import all_reduce_sum_, world_size
+from issl_kernels.precision import arithmetic_dtype
+
+PositiveInt = Annotated[int, Field(ge=1)]
 
 
 class BarlowTwinsConfig(ObjectiveConfig):
-    """Redundancy reduction; with more than two views, the mean over pairs of a global and another view."""
+    """Redundancy reduction; needs neither negatives nor a teacher."""
 
     name: Literal["barlow_twins"] = "barlow_twins"
+    """Which objective this is."""
     off_diagonal_weight: Annotated[float, Field(ge=0)] = 0.005
-    """Weight λ of the off-diagonal entries."""
-    hidden_dim: Annotated[int, Field(ge=1)] = 8192
-    """Width of the head's two hidden layers."""
-    projection_dim: Annotated[int, Field(ge=1)] = 8192
-    """Width D of the projections; the correlation is D x D."""
+    """Weight lambda of the squared correlations between different dimensions."""
+    hidden_dim: PositiveInt = 8192
+    """Width of the head's hidden layers (batch-norm, ReLU)."""
+    hidden_layers: PositiveInt = 2
+    """Hidden layers of the head."""
+    projection_dim: PositiveInt = 8192
+    """Width of the head's output, the side of the correlation matrix."""
 
-    def build(self, shape: ObjectiveShape, group: ProcessGroup | None) -> "BarlowTwins":
+    def build(self, shape: ObjectiveShape, group: ProcessGroup | None) -> Objective:
+        shape.check_other_images(self.name)
         return BarlowTwins(self, shape, group)
 
 
 class BarlowTwins(Objective):
-    """z [V, B, D] → loss (no unit)."""
+    """Σ_k (1 − C_kk)² + λ·Σ_{k≠l} C_kl², mean over the pairs (global view i, other view j). Not in nats.
+
+    C [P, P] is the correlation of the two views' projections over the images of all ranks. Two global
+    views are one pair: (i, j) and (j, i) have one loss.
+    """
+
+    collapse_advice = (
+        "the views' projections are uncorrelated: lower optimizer.lr, lengthen schedule.warmup_epochs or lower "
+        "objective.off_diagonal_weight"
+    )
 
     def __init__(self, config: BarlowTwinsConfig, shape: ObjectiveShape, group: ProcessGroup | None) -> None:
         super().__init__()
-        self.config, self.group = config, group
-        self.pairs = view_pairs(shape.num_views, shape.num_global_views, "barlow_twins")
-        self.head = mlp_head(shape.feature_dim, config.hidden_dim, config.projection_dim, hidden_layers=2)
+        self.off_diagonal_weight = config.off_diagonal_weight
+        self.pairs = view_pairs(shape.num_views, shape.num_global_views, config.name)
+        self.group = group
+        self.collapse_loss = float(config.projection_dim)
+        self.head = MLPHead(
+            shape.feature_dim,
+            config.projection_dim,
+            hidden_dim=config.hidden_dim,
+            hidden_layers=config.hidden_layers,
+            bias_out=False,
+        )
 
     def forward(self, z_VBD: Tensor, teacher_GBP: Tensor | None, progress: Progress) -> ObjectiveOutput:
-        rows_VBP = self.head(z_VBD).float()
+        projections_VBP = self.head(z_VBD)
         losses = [
             cross_correlation(
-                rows_VBP[i], rows_VBP[j], off_diagonal_weight=self.config.off_diagonal_weight, group=self.group
+                projections_VBP[i],
+                projections_VBP[j],
+                off_diagonal_weight=self.off_diagonal_weight,
+                group=self.group,
             )
             for i, j in self.pairs
         ]
-        return ObjectiveOutput(torch.stack(losses).mean(), {})
+        correlation = mean_diagonal_correlation(projections_VBP[0], projections_VBP[1], self.group)
+        return ObjectiveOutput(torch.stack(losses).mean(), {"diagonal_correlation": correlation})
+
+
+@torch.no_grad()
+def mean_diagonal_correlation(a_BP: Tensor, b_BP: Tensor, group: ProcessGroup | None) -> Tensor:
+    """Mean over dimensions of the correlation between two views, over the images of all ranks: 1 is
+    invariant."""
+    a_BP, b_BP = a_BP.to(arithmetic_dtype(a_BP)), b_BP.to(arithmetic_dtype(b_BP))
+    products = (a_BP, b_BP, a_BP.square(), b_BP.square(), a_BP * b_BP)
+    sums_5P = all_reduce_sum_(torch.stack([product.sum(0) for product in products]), group)
+    a_P, b_P, aa_P, bb_P, ab_P = sums_5P / (len(a_BP) * world_size(group))
+    variances_P = (aa_P - a_P.square()).clamp(min=0) * (bb_P - b_P.square()).clamp(min=0)
+    return ((ab_P - a_P * b_P) / (variances_P.sqrt() + 1e-5)).mean()

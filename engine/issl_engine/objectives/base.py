@@ -1,7 +1,7 @@
 """What an objective is to the training loop: representations in, a scalar loss out.
 
-Letters: V views (crops) an image, the first G of them global; B images on this rank; D width of a representation;
-P width of a projection.
+Letters: V views (crops) an image, the first G of them global; B images on this rank; D width of a
+representation; P width of a projection.
 """
 
 from dataclasses import dataclass
@@ -46,9 +46,25 @@ class ObjectiveShape:
     def global_batch_size(self) -> int:
         return self.batch_size * self.world_size
 
+    def check_two_views(self, name: str) -> None:
+        """Raises ValueError where there is only one view, so that nothing can be compared."""
+        if self.num_views < 2:
+            raise ValueError(
+                f"objective {name} compares views: views.groups must give at least 2 crops an image"
+            )
+
+    def check_other_images(self, name: str) -> None:
+        """Raises ValueError where a forward pass holds a single image and the loss needs others beside it."""
+        if self.global_batch_size < 2:
+            raise ValueError(
+                f"objective {name} compares different images, and a forward pass holds only one; make "
+                "training.global_batch_size larger or training.accumulation_steps smaller"
+            )
+
 
 class ObjectiveOutput(NamedTuple):
-    """``loss``: scalar with gradient, in nats unless the objective says otherwise. ``metrics``: detached scalars."""
+    """``loss``: scalar with gradient, in nats unless the objective says otherwise. ``metrics``: detached
+    scalars."""
 
     loss: Tensor
     metrics: dict[str, Tensor]
@@ -57,40 +73,38 @@ class ObjectiveOutput(NamedTuple):
 class Objective(nn.Module):
     """Heads and loss of one method.
 
-    Over several ranks the loss is that of the global batch, and the gradient to this rank's rows is world-size times
-    their share of it, so that averaging gradients over ranks gives the one-process gradient.
+    Over several ranks the loss is that of the global batch, and the gradient to this rank's rows is
+    world-size times their share of it, so that averaging gradients over ranks gives the one-process gradient.
     """
 
     projector: nn.Module
-    """The head that an EMA teacher copies beside the encoder; only objectives with ``uses_ema_teacher`` have one."""
+    """The head that an EMA teacher copies beside the encoder; only objectives with ``uses_ema_teacher`` have
+    one."""
 
     uses_ema_teacher: bool = False
 
     collapse_loss: float | None = None
-    """The value at which the loss sits when the representation has collapsed (ln K for SwAV), if it has one."""
+    """The value at which the loss sits when the representation has collapsed (ln K for SwAV), if it has
+    one."""
 
     collapse_advice: str = ""
     """What to change then: names keys of the recipe."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        # Not a class attribute: it would hide the submodule of this name, which torch looks up last.
-        self.projector = None
 
     def ema_momentum(self, progress: Progress) -> float:
         """Share of the teacher's weights kept at this step."""
         raise AssertionError(f"{type(self).__name__} has no EMA teacher")
 
     def forward(self, z_VBD: Tensor, teacher_GBP: Tensor | None, progress: Progress) -> ObjectiveOutput:
-        """The loss of this rank's representations; ``teacher_GBP`` is the EMA teacher's projection of the global views
-        (no gradient), None for objectives without one."""
+        """The loss of this rank's representations; ``teacher_GBP`` is the EMA teacher's projection of the
+        global views (no gradient), None for objectives without one."""
         raise AssertionError(f"{type(self).__name__} must implement forward")
 
     def after_step(self, progress: Progress) -> None:
         """Called after every optimiser step (re-normalise prototypes, ...)."""
 
     def no_decay_parameters(self) -> set[str]:
-        """Names (as in ``named_parameters``) of the weights that weight decay must not touch, beyond biases and norms."""
+        """Names (as in ``named_parameters``) of the weights that weight decay must not touch, beyond biases
+        and norms."""
         return set()
 
 

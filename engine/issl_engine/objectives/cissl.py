@@ -1,60 +1,73 @@
-"""CISSL (Dubois et al. 2022): contrastive with asymmetric heads; the student's is the probe's architecture."""
+"""CISSL (Dubois et al. 2022, arXiv 2209.06235): contrastive, with a student head that is a linear probe's.
 
-import math
+Letters: V views, the first G global; B images on this rank, N of all ranks; D width of the representation, P
+of the projection.
+"""
+
 from typing import Annotated, Literal
 
 from pydantic import Field
 from torch import Tensor
 from torch.distributed import ProcessGroup
-from torch.nn import functional as F
 
-from issl_engine.models.heads import linear_head, mlp_head
+from issl_engine.models.heads import LinearHead, MLPHead, l2_normalize
 from issl_engine.objectives.base import Objective, ObjectiveConfig, ObjectiveOutput, ObjectiveShape, Progress
-from issl_engine.objectives.contrastive_metrics import contrastive_metrics
+from issl_engine.objectives.contrastive_metrics import COLLAPSE_ADVICE, contrastive_metrics, uninformed_loss
 from issl_kernels import info_nce
 
 
 class CISSLConfig(ObjectiveConfig):
-    """InfoNCE between a student head like the probe and an MLP teacher head; the own row stays a positive."""
+    """Student and teacher have a head each, and an anchor's own row stays among its targets."""
 
     name: Literal["cissl"] = "cissl"
+    """Which objective this is."""
     temperature: Annotated[float, Field(gt=0)] = 0.07
-    """Temperature of the softmax over cosines."""
+    """Cosines are divided by this."""
     student_head: Literal["linear", "mlp"] = "linear"
-    """Architecture of the student head: that of the probe which the representation is meant for."""
-    hidden_dim: Annotated[int, Field(ge=1)] = 2048
-    """Width of the hidden layer of MLP heads."""
+    """The student's head: take the architecture of the probe that the representation is meant for."""
+    hidden_dim: Annotated[int, Field(ge=1)] = 1024
+    """Width of an MLP head's hidden layer (batch-norm, ReLU)."""
     projection_dim: Annotated[int, Field(ge=1)] = 128
-    """Width of both heads' outputs."""
+    """Width of both heads' outputs (batch-norm, then L2-normalised)."""
 
-    def build(self, shape: ObjectiveShape, group: ProcessGroup | None) -> "CISSL":
+    def build(self, shape: ObjectiveShape, group: ProcessGroup | None) -> Objective:
+        shape.check_two_views(self.name)
+        shape.check_other_images(self.name)
         return CISSL(self, shape, group)
 
 
 class CISSL(Objective):
-    """z [V, B, D] → loss in nats: anchors from the student head over all views, targets from the teacher head."""
+    """For the anchor (image i, view v) over all G·N targets: LSE − mean logit of image i's G targets."""
+
+    collapse_advice = COLLAPSE_ADVICE
 
     def __init__(self, config: CISSLConfig, shape: ObjectiveShape, group: ProcessGroup | None) -> None:
         super().__init__()
-        self.temperature, self.group = config.temperature, group
+        self.temperature = config.temperature
         self.num_global_views = shape.num_global_views
-        self.num_rows = shape.num_global_views * shape.global_batch_size
-        dim, hidden_dim, out_dim = shape.feature_dim, config.hidden_dim, config.projection_dim
-        self.student = (
-            linear_head(dim, out_dim)
+        self.group = group
+        self.uninformed_loss = self.collapse_loss = uninformed_loss(shape, keep_self=True)
+        dims = (shape.feature_dim, config.projection_dim)
+        self.student_head = (
+            LinearHead(*dims, batch_norm_out=True)
             if config.student_head == "linear"
-            else mlp_head(dim, hidden_dim, out_dim, last_batch_norm=True)
+            else MLPHead(*dims, hidden_dim=config.hidden_dim, batch_norm_out=True)
         )
-        self.teacher = mlp_head(dim, hidden_dim, out_dim, last_batch_norm=True)
-        self.collapse_loss = math.log(max(self.num_rows, 2))
-        self.collapse_advice = "raise training.global_batch_size, strengthen views.augmentation or lower optimizer.lr"
+        self.teacher_head = MLPHead(*dims, hidden_dim=config.hidden_dim, batch_norm_out=True)
 
     def forward(self, z_VBD: Tensor, teacher_GBP: Tensor | None, progress: Progress) -> ObjectiveOutput:
-        anchors_VBP = F.normalize(self.student(z_VBD).float(), dim=-1)
-        targets_GBP = F.normalize(self.teacher(z_VBD[: self.num_global_views]).float(), dim=-1)
-        loss = info_nce(anchors_VBP, targets_GBP, temperature=self.temperature, keep_self=True, group=self.group)
+        anchors_VBP = l2_normalize(self.student_head(z_VBD))
+        targets_GBP = l2_normalize(self.teacher_head(z_VBD[: self.num_global_views]))
+        loss = info_nce(
+            anchors_VBP, targets_GBP, temperature=self.temperature, keep_self=True, group=self.group
+        )
         metrics = contrastive_metrics(
-            anchors_VBP, targets_GBP, loss, num_rows=self.num_rows, temperature=self.temperature, keep_self=True,
+            loss,
+            anchors_VBP,
+            targets_GBP,
+            temperature=self.temperature,
+            keep_self=True,
+            uninformed=self.uninformed_loss,
             group=self.group,
-        )  # fmt: skip
+        )
         return ObjectiveOutput(loss, metrics)

@@ -1,6 +1,6 @@
-"""What is logged of a contrastive loss, without ever forming the matrix of all pairs.
+"""What SimCLR and CISSL share: the value of their loss without information, and what they log.
 
-Letters: V views of the anchors, G of the targets, B images on this rank, D width.
+Letters: V views, the first G of them targets; B images on this rank, N of all ranks; D width.
 """
 
 import math
@@ -9,34 +9,61 @@ import torch
 from torch import Tensor
 from torch.distributed import ProcessGroup
 
-from issl_kernels.collectives import all_reduce_sum_
+from issl_engine.objectives.base import ObjectiveShape
+from issl_kernels.collectives import all_reduce_sum_, world_size
+
+
+def uninformed_loss(shape: ObjectiveShape, *, keep_self: bool) -> float:
+    """Mean over anchors of ln(number of rows it is contrasted with): the loss when all cosines are equal, in
+    nats.
+
+    That is ln(G·N); without the own row (``keep_self`` False) ln(G·N − 1) for the anchors that are targets
+    themselves. Such an anchor has no positive when G = 1, and does not count.
+    """
+    V, G = shape.num_views, shape.num_global_views
+    rows = G * shape.global_batch_size
+    if keep_self:
+        return math.log(rows)
+    if G == 1:
+        return math.log(rows)
+    return (G * math.log(rows - 1) + (V - G) * math.log(rows)) / V
 
 
 @torch.no_grad()
 def contrastive_metrics(
-    anchors_VBD: Tensor, targets_GBD: Tensor, loss: Tensor, *, num_rows: int, temperature: float, keep_self: bool,
+    loss: Tensor,
+    anchors_VBD: Tensor,
+    targets_GBD: Tensor,
+    *,
+    temperature: float,
+    keep_self: bool,
+    uninformed: float,
     group: ProcessGroup | None,
-) -> dict[str, Tensor]:  # fmt: skip
-    """Mutual-information bound log(#rows) − loss in nats (van den Oord et al. 2018), rows a softmax runs over,
-    temperature, mean cosine of positive and of negative pairs.
+) -> dict[str, Tensor]:
+    """Detached scalars over the global batch; ``anchors_VBD`` and ``targets_GBD`` are normalised.
 
-    The cosines come from sums: all pairs add up to the product of the sums of the rows.
+    ``mutual_information_bound``: lower bound of I(z; M) in nats, log(#rows) − loss. The mean cosines need no
+    N x N matrix: the sum over all pairs of rows is the product of the sums of the rows.
     """
-    V, G = len(anchors_VBD), len(targets_GBD)
-    anchors_VBD, targets_GBD = anchors_VBD.float(), targets_GBD.float()
-    same_image = (anchors_VBD.sum(0) * targets_GBD.sum(0)).sum()
-    own = (anchors_VBD[:G] * targets_GBD).sum() if not keep_self else torch.zeros_like(same_image)
-    images = torch.tensor(float(anchors_VBD.shape[1]), device=loss.device)
-    anchor_sum_D, target_sum_D = anchors_VBD.sum((0, 1)), targets_GBD.sum((0, 1))
-    scalars = all_reduce_sum_(torch.stack([same_image, own, images]), group)
-    sums_2D = all_reduce_sum_(torch.stack([anchor_sum_D, target_sum_D]), group)
-    same_image, own, images = scalars.unbind()
-    positives = images * (V * G - (0 if keep_self else G))
-    negatives = (V * G * images * (images - 1)).clamp(min=1)
+    V, (G, B, D) = len(anchors_VBD), targets_GBD.shape
+    N = B * world_size(group)
+    image_anchor_BD, image_target_BD = anchors_VBD.sum(0), targets_GBD.sum(0)
+    same_image = (image_anchor_BD * image_target_BD).sum()
+    own = loss.new_zeros(()) if keep_self else (anchors_VBD[:G] * targets_GBD).sum()
+    sums = torch.cat((image_anchor_BD.sum(0), image_target_BD.sum(0), torch.stack((same_image, own))))
+    all_reduce_sum_(sums, group)
+    anchor_D, target_D, (same_image, own) = sums[:D], sums[D : 2 * D], sums[2 * D :]
+    num_positives = V * G - (0 if keep_self else G)
     return {
-        "mutual_information_bound": math.log(num_rows) - loss.detach(),
-        "negatives": G * (images - 1),
-        "temperature": torch.tensor(temperature),
-        "positive_cosine": (same_image - own) / positives.clamp(min=1),
-        "negative_cosine": ((sums_2D[0] * sums_2D[1]).sum() - same_image) / negatives,
+        "mutual_information_bound": uninformed - loss.detach(),
+        "negatives": torch.full_like(own, G * (N - 1)),
+        "temperature": torch.full_like(own, temperature),
+        "positive_cosine": (same_image - own) / (N * num_positives),
+        "negative_cosine": (anchor_D @ target_D - same_image) / (V * G * N * (N - 1)),
     }
+
+
+COLLAPSE_ADVICE = (
+    "lower objective.temperature, lower optimizer.lr, lengthen schedule.warmup_epochs or make "
+    "training.global_batch_size larger"
+)

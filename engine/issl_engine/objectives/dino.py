@@ -1,129 +1,145 @@
-"""DINO (Caron et al. 2021): self-distillation from an EMA teacher, centred and sharpened.
+"""DINO (Caron et al. 2021, arXiv 2104.14294): match the centred, sharpened output of an EMA teacher.
 
-Letters: V views, G global; B images on this rank; K outputs.
+Letters: V views, the first G global; B images on this rank; D width of the representation; K prototypes.
 """
 
 import math
 from typing import Annotated, Literal
 
 import torch
+import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 from torch.distributed import ProcessGroup
-from torch.nn import functional as F
 
-from issl_engine.models.heads import Head
+from issl_engine.models.heads import MLPHead, l2_normalize
+from issl_engine.objectives.assignments import assignment_statistics
 from issl_engine.objectives.base import Objective, ObjectiveConfig, ObjectiveOutput, ObjectiveShape, Progress
 from issl_engine.optim.schedules import cosine
 from issl_kernels import soft_cross_entropy
-from issl_kernels.collectives import all_reduce_sum_, world_size
+from issl_kernels.collectives import all_reduce_sum, all_reduce_sum_, world_size
+from issl_kernels.precision import arithmetic_dtype
+
+PositiveInt = Annotated[int, Field(ge=1)]
+PositiveFloat = Annotated[float, Field(gt=0)]
 
 
 class DINOConfig(ObjectiveConfig):
-    """The student's views predict the EMA teacher's sharpened, centred output."""
+    """Self-distillation with an EMA teacher, which sees the global views only."""
 
     name: Literal["dino"] = "dino"
+    """Which objective this is."""
     num_prototypes: Annotated[int, Field(ge=2)] = 65536
     """Outputs K of the head."""
-    student_temperature: Annotated[float, Field(gt=0)] = 0.1
-    """Temperature of the student's softmax."""
-    teacher_temperature: Annotated[float, Field(gt=0)] = 0.07
-    """Temperature of the teacher's softmax after its warm-up."""
-    teacher_temperature_start: Annotated[float, Field(gt=0)] = 0.04
-    """Temperature of the teacher's softmax at step 0."""
-    teacher_temperature_warmup_epochs: Annotated[float, Field(ge=0)] = 30.0
-    """Epochs of the linear warm-up of the teacher's temperature."""
+    student_temperature: PositiveFloat = 0.1
+    """The student's cosines are divided by this."""
+    teacher_temperature: PositiveFloat = 0.07
+    """The teacher's centred cosines are divided by this after the warm-up."""
+    teacher_temperature_start: PositiveFloat = 0.04
+    """The teacher's temperature at the first step."""
+    warmup_teacher_temperature_epochs: Annotated[float, Field(ge=0)] = 30.0
+    """Epochs in which the teacher's temperature goes from its start to its final value, linearly; 0 for no
+    warm-up."""
     centre_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    """Share of the centre kept at each step."""
+    """Share of the centre that is kept at each step."""
     ema_momentum: Annotated[float, Field(ge=0, le=1)] = 0.996
-    """Share of the teacher's weights kept at step 0; rises to 1 along a cosine."""
+    """Share of the teacher's weights that is kept at the first step; rises to 1 along a cosine."""
     freeze_last_layer_epochs: Annotated[float, Field(ge=0)] = 1.0
-    """Epochs before the last layer may move."""
-    hidden_dim: Annotated[int, Field(ge=1)] = 2048
-    """Width of the head's two hidden layers."""
-    bottleneck_dim: Annotated[int, Field(ge=1)] = 256
-    """Width before the last layer, where rows are normalised."""
+    """Epochs in which the head's last layer stays as it was made."""
+    hidden_dim: PositiveInt = 2048
+    """Width of the head's two hidden layers (GELU)."""
+    bottleneck_dim: PositiveInt = 256
+    """Width before the last layer (L2-normalised)."""
+    batch_norm: bool = False
+    """Batch-norm in the head's hidden layers."""
 
-    def build(self, shape: ObjectiveShape, group: ProcessGroup | None) -> "DINO":
+    def build(self, shape: ObjectiveShape, group: ProcessGroup | None) -> Objective:
+        shape.check_two_views(self.name)
         return DINO(self, shape, group)
 
 
 class DINOHead(nn.Module):
-    """MLP of three layers (GELU) → L2 norm → a last layer whose rows have norm one. [..., D] → logits [..., K]."""
+    """[..., D] → MLP → L2-normalised bottleneck → cosines with K unit rows."""
 
-    def __init__(self, dim: int, config: DINOConfig) -> None:
+    def __init__(self, config: DINOConfig, feature_dim: int) -> None:
         super().__init__()
-        hidden = config.hidden_dim
-        self.mlp = Head(
-            nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, hidden), nn.GELU(), nn.Linear(hidden, config.bottleneck_dim)
-        )  # fmt: skip
-        for layer in self.mlp.layers:
+        self.mlp = MLPHead(
+            feature_dim,
+            config.bottleneck_dim,
+            hidden_dim=config.hidden_dim,
+            hidden_layers=2,
+            batch_norm=config.batch_norm,
+            activation="gelu",
+        )
+        for layer in self.mlp.modules():
             if isinstance(layer, nn.Linear):
                 nn.init.trunc_normal_(layer.weight, std=0.02)
-                nn.init.zeros_(layer.bias)
+                if layer.bias is not None:
+                    nn.init.zeros_(layer.bias)
         self.last_layer = nn.Parameter(torch.randn(config.num_prototypes, config.bottleneck_dim))
-        self.last_layer_frozen = False
 
-    def forward(self, z: Tensor) -> Tensor:
-        rows = F.normalize(self.mlp(z), dim=-1)
-        weight = F.normalize(self.last_layer, dim=1)
-        return F.linear(rows, weight.detach() if self.last_layer_frozen else weight)
+    def forward(self, x: Tensor, *, freeze_last_layer: bool = False) -> Tensor:
+        weight = self.last_layer.detach() if freeze_last_layer else self.last_layer
+        return F.linear(l2_normalize(self.mlp(x)), F.normalize(weight, dim=1))
 
 
 class DINO(Objective):
-    """z [V, B, D] and the teacher's logits [G, B, K] → loss in nats."""
+    """mean_{i≠j} CE(softmax((teacher_i − centre) / τ_t), softmax(student_j / τ_s)); i global, j any other
+    view."""
 
     uses_ema_teacher = True
-    centre_K: Tensor
+    collapse_advice = (
+        "lower objective.teacher_temperature, raise objective.freeze_last_layer_epochs, lower optimizer.lr "
+        "or make objective.num_prototypes smaller"
+    )
+
+    projector: DINOHead
+    centre: Tensor
+    """Running mean [K] of the teacher's outputs over all ranks."""
 
     def __init__(self, config: DINOConfig, shape: ObjectiveShape, group: ProcessGroup | None) -> None:
         super().__init__()
-        if shape.num_views < 2:
-            raise ValueError("objective dino compares views: views.groups must give at least 2 crops an image")
-        self.config, self.group = config, group
-        self.projector: DINOHead = DINOHead(shape.feature_dim, config)
-        self.register_buffer("centre_K", torch.zeros(config.num_prototypes))
+        self.config = config
+        self.group = group
         self.collapse_loss = math.log(config.num_prototypes)
-        self.collapse_advice = (
-            "lower objective.teacher_temperature, raise objective.ema_momentum or lower optimizer.lr"
-        )
+        self.projector = DINOHead(config, shape.feature_dim)
+        self.register_buffer("centre", torch.zeros(config.num_prototypes))
 
     def ema_momentum(self, progress: Progress) -> float:
         return cosine(self.config.ema_momentum, 1.0, progress.fraction)
 
     def teacher_temperature(self, progress: Progress) -> float:
         """τ_t at this step."""
-        config = self.config
-        if progress.epoch >= config.teacher_temperature_warmup_epochs:
-            return config.teacher_temperature
-        share = progress.epoch / config.teacher_temperature_warmup_epochs
-        start = config.teacher_temperature_start
-        return start + share * (config.teacher_temperature - start)
+        start, end = self.config.teacher_temperature_start, self.config.teacher_temperature
+        epochs = self.config.warmup_teacher_temperature_epochs
+        return end if progress.epoch >= epochs else start + (end - start) * progress.epoch / epochs
 
     def forward(self, z_VBD: Tensor, teacher_GBP: Tensor | None, progress: Progress) -> ObjectiveOutput:
-        assert teacher_GBP is not None
-        self.projector.last_layer_frozen = progress.epoch < self.config.freeze_last_layer_epochs
-        student_VBK = self.projector(z_VBD)
-        teacher_GBK = teacher_GBP.detach().float()
-        targets_GBK = ((teacher_GBK - self.centre_K) / self.teacher_temperature(progress)).softmax(-1)
-        loss = soft_cross_entropy(student_VBK, targets_GBK, temperature=self.config.student_temperature)
-        metrics = self._metrics(targets_GBK)
+        """``teacher_GBP``: the teacher's cosines [G, B, K]. Also moves the centre on, after it was used."""
+        assert teacher_GBP is not None, "DINO needs the EMA teacher's output"
+        freeze = progress.epoch < self.config.freeze_last_layer_epochs
+        student_VBK = self.projector(z_VBD, freeze_last_layer=freeze)
+        teacher_GBK = teacher_GBP.detach().to(arithmetic_dtype(teacher_GBP))
+        temperature = self.teacher_temperature(progress)
+        targets_GBK = ((teacher_GBK - self.centre) / temperature).softmax(-1)
+        own_loss = soft_cross_entropy(student_VBK, targets_GBK, temperature=self.config.student_temperature)
+        loss = all_reduce_sum(own_loss, self.group) / world_size(self.group)
         self._move_centre(teacher_GBK)
+        statistics = assignment_statistics(targets_GBK, self.group)
+        metrics = {
+            "teacher_entropy": statistics.entropy,
+            "kl_distillation": loss.detach() - statistics.entropy,
+            "perplexity": statistics.perplexity,
+            "prototypes_used": statistics.prototypes_used,
+            "teacher_temperature": torch.full_like(statistics.entropy, temperature),
+        }
         return ObjectiveOutput(loss, metrics)
+
+    def no_decay_parameters(self) -> set[str]:
+        """The last layer: only its rows' directions count, and decay would move it while it is frozen."""
+        return {"projector.last_layer"}
 
     @torch.no_grad()
     def _move_centre(self, teacher_GBK: Tensor) -> None:
         mean_K = all_reduce_sum_(teacher_GBK.mean((0, 1)), self.group) / world_size(self.group)
-        self.centre_K.lerp_(mean_K, 1 - self.config.centre_momentum)
-
-    @torch.no_grad()
-    def _metrics(self, targets_GBK: Tensor) -> dict[str, Tensor]:
-        marginal_K = all_reduce_sum_(targets_GBK.mean((0, 1)), self.group) / world_size(self.group)
-        return {
-            "teacher_entropy": torch.special.entr(targets_GBK).sum(-1).mean(),
-            "teacher_marginal_entropy": torch.special.entr(marginal_K).sum(),
-            "centre_norm": self.centre_K.norm(),
-        }
-
-    def no_decay_parameters(self) -> set[str]:
-        return {"projector.last_layer"}
+        self.centre.lerp_(mean_K.to(self.centre.dtype), 1 - self.config.centre_momentum)

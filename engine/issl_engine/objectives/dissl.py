@@ -1,4 +1,9 @@
-"""DISSL (Dubois et al. 2022): distillation with maximality, invariance and determinism; no EMA, no stop-gradient."""
+"""DISSL (Dubois et al. 2022, arXiv 2209.06235): distil a teacher head into a linear student head, without
+contrast.
+
+Letters: V views, the first G global; B images on this rank; D width of the representation; C equivalence
+classes.
+"""
 
 import logging
 from typing import Annotated, Literal, Self
@@ -7,97 +12,114 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.distributed import ProcessGroup
 
-from issl_engine.models.heads import Head, ResidualMLP, bottleneck_classifier
+from issl_engine.models.heads import LinearHead, MLPHead, ResidualHead
 from issl_engine.objectives.base import Objective, ObjectiveConfig, ObjectiveOutput, ObjectiveShape, Progress
 from issl_kernels import distillation
 
+Weight = Annotated[float, Field(ge=0)]
 _log = logging.getLogger("issl_engine")
+
+PositiveInt = Annotated[int, Field(ge=1)]
 
 
 class DISSLConfig(ObjectiveConfig):
-    """An MLP teacher head invents classes that are used equally and agreed upon by all views; a linear student learns them."""
+    """Distillation, maximality of the classes, invariance and determinism; gradients reach both heads."""
 
     name: Literal["dissl"] = "dissl"
+    """Which objective this is."""
     num_classes: Annotated[int, Field(ge=2)] = 16384
-    """Classes C of both heads: an upper bound of the number of equivalence classes."""
+    """Classes C among which both heads choose."""
     teacher_temperature: Annotated[float, Field(gt=0)] = 0.5
-    """Temperature of the teacher's softmax."""
+    """The teacher's logits are divided by this."""
     student_temperature: Annotated[float, Field(gt=0)] = 1.0
-    """Temperature of the student's softmax."""
-    entropy_weight: Annotated[float, Field(ge=0)] = 2.3
-    """Weight λ of the entropy of the teacher's mean prediction (maximality); published range 1.8 to 2.8."""
-    invariance_weight: Annotated[float, Field(ge=0)] = 0.8
-    """Weight β of the cross-entropy between the teacher's views: 0.8 on TinyImageNet, 0.6 on ImageNet."""
-    invariance_weight_start: Annotated[float, Field(ge=0)] | None = None
-    """Weight β at step 0 when it is ramped (ImageNet, 800 epochs: 2.3), or null for no ramp."""
+    """The student's logits are divided by this."""
+    entropy_weight: Weight = 2.3
+    """Weight lambda of maximality, the entropy of the mean prediction; 1.8 to 2.8 was tried, at least
+    invariance_weight + 1."""
+    invariance_weight: Weight = 0.8
+    """Weight beta of invariance and determinism: 0.8 on TinyImageNet, 0.6 on ImageNet; 0.4 to 1 was tried."""
+    invariance_weight_start: Weight | None = None
+    """Weight beta at the first step of its ramp (2.3 in the published run of 800 epochs), or null for no
+    ramp."""
     invariance_ramp_steps: Annotated[int, Field(ge=0)] = 0
-    """Optimiser steps of the linear ramp from invariance_weight_start to invariance_weight."""
-    teacher_hidden_dim: Annotated[int, Field(ge=1)] = 1024
-    """Width of the teacher MLP's hidden layer."""
-    bottleneck_dim: Annotated[int, Field(ge=1)] = 512
-    """Width before the classifiers of both heads."""
+    """Optimiser steps in which beta goes from invariance_weight_start to invariance_weight, linearly."""
     teacher_head: Literal["mlp", "residual"] = "mlp"
-    """mlp: hidden layer, bottleneck, classes. residual: bottleneck, a residual block four times as wide, classes (ImageNet at d = 8192)."""
+    """mlp: one hidden layer, then the bottleneck; residual: bottleneck, and a block of two hidden layers
+    around it."""
+    student_head: Literal["linear", "mlp"] = "linear"
+    """The student's head: take the architecture of the probe that the representation is meant for."""
+    hidden_dim: PositiveInt = 1024
+    """Width of the hidden layers of mlp and residual heads (batch-norm, ReLU); the published residual one
+    has 2048."""
+    bottleneck_dim: PositiveInt = 512
+    """Width that every head passes through before the classes (batch-norm; no non-linearity but in a
+    residual head)."""
 
     @model_validator(mode="after")
     def _ramp_is_whole(self) -> Self:
         if (self.invariance_weight_start is None) != (self.invariance_ramp_steps == 0):
-            raise ValueError("invariance_weight_start and invariance_ramp_steps belong together: set both or neither")
+            raise ValueError(
+                f"invariance_weight_start ({self.invariance_weight_start}) and invariance_ramp_steps "
+                f"({self.invariance_ramp_steps}) belong together: set both or neither"
+            )
         return self
 
-    def build(self, shape: ObjectiveShape, group: ProcessGroup | None) -> "DISSL":
+    def build(self, shape: ObjectiveShape, group: ProcessGroup | None) -> Objective:
+        shape.check_two_views(self.name)
+        if self.entropy_weight < self.invariance_weight + 1:
+            _log.warning(
+                "objective.entropy_weight (%g) is below objective.invariance_weight + 1 (%g), where the classes "
+                "tend to collapse; raise the first or lower the second",
+                self.entropy_weight,
+                self.invariance_weight + 1,
+            )
         return DISSL(self, shape, group)
 
 
 class DISSL(Objective):
-    """z [V, B, D] → loss in nats. The teacher head sees the global views, the student head all."""
+    """mean_{i≠j} CE(t_i, s_j) − λ·H(E t) + β·mean_{i≠i'} CE(t_i, t_i'), with E over the global batch.
+
+    It has no collapse alarm: the loss of uniform predictions, (1 − λ + β)·ln C, is also where training
+    starts.
+    """
 
     def __init__(self, config: DISSLConfig, shape: ObjectiveShape, group: ProcessGroup | None) -> None:
         super().__init__()
-        if shape.num_views < 2:
-            raise ValueError("objective dissl compares views: views.groups must give at least 2 crops an image")
-        if config.entropy_weight < config.invariance_weight + 1:
-            _log.warning(
-                "objective.entropy_weight (%g) is below objective.invariance_weight + 1 (%g): the theory needs at "
-                "least that against collapse",
-                config.entropy_weight,
-                config.invariance_weight + 1,
-            )
-        self.config, self.group = config, group
+        self.config = config
         self.num_global_views = shape.num_global_views
-        self.teacher = _teacher_head(config, shape.feature_dim)
-        self.student = bottleneck_classifier(shape.feature_dim, config.bottleneck_dim, config.num_classes)
+        self.group = group
+        self.teacher_head = _head(config, config.teacher_head, shape.feature_dim)
+        self.student_head = _head(config, config.student_head, shape.feature_dim)
 
     def invariance_weight(self, progress: Progress) -> float:
         """β at this step."""
         config = self.config
-        if config.invariance_weight_start is None or progress.step >= config.invariance_ramp_steps:
+        if config.invariance_weight_start is None:
             return config.invariance_weight
-        share = progress.step / config.invariance_ramp_steps
-        return config.invariance_weight_start + share * (config.invariance_weight - config.invariance_weight_start)
+        done = min(1.0, progress.step / config.invariance_ramp_steps)
+        return config.invariance_weight_start + done * (
+            config.invariance_weight - config.invariance_weight_start
+        )
 
     def forward(self, z_VBD: Tensor, teacher_GBP: Tensor | None, progress: Progress) -> ObjectiveOutput:
+        invariance_weight = self.invariance_weight(progress)
         loss, terms = distillation(
-            self.teacher(z_VBD[: self.num_global_views]),
-            self.student(z_VBD),
+            self.teacher_head(z_VBD[: self.num_global_views]),
+            self.student_head(z_VBD),
             teacher_temperature=self.config.teacher_temperature,
             student_temperature=self.config.student_temperature,
             entropy_weight=self.config.entropy_weight,
-            invariance_weight=self.invariance_weight(progress),
+            invariance_weight=invariance_weight,
             group=self.group,
         )
-        return ObjectiveOutput(loss, terms._asdict())
+        weight = loss.detach().new_full((), invariance_weight)
+        return ObjectiveOutput(loss, terms._asdict() | {"invariance_weight": weight})
 
 
-def _teacher_head(config: DISSLConfig, dim: int) -> Head:
-    bottleneck = config.bottleneck_dim
-    if config.teacher_head == "residual":
-        return Head(
-            nn.Linear(dim, bottleneck, bias=False), nn.BatchNorm1d(bottleneck), nn.ReLU(),
-            ResidualMLP(bottleneck, 4 * bottleneck), nn.Linear(bottleneck, config.num_classes),
-        )  # fmt: skip
-    return Head(
-        nn.Linear(dim, config.teacher_hidden_dim, bias=False), nn.BatchNorm1d(config.teacher_hidden_dim), nn.ReLU(),
-        nn.Linear(config.teacher_hidden_dim, bottleneck, bias=False), nn.BatchNorm1d(bottleneck),
-        nn.Linear(bottleneck, config.num_classes),
-    )  # fmt: skip
+def _head(config: DISSLConfig, kind: Literal["linear", "mlp", "residual"], feature_dim: int) -> nn.Module:
+    dims = (feature_dim, config.num_classes)
+    if kind == "linear":
+        return LinearHead(*dims, bottleneck_dim=config.bottleneck_dim)
+    if kind == "mlp":
+        return MLPHead(*dims, hidden_dim=config.hidden_dim, bottleneck_dim=config.bottleneck_dim)
+    return ResidualHead(*dims, hidden_dim=config.hidden_dim, bottleneck_dim=config.bottleneck_dim)

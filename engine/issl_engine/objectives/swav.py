@@ -1,121 +1,148 @@
-"""SwAV (Caron et al. 2020): each view predicts the cluster assignment of the others.
+"""SwAV (Caron et al. 2020, arXiv 2006.09882): predict one view's cluster assignment from another view.
 
-Letters: V views, G global; B images on this rank; P width of a projection; K prototypes; Q images of the queue a rank.
+Letters: V views, the first G global; B images on this rank; D width of the representation, P of the
+projection; K prototypes; Q rows of this rank's queue.
 """
 
 import math
 from typing import Annotated, Literal
 
 import torch
+import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 from torch.distributed import ProcessGroup
-from torch.nn import functional as F
 
-from issl_engine.models.heads import mlp_head
+from issl_engine.models.heads import MLPHead, l2_normalize
+from issl_engine.objectives.assignments import assignment_statistics
 from issl_engine.objectives.base import Objective, ObjectiveConfig, ObjectiveOutput, ObjectiveShape, Progress
 from issl_kernels import sinkhorn, soft_cross_entropy
-from issl_kernels.collectives import all_reduce_sum_, world_size
+from issl_kernels.collectives import all_reduce_sum, world_size
+
+PositiveInt = Annotated[int, Field(ge=1)]
+PositiveFloat = Annotated[float, Field(gt=0)]
 
 
 class SwAVConfig(ObjectiveConfig):
-    """Assignments by Sinkhorn-Knopp over the global batch, predicted from every other view."""
+    """Prototypes on the sphere; assignments by Sinkhorn-Knopp over the global batch."""
 
     name: Literal["swav"] = "swav"
+    """Which objective this is."""
     num_prototypes: Annotated[int, Field(ge=2)] = 3000
-    """Prototypes K; about ten times the number of classes in the data."""
-    temperature: Annotated[float, Field(gt=0)] = 0.1
-    """Temperature of the predictions' softmax."""
-    epsilon: Annotated[float, Field(gt=0)] = 0.05
-    """Entropy regularisation of Sinkhorn-Knopp; smaller gives harder assignments."""
-    sinkhorn_iterations: Annotated[int, Field(ge=1)] = 3
-    """Iterations of Sinkhorn-Knopp."""
-    hidden_dim: Annotated[int, Field(ge=1)] = 2048
-    """Width of the projection head's hidden layer."""
-    projection_dim: Annotated[int, Field(ge=1)] = 128
-    """Width of projections and prototypes."""
+    """Prototypes K: a few times the number of classes that one expects."""
+    temperature: PositiveFloat = 0.1
+    """Cosines with the prototypes are divided by this in the prediction."""
+    epsilon: PositiveFloat = 0.05
+    """Cosines are divided by this in the assignment: small is sharp, large tends to uniform."""
+    sinkhorn_iterations: PositiveInt = 3
+    """Sinkhorn-Knopp iterations."""
     freeze_prototypes_steps: Annotated[int, Field(ge=0)] = 313
-    """Optimiser steps before the prototypes may move (5005 for small batches)."""
+    """Optimiser steps in which the prototypes stay as they were made; 313 was used with large batches, 5005
+    with 256."""
     queue_length: Annotated[int, Field(ge=0)] = 0
-    """Earlier projections, over all ranks, that join Sinkhorn-Knopp when the batch is small (3840 published); 0 for none."""
+    """Earlier images, over all ranks, that take part in the assignment; 3840 was used with a batch of 256, 0
+    is none."""
     queue_start_epochs: Annotated[float, Field(ge=0)] = 15.0
-    """Epochs before the queue is used."""
+    """Epochs after which the queue is used; it fills from the first step on."""
+    hidden_dim: PositiveInt = 2048
+    """Width of the head's hidden layer (batch-norm, ReLU)."""
+    projection_dim: PositiveInt = 128
+    """Width of the head's output (L2-normalised) and of the prototypes."""
 
-    def build(self, shape: ObjectiveShape, group: ProcessGroup | None) -> "SwAV":
+    def build(self, shape: ObjectiveShape, group: ProcessGroup | None) -> Objective:
+        shape.check_two_views(self.name)
+        if self.queue_length % shape.global_batch_size:
+            raise ValueError(
+                f"objective.queue_length ({self.queue_length}) must be a multiple of the "
+                f"{shape.global_batch_size} images that a forward pass holds over all ranks, such as "
+                f"{max(1, round(self.queue_length / shape.global_batch_size)) * shape.global_batch_size}"
+            )
         return SwAV(self, shape, group)
 
 
 class SwAV(Objective):
-    """z [V, B, D] → loss in nats."""
+    """mean_{i≠j} CE(q_i, softmax(scores_j / τ)): q_i the Sinkhorn assignment of global view i, j any other
+    view."""
 
-    queue_GQP: Tensor
-    queued_images: Tensor
+    collapse_advice = (
+        "lower objective.epsilon, raise objective.freeze_prototypes_steps, make objective.num_prototypes "
+        "smaller, or set objective.queue_length if the batch has fewer images than prototypes"
+    )
+
+    prototypes: nn.Parameter
+    """Unit rows [K, P]."""
+    queue: Tensor | None
+    """Normalised projections [G, Q, P] of the last images, oldest first."""
 
     def __init__(self, config: SwAVConfig, shape: ObjectiveShape, group: ProcessGroup | None) -> None:
         super().__init__()
-        if shape.num_views < 2:
-            raise ValueError("objective swav compares views: views.groups must give at least 2 crops an image")
-        if config.queue_length % shape.world_size:
-            raise ValueError(
-                f"objective.queue_length ({config.queue_length}) must be a multiple of the {shape.world_size} ranks"
-            )
-        self.config, self.group = config, group
+        self.config = config
         self.num_global_views = shape.num_global_views
-        self.head = mlp_head(shape.feature_dim, config.hidden_dim, config.projection_dim)
-        self.prototypes = nn.Parameter(F.normalize(torch.randn(config.num_prototypes, config.projection_dim), dim=1))
-        queue_length = config.queue_length // shape.world_size
-        self.register_buffer("queue_GQP", torch.zeros(shape.num_global_views, queue_length, config.projection_dim))
-        self.register_buffer("queued_images", torch.zeros((), dtype=torch.long))
+        self.group = group
         self.collapse_loss = math.log(config.num_prototypes)
-        self.collapse_advice = (
-            "lower objective.epsilon (to 0.03), raise objective.freeze_prototypes_steps, change "
-            "objective.num_prototypes, or set objective.queue_length if the batch is smaller than the prototypes"
-        )
+        self.head = MLPHead(shape.feature_dim, config.projection_dim, hidden_dim=config.hidden_dim)
+        rows_KP = torch.randn(config.num_prototypes, config.projection_dim)
+        self.prototypes = nn.Parameter(F.normalize(rows_KP, dim=1))
+        size = (shape.num_global_views, config.queue_length // shape.world_size, config.projection_dim)
+        self.register_buffer("queue", torch.zeros(size) if config.queue_length else None)
 
     def forward(self, z_VBD: Tensor, teacher_GBP: Tensor | None, progress: Progress) -> ObjectiveOutput:
-        projections_VBP = F.normalize(self.head(z_VBD).float(), dim=-1)
+        """Also moves the queue on."""
+        projections_VBP = l2_normalize(self.head(z_VBD))
         frozen = progress.step < self.config.freeze_prototypes_steps
+        # Detached rather than without requires_grad: the optimiser's groups stay the same throughout.
         prototypes_KP = self.prototypes.detach() if frozen else self.prototypes
         scores_VBK = F.linear(projections_VBP, prototypes_KP)
         G = self.num_global_views
-        targets_GBK = self._assignments(projections_VBP[:G].detach(), scores_VBK[:G].detach(), progress)
-        loss = soft_cross_entropy(scores_VBK, targets_GBK, temperature=self.config.temperature)
-        return ObjectiveOutput(loss, self._metrics(targets_GBK))
-
-    @torch.no_grad()
-    def _assignments(self, projections_GBP: Tensor, scores_GBK: Tensor, progress: Progress) -> Tensor:
-        B, Q = projections_GBP.shape[1], self.queue_GQP.shape[1]
-        # The count is the same on every rank, so all take the same branch.
-        use_queue = Q > 0 and progress.epoch >= self.config.queue_start_epochs and int(self.queued_images) >= Q
-        assignments = []
-        for view, scores_BK in enumerate(scores_GBK):
-            rows = scores_BK
-            if use_queue:
-                rows = torch.cat([self.queue_GQP[view] @ self.prototypes.T, scores_BK])
-            assigned = sinkhorn(
-                rows, epsilon=self.config.epsilon, iterations=self.config.sinkhorn_iterations, group=self.group
-            )
-            assignments.append(assigned[-B:])
-        if Q > 0:
-            self.queue_GQP.copy_(torch.cat([projections_GBP, self.queue_GQP], dim=1)[:, :Q])
-            self.queued_images += B
-        return torch.stack(assignments)
-
-    @torch.no_grad()
-    def _metrics(self, targets_GBK: Tensor) -> dict[str, Tensor]:
-        marginal_K = all_reduce_sum_(targets_GBK.mean((0, 1)), self.group) / world_size(self.group)
-        used_K = torch.zeros_like(marginal_K)
-        used_K[targets_GBK.argmax(-1).flatten()] = 1
-        used_K = all_reduce_sum_(used_K, self.group)
-        return {
-            "assignment_perplexity": torch.special.entr(marginal_K).sum().exp(),
-            "assignment_entropy": torch.special.entr(targets_GBK).sum(-1).mean(),
-            "prototypes_used": (used_K > 0).sum().float(),
+        assignments_GBK = self._assign(scores_VBK[:G].detach(), progress)
+        self._enqueue(projections_VBP[:G].detach())
+        own_loss = soft_cross_entropy(scores_VBK, assignments_GBK, temperature=self.config.temperature)
+        loss = all_reduce_sum(own_loss, self.group) / world_size(self.group)
+        statistics = assignment_statistics(assignments_GBK, self.group)
+        metrics = {
+            "assignment_entropy": statistics.entropy,
+            "assignment_perplexity": statistics.perplexity,
+            "prototypes_used": statistics.prototypes_used,
         }
+        return ObjectiveOutput(loss, metrics)
 
     @torch.no_grad()
     def after_step(self, progress: Progress) -> None:
+        """Puts the prototypes back on the sphere."""
         self.prototypes.copy_(F.normalize(self.prototypes, dim=1))
 
     def no_decay_parameters(self) -> set[str]:
+        """The prototypes: their length is fixed, and decay would move frozen ones."""
         return {"prototypes"}
+
+    @torch.no_grad()
+    def _assign(self, scores_GBK: Tensor, progress: Progress) -> Tensor:
+        """Assignments [G, B, K] of this rank's images, each view's on its own, the queue's images beside
+        them."""
+        views = []
+        for view, scores_BK in enumerate(scores_GBK):
+            rows = scores_BK
+            if self.queue is not None and self._queue_counts(self.queue, len(scores_BK), progress):
+                rows = torch.cat((F.linear(self.queue[view], self.prototypes).to(rows.dtype), rows))
+            assigned = sinkhorn(
+                rows,
+                epsilon=self.config.epsilon,
+                iterations=self.config.sinkhorn_iterations,
+                group=self.group,
+            )
+            views.append(assigned[-len(scores_BK) :])
+        return torch.stack(views)
+
+    @torch.no_grad()
+    def _enqueue(self, projections_GBP: Tensor) -> None:
+        if self.queue is not None:
+            B = projections_GBP.shape[1]
+            self.queue.copy_(torch.cat((self.queue[:, B:], projections_GBP.to(self.queue.dtype)), dim=1))
+
+    def _queue_counts(self, queue: Tensor, B: int, progress: Progress) -> bool:
+        """Whether the queue's turn has come and it is full.
+
+        Told by the step, not by the queue, which would mean waiting for the device. With accumulation more
+        than B images a step come in, and the queue is full somewhat before it is used.
+        """
+        return progress.epoch >= self.config.queue_start_epochs and progress.step * B >= queue.shape[1]

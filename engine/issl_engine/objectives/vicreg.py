@@ -1,6 +1,7 @@
-"""VICReg (Bardes et al. 2022): variance, invariance and covariance regularisation.
+"""VICReg (Bardes et al. 2022, arXiv 2105.04906): variance, invariance and covariance of the projections.
 
-Letters: V views, B images on this rank, M of all ranks, P width of a projection.
+Letters: V views, the first G global; B images on this rank, N of all ranks; D width of the representation, P
+of the projection.
 """
 
 from typing import Annotated, Literal
@@ -9,69 +10,112 @@ import torch
 from pydantic import Field
 from torch import Tensor
 from torch.distributed import ProcessGroup
-from torch.nn import functional as F
 
-from issl_engine.models.heads import mlp_head
+from issl_engine.models.heads import MLPHead
 from issl_engine.objectives.base import Objective, ObjectiveConfig, ObjectiveOutput, ObjectiveShape, Progress
 from issl_engine.objectives.view_pairs import view_pairs
 from issl_kernels.collectives import gather_rows
+from issl_kernels.precision import arithmetic_dtype
+
+PositiveInt = Annotated[int, Field(ge=1)]
+Weight = Annotated[float, Field(ge=0)]
 
 EPSILON = 1e-4
-"""Added to the variance before its root (equation 2 of the paper)."""
+"""Added to a variance before its root (section 4.1 of the paper)."""
 
 
 class VICRegConfig(ObjectiveConfig):
-    """Invariance between views; variance and covariance of each view over the global batch."""
+    """Keeps every dimension's spread and decorrelates the dimensions; needs neither negatives nor a
+    teacher."""
 
     name: Literal["vicreg"] = "vicreg"
-    invariance_weight: Annotated[float, Field(ge=0)] = 25.0
-    """Weight of the mean squared distance between views."""
-    variance_weight: Annotated[float, Field(ge=0)] = 25.0
-    """Weight of the hinge on each dimension's standard deviation at 1."""
-    covariance_weight: Annotated[float, Field(ge=0)] = 1.0
-    """Weight of the squared covariances between dimensions."""
-    hidden_dim: Annotated[int, Field(ge=1)] = 8192
-    """Width of the expander's two hidden layers."""
-    projection_dim: Annotated[int, Field(ge=1)] = 8192
-    """Width of the projections."""
+    """Which objective this is."""
+    invariance_weight: Weight = 25.0
+    """Weight of the mean squared difference of two views' projections."""
+    variance_weight: Weight = 25.0
+    """Weight of the hinge that keeps every dimension's standard deviation at 1 or above."""
+    covariance_weight: Weight = 1.0
+    """Weight of the squared covariances between different dimensions."""
+    hidden_dim: PositiveInt = 8192
+    """Width of the head's hidden layers (batch-norm, ReLU)."""
+    hidden_layers: PositiveInt = 2
+    """Hidden layers of the head."""
+    projection_dim: PositiveInt = 8192
+    """Width of the head's output."""
 
-    def build(self, shape: ObjectiveShape, group: ProcessGroup | None) -> "VICReg":
+    def build(self, shape: ObjectiveShape, group: ProcessGroup | None) -> Objective:
+        shape.check_other_images(self.name)
         return VICReg(self, shape, group)
 
 
 class VICReg(Objective):
-    """z [V, B, D] → loss (no unit). With more than two views, invariance is the mean over pairs of a global and
-    another view, variance and covariance the mean over views."""
+    """Invariance, variance and covariance over the images of all ranks; not in nats.
+
+    With the normalisation for which 25/25/1 was published, that of the authors' program: invariance is the
+    mean squared difference over images, dimensions and pairs (global view i, other view j); variance the
+    mean hinge over dimensions and views; covariance Σ_{k≠l} Cov_kl² / P, twice its mean over views (the sum,
+    with two views). Variances and covariances are divided by N − 1.
+    """
+
+    collapse_advice = (
+        "all images have one projection: raise objective.variance_weight, lower optimizer.lr or lengthen "
+        "schedule.warmup_epochs"
+    )
 
     def __init__(self, config: VICRegConfig, shape: ObjectiveShape, group: ProcessGroup | None) -> None:
         super().__init__()
-        self.config, self.group = config, group
-        self.pairs = view_pairs(shape.num_views, shape.num_global_views, "vicreg")
-        if shape.global_batch_size < 2:
-            raise ValueError("objective vicreg needs a batch of at least 2 images for its covariance")
-        self.head = mlp_head(shape.feature_dim, config.hidden_dim, config.projection_dim, hidden_layers=2)
+        self.config = config
+        self.pairs = view_pairs(shape.num_views, shape.num_global_views, config.name)
+        self.group = group
+        if config.variance_weight > 0:
+            self.collapse_loss = config.variance_weight * (1 - EPSILON**0.5)
+        self.head = MLPHead(
+            shape.feature_dim,
+            config.projection_dim,
+            hidden_dim=config.hidden_dim,
+            hidden_layers=config.hidden_layers,
+            bias_out=False,
+        )
 
     def forward(self, z_VBD: Tensor, teacher_GBP: Tensor | None, progress: Progress) -> ObjectiveOutput:
-        rows_VMP = gather_rows(self.head(z_VBD).float(), self.group, dim=1)
-        invariance = torch.stack([F.mse_loss(rows_VMP[i], rows_VMP[j]) for i, j in self.pairs]).mean()
-        parts = [_variance_and_covariance(rows_MP) for rows_MP in rows_VMP]
-        variance = torch.stack([part[0] for part in parts]).mean()
-        covariance = torch.stack([part[1] for part in parts]).mean()
+        projections_VBP = self.head(z_VBD)
+        with torch.autocast(z_VBD.device.type, enabled=False):
+            rows_VBP = projections_VBP.to(arithmetic_dtype(projections_VBP))
+            rows_VNP = gather_rows(rows_VBP, self.group, dim=1)
+            differences = [(rows_VNP[i] - rows_VNP[j]).square().mean() for i, j in self.pairs]
+            spreads = [_variance(rows_NP) for rows_NP in rows_VNP]
+            covariances = [_off_diagonal(rows_NP) for rows_NP in rows_VNP]
+        invariance = torch.stack(differences).mean()
+        variance = torch.stack([hinge for hinge, _ in spreads]).mean()
+        covariance = 2 * torch.stack(covariances).mean()
         config = self.config
         loss = (
             config.invariance_weight * invariance
             + config.variance_weight * variance
             + config.covariance_weight * covariance
         )
-        metrics = {"invariance": invariance, "variance": variance, "covariance": covariance}
-        return ObjectiveOutput(loss, {name: value.detach() for name, value in metrics.items()})
+        metrics = {
+            "invariance": invariance.detach(),
+            "variance": variance.detach(),
+            "covariance": covariance.detach(),
+            "projection_std": spreads[0][1],
+        }
+        return ObjectiveOutput(loss, metrics)
 
 
-def _variance_and_covariance(rows_MP: Tensor) -> tuple[Tensor, Tensor]:
-    """mean_p max(0, 1 − std_p), and Σ_{p≠q} cov_pq² / P; both unbiased (equations 1 to 4)."""
-    M, P = rows_MP.shape
-    centred_MP = rows_MP - rows_MP.mean(0)
-    variance_P = centred_MP.square().sum(0) / (M - 1)
-    covariance_PP = centred_MP.T @ centred_MP / (M - 1)
-    off_diagonal = covariance_PP.square().sum() - covariance_PP.diagonal().square().sum()
-    return F.relu(1 - (variance_P + EPSILON).sqrt()).mean(), off_diagonal / P
+def _variance(rows_NP: Tensor) -> tuple[Tensor, Tensor]:
+    """mean_k max(0, 1 − std_k), and mean_k std_k."""
+    deviation_P = (rows_NP.var(0) + EPSILON).sqrt()
+    return (1 - deviation_P).relu().mean(), deviation_P.detach().mean()
+
+
+def _off_diagonal(rows_NP: Tensor) -> Tensor:
+    """Σ_{k≠l} Cov_kl² / P: squared norm of the covariance matrix without its diagonal's.
+
+    XᵀX and XXᵀ have one norm, so the smaller of the two matrices is made.
+    """
+    N, P = rows_NP.shape
+    centred_NP = rows_NP - rows_NP.mean(0)
+    gram = centred_NP.T @ centred_NP if P <= N else centred_NP @ centred_NP.T
+    diagonal_P = centred_NP.square().sum(0)
+    return (gram.square().sum() - diagonal_P.square().sum()) / ((N - 1) ** 2 * P)

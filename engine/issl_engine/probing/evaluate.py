@@ -1,0 +1,64 @@
+"""All probes of a recipe on one frozen encoder: features once, choice on held-out training images, report on test."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import nn
+
+from issl_engine.data.dali_pipeline import EvaluationImages
+from issl_engine.data.sources.base import Dataset, ImageSet
+from issl_engine.probing.base import Features, ProbeConfig, ProbeResult
+from issl_engine.probing.features import RAW_PIXELS_SIDE, extract_features
+from issl_engine.probing.splits import hold_out
+
+if TYPE_CHECKING:
+    from issl_engine.recipe.schema import EvaluationConfig
+
+
+def evaluate(
+    *, encoder: nn.Module | None, dataset: Dataset, evaluation: "EvaluationConfig", probes: Sequence[ProbeConfig],
+    mean: tuple[float, float, float], std: tuple[float, float, float], interpolation: str, seed: int,
+    device: torch.device, num_threads: int,
+) -> list[ProbeResult]:  # fmt: skip
+    """One result a probe; ``encoder`` None probes the raw pixels.
+
+    With ``evaluation.report_on`` held_out the test split is not read: part of the training split plays it, and
+    hyper-parameters are chosen on a part of the rest.
+    """
+
+    def features(images: ImageSet) -> Features:
+        batches = EvaluationImages(
+            images, resize=evaluation.resize, crop=evaluation.crop, mean=mean, std=std,
+            batch_size=evaluation.batch_size, device=device, num_threads=num_threads, interpolation=interpolation,
+        )  # fmt: skip
+        return extract_features(encoder, batches, device=device)
+
+    train = features(_at_most(dataset.train, evaluation.max_train_images, seed))
+    kept, chosen = hold_out(train.labels_N, evaluation.held_out_fraction, seed)
+    if evaluation.report_on == "test":
+        fit, held_out, judged = train.subset(kept), train.subset(chosen), features(dataset.test)
+    else:
+        rest, judged = train.subset(kept), train.subset(chosen)
+        kept, chosen = hold_out(rest.labels_N, evaluation.held_out_fraction, seed + 1)
+        fit, held_out = rest.subset(kept), rest.subset(chosen)
+    preprocessing = f"shorter side {evaluation.resize} px, centre crop {evaluation.crop} px, normalised"
+    if encoder is None:
+        preprocessing += f", raw pixels pooled to at most {RAW_PIXELS_SIDE} px a side"
+    return [
+        replace(
+            probe.evaluate(train=fit, held_out=held_out, test=judged, num_classes=dataset.num_classes, seed=seed),
+            split=evaluation.report_on,
+            preprocessing=preprocessing,
+        )
+        for probe in probes
+    ]
+
+
+def _at_most(images: ImageSet, count: int | None, seed: int) -> ImageSet:
+    if count is None or count >= len(images):
+        return images
+    chosen = np.random.default_rng(seed).permutation(len(images))[:count]
+    return images.subset(np.sort(chosen))

@@ -1,0 +1,48 @@
+"""A linear classifier trained beside the encoder on its detached representations."""
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed import ProcessGroup
+from torch.nn import functional as F
+
+
+class OnlineProbe(nn.Module):
+    """Linear probe with its own Adam; sends no gradient back and draws no random numbers (its weights start at zero).
+
+    Representations [B, D] are normalised per batch without learnt scale, so that one learning rate serves every
+    encoder. Across ranks its gradients are averaged over ``group``.
+    """
+
+    def __init__(self, dim: int, num_classes: int, *, lr: float, group: ProcessGroup | None = None) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(dim, affine=False)
+        self.weight = nn.Parameter(torch.zeros(num_classes, dim))
+        self.bias = nn.Parameter(torch.zeros(num_classes))
+        self.group = group
+        self.optimizer = torch.optim.Adam([self.weight, self.bias], lr=lr)
+
+    def step(self, z_BD: Tensor, labels_B: Tensor) -> dict[str, Tensor]:
+        """One update; {loss in nats, top1 in percent, before the update}, detached."""
+        with torch.autocast(z_BD.device.type, enabled=False):
+            logits_BC = F.linear(self.norm(z_BD.detach().float()), self.weight, self.bias)
+            loss = F.cross_entropy(logits_BC, labels_B)
+        self.optimizer.zero_grad()
+        loss.backward()
+        if self.group is not None:
+            for parameter in (self.weight, self.bias):
+                assert parameter.grad is not None
+                dist.all_reduce(parameter.grad, group=self.group)
+                parameter.grad /= dist.get_world_size(self.group)
+        self.optimizer.step()
+        top1 = (logits_BC.argmax(1) == labels_B).float().mean() * 100
+        return {"loss": loss.detach(), "top1": top1}
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """The optimiser's state, so that state_dict holds all."""
+        return self.optimizer.state_dict()
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        self.optimizer.load_state_dict(state)
