@@ -12,7 +12,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 from issl_engine.cli import COMMANDS, main
+from issl_engine.commands.stdout import reserved_stdout
+from issl_engine.environment import Check
 from issl_engine.recipe.load import load_recipe
+
+SMALL = ["source.num_train=20", "source.num_test=10", "source.image_size=32"]
 
 
 def call(*arguments: str) -> Result:
@@ -52,7 +56,7 @@ def test_help_and_version_load_no_heavy_library() -> None:
     code = (
         "import sys; from issl_engine.cli import main\n"
         "try: main(['--help'])\nexcept SystemExit: pass\n"
-        "sys.exit(' '.join({'torch', 'pydantic', 'yaml', 'deepspeed', 'nvidia'} & sys.modules.keys()))"
+        "sys.exit(' '.join({'torch', 'pydantic', 'yaml', 'deepspeed', 'nvidia'} & sys.modules.keys()) or 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -91,15 +95,14 @@ def test_wrong_usage_exits_with_2(arguments: list[str]) -> None:
         (["show", "smoke", "training.epohs=1"], "error: command line: training.epohs: unknown key; did you mean 'epochs'?"),
         (["views", "smoke", "--arm", "swav"], "error: command line: the recipe has no arm 'swav' (its arms: simclr, dissl)"),
         (["validate", "missing"], "error: missing: no such file"),
-        (["run", "missing"], "error: missing: no such file"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_one_sentence_on_stderr_and_exits_with_1(arguments: list[str], sentence: str) -> None:
-    done = call_process(*arguments)
-    assert done.returncode == 1
-    assert done.stdout == ""
-    assert done.stderr.startswith(sentence)
-    assert done.stderr.count("\n") == 1
+    result = call(*arguments)
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert result.stderr.startswith(sentence)
+    assert result.stderr.count("\n") == 1
 
 
 def test_debug_shows_where_a_mistake_was_found() -> None:
@@ -108,11 +111,14 @@ def test_debug_shows_where_a_mistake_was_found() -> None:
     assert "Traceback" in done.stderr
 
 
-def test_a_mistake_of_the_operating_system_names_the_file(tmp_path: Path) -> None:
+def test_a_mistake_of_the_operating_system_names_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "file").write_text("")
-    done = call_process("views", "smoke", "--out", str(tmp_path / "file" / "views.png"))
-    assert done.returncode == 1
-    assert done.stderr.splitlines()[-1] == f"error: {tmp_path / 'file'}: File exists"
+    monkeypatch.setenv("ISSL_ENGINE_CACHE", str(tmp_path / "cache"))
+    result = call("views", "smoke", *SMALL, "--out", str(tmp_path / "file" / "views.png"))
+    assert result.exit_code == 1
+    assert result.stderr == f"error: {tmp_path / 'file'}: File exists\n"
 
 
 def test_interruption_exits_with_1(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,9 +132,9 @@ def test_interruption_exits_with_1(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_show_prints_a_recipe_that_loads_again(tmp_path: Path) -> None:
-    done = call_process("show", "smoke", "training.epochs=3")
-    assert done.returncode == 0
-    (tmp_path / "again.yaml").write_text(done.stdout)
+    result = call("show", "smoke", "training.epochs=3")
+    assert result.exit_code == 0
+    (tmp_path / "again.yaml").write_text(result.stdout)
     assert load_recipe(tmp_path / "again.yaml").arms == load_recipe("smoke", ["training.epochs=3"]).arms
 
 
@@ -168,6 +174,43 @@ def test_list_names_what_a_recipe_may_use(kind: str, name: str) -> None:
     assert all(names.values()), "each has a line of its own"
     lines = call("list", kind).stdout.splitlines()
     assert [line.split()[0] for line in lines] == list(names)
+
+
+def test_doctor_says_what_each_part_is_good_for() -> None:
+    result = call("doctor")
+    assert result.exit_code == 0
+    assert "torch" in result.stdout
+    record = json.loads(call("doctor", "--json").stdout)
+    assert {"torch", "DALI", "DeepSpeed", "GPU", "NCCL"} <= {check["item"] for check in record["checks"]}
+    assert record["environment"]["issl_engine"] == "0.1.0"
+
+
+def test_doctor_fails_when_a_needed_part_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    lost = [Check(item="DALI", found=None, good_for="views", advice="pip install it", needed=True)]
+    monkeypatch.setattr("issl_engine.environment.checks", lambda: lost)
+    result = call("doctor")
+    assert result.exit_code == 1
+    assert "MISSING" in result.stdout
+    assert "pip install it" in result.stdout
+
+
+def test_views_writes_a_picture_and_prints_its_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ISSL_ENGINE_CACHE", str(tmp_path / "cache"))
+    out = tmp_path / "new" / "crops.png"
+    done = call_process("views", "smoke", *SMALL, "--images", "2", "--out", str(out))
+    assert (done.returncode, done.stdout) == (0, f"{out}\n"), done.stderr
+    assert out.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_command_prints_nothing_but_results_on_stdout(capfd: pytest.CaptureFixture[str]) -> None:
+    with reserved_stdout():
+        print("from Python")
+        subprocess.run(["echo", "from a child"], check=True)
+    print("result")
+    shown = capfd.readouterr()
+    assert shown.out == "result\n"
+    assert "from Python" in shown.err
+    assert "from a child" in shown.err
 
 
 def test_output_into_a_closed_pipe_ends_quietly() -> None:

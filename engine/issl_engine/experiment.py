@@ -48,7 +48,7 @@ def run_recipe(
     file: RecipeFile, out: Path, *, ranks: Ranks, resume: Resume = "auto", on_arm: OnArm | None = None, command: str = ""
 ) -> Path:
     """Runs (or goes on with) a recipe in ``out``; returns that folder. Raises ValueError for a user's mistake."""
-    with _locked(out, ranks, resume):
+    with _locked(out, ranks, resume), _log_file(out, ranks):
         recipes = file.arms
         first = next(iter(recipes.values()))
         _check_folder(out, recipes)
@@ -60,7 +60,8 @@ def run_recipe(
         try:
             for seed in first.seeds:
                 for arm, recipe in recipes.items():
-                    run_arm(recipe, arm_folder(out, arm, seed), seed, ranks, on_arm(arm, seed) if on_arm else None)
+                    on_log = on_arm(arm, seed) if on_arm else None
+                    run_arm(recipe, arm_folder(out, arm, seed), seed, ranks, on_log)
                 if first.controls:
                     _run_controls(first, out / "controls" / f"seed{seed}", seed, ranks)
         except BaseException:
@@ -193,6 +194,22 @@ def _locked(out: Path, ranks: Ranks, resume: Resume) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+@contextmanager
+def _log_file(out: Path, ranks: Ranks) -> Iterator[None]:
+    """What the first rank logs also goes to RUN/log.txt."""
+    if not ranks.is_first:
+        yield
+        return
+    handler = logging.FileHandler(out / "log.txt", encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    _log.addHandler(handler)
+    try:
+        yield
+    finally:
+        _log.removeHandler(handler)
+        handler.close()
 
 
 def _check_folder(out: Path, recipes: dict[str, Recipe]) -> None:

@@ -20,11 +20,13 @@ def compare(run_dirs: tuple[Path, ...], out: Path | None, as_json: bool) -> None
       issl-engine compare runs/swav_compare runs/longer --out runs/both
     """
     from issl_engine.report.compare import compare_runs
+    from issl_engine.report.table import print_table
+    from issl_engine.report.write import write_both
 
-    comparison = compare_runs(list(run_dirs))
+    together = compare_runs(list(run_dirs))
     if as_json:
-        click.echo(json.dumps(comparison.as_json(), indent=1))
+        click.echo(json.dumps(together.as_json(), indent=1))
     else:
-        comparison.print_table()
+        print_table(together)
     if out is not None:
-        click.echo(f"report: {comparison.write(out)}")
+        click.echo(f"report: {write_both(out, together.recipe, [together])}", err=as_json)

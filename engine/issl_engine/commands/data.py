@@ -48,8 +48,8 @@ def fetch() -> None:
 def shapes(folder: Path, num_train: int, num_test: int, num_classes: int, image_size: int, seed: int) -> None:
     """Draw coloured shapes on textured backgrounds: FOLDER/train, FOLDER/test and a table of what was drawn.
 
-    A recipe takes them with source.folder, and the same source.num_train and source.num_test. Recipes make the
-    shapes they need by themselves; this is for looking at them, or for several machines to share.
+    A recipe takes them with source.folder, and the same source.num_train and source.num_test. Recipes make
+    the shapes they need by themselves; this is for looking at them, or for several machines to share.
 
     \b
     Example:
@@ -85,7 +85,7 @@ def shapes(folder: Path, num_train: int, num_test: int, num_classes: int, image_
 @click.option(
     "--origin",
     type=click.Path(path_type=Path),
-    help="Copy from this folder of IDX files; default Debian's package dataset-fashion-mnist, else the network.",
+    help="Copy from this folder; default Debian's package dataset-fashion-mnist, else download.",
 )
 def fashion_mnist(folder: Path | None, origin: Path | None) -> None:
     """Copy or download the four files of Fashion-MNIST (30 MB), comparing their checksums.

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from issl_engine.commands.options import json_option, overrides_argument
+from issl_engine.commands.stdout import reserved_stdout
 
 
 @click.command()
@@ -23,20 +24,21 @@ def probe(checkpoint: Path, overrides: tuple[str, ...], seed: int | None, as_jso
       issl-engine probe runs/swav_compare/dissl/seed0
       issl-engine probe runs/swav_compare/dissl/seed0 probes='[{name: knn}]'
     """
-    import torch
+    with reserved_stdout():
+        import torch
 
-    from issl_engine.experiment import load_dataset, probe_encoder
-    from issl_engine.probing.results import results_to_json
-    from issl_engine.recipe.load import change_recipe
-    from issl_engine.report.table import print_probe_results
-    from issl_engine.training.checkpoint import load_encoder
+        from issl_engine.experiment import load_dataset, probe_encoder
+        from issl_engine.probing.results import results_to_json
+        from issl_engine.recipe.load import change_recipe
+        from issl_engine.report.table import print_probe_results
+        from issl_engine.training.checkpoint import load_encoder
 
-    encoder, recipe, manifest = load_encoder(checkpoint)
-    recipe = change_recipe(recipe, overrides)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    results = probe_encoder(
-        encoder.to(device), recipe, load_dataset(recipe), seed=manifest.seed if seed is None else seed, device=device
-    )
+        encoder, recipe, manifest = load_encoder(checkpoint)
+        recipe = change_recipe(recipe, overrides)
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        results = probe_encoder(
+            encoder.to(device), recipe, load_dataset(recipe), seed=manifest.seed if seed is None else seed, device=device
+        )
     if as_json:
         click.echo(json.dumps(results_to_json(results), indent=1))
     else:

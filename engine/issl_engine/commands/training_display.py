@@ -4,11 +4,12 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
+import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from issl_engine.training.interruption import Interrupted
 from issl_engine.training.pretrain import OnLog
 
 _log = logging.getLogger("issl_engine")
@@ -81,14 +82,9 @@ def _describe(record: dict[str, float]) -> str:
 
 
 @contextmanager
-def log_file(folder: Path) -> Iterator[None]:
-    """Everything logged also goes to ``folder/log.txt``."""
-    folder.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(folder / "log.txt", encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    _log.addHandler(handler)
+def interruption_as_message() -> Iterator[None]:
+    """A run that was asked to stop has saved: it says so and ends with exit code 1, without a traceback."""
     try:
         yield
-    finally:
-        _log.removeHandler(handler)
-        handler.close()
+    except Interrupted as error:
+        raise click.ClickException(str(error)) from error

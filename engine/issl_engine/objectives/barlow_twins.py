@@ -48,8 +48,8 @@ class BarlowTwins(Objective):
     """
 
     collapse_advice = (
-        "the views' projections are uncorrelated: lower optimizer.lr, lengthen schedule.warmup_epochs or lower "
-        "objective.off_diagonal_weight"
+        "the views' projections are uncorrelated: lower optimizer.lr, lengthen schedule.warmup_epochs or "
+        "lower objective.off_diagonal_weight"
     )
 
     def __init__(self, config: BarlowTwinsConfig, shape: ObjectiveShape, group: ProcessGroup | None) -> None:

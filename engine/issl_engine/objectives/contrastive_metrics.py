@@ -59,7 +59,7 @@ def contrastive_metrics(
         "negatives": torch.full_like(own, G * (N - 1)),
         "temperature": torch.full_like(own, temperature),
         "positive_cosine": (same_image - own) / (N * num_positives),
-        "negative_cosine": (anchor_D @ target_D - same_image) / (V * G * N * (N - 1)),
+        "negative_cosine": ((anchor_D * target_D).sum() - same_image) / (V * G * N * (N - 1)),
     }
 
 

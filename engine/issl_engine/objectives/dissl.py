@@ -16,9 +16,9 @@ from issl_engine.models.heads import LinearHead, MLPHead, ResidualHead
 from issl_engine.objectives.base import Objective, ObjectiveConfig, ObjectiveOutput, ObjectiveShape, Progress
 from issl_kernels import distillation
 
-Weight = Annotated[float, Field(ge=0)]
 _log = logging.getLogger("issl_engine")
 
+Weight = Annotated[float, Field(ge=0)]
 PositiveInt = Annotated[int, Field(ge=1)]
 
 
@@ -68,8 +68,8 @@ class DISSLConfig(ObjectiveConfig):
         shape.check_two_views(self.name)
         if self.entropy_weight < self.invariance_weight + 1:
             _log.warning(
-                "objective.entropy_weight (%g) is below objective.invariance_weight + 1 (%g), where the classes "
-                "tend to collapse; raise the first or lower the second",
+                "objective.entropy_weight (%g) is below objective.invariance_weight + 1 (%g), where the "
+                "classes tend to collapse; raise the first or lower the second",
                 self.entropy_weight,
                 self.invariance_weight + 1,
             )

@@ -1,7 +1,7 @@
 """The typed recipe: every key of a YAML file, its type, its default and its meaning."""
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -20,11 +20,18 @@ from issl_engine.optim.schedules import ScheduleConfig
 from issl_engine.probing.base import ProbeConfig
 from issl_engine.variants import one_of
 
-AnySource = one_of(sources, SourceConfig)
-AnyEncoder = one_of(encoders, EncoderConfig)
-AnyObjective = one_of(objectives, ObjectiveConfig)
-AnyOptimizer = one_of(optim, OptimizerConfig)
-AnyProbe = one_of(probing, ProbeConfig)
+if TYPE_CHECKING:  # the choices are found at run time; a type checker knows what they have in common
+    AnySource = SourceConfig
+    AnyEncoder = EncoderConfig
+    AnyObjective = ObjectiveConfig
+    AnyOptimizer = OptimizerConfig
+    AnyProbe = ProbeConfig
+else:
+    AnySource = one_of(sources, SourceConfig)
+    AnyEncoder = one_of(encoders, EncoderConfig)
+    AnyObjective = one_of(objectives, ObjectiveConfig)
+    AnyOptimizer = one_of(optim, OptimizerConfig)
+    AnyProbe = one_of(probing, ProbeConfig)
 
 PositiveInt = Annotated[int, Field(ge=1)]
 

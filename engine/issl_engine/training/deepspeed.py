@@ -18,7 +18,7 @@ from torch.distributed import ProcessGroup
 
 with contextlib.redirect_stdout(sys.stderr):  # it prints while it is imported; our stdout holds results only
     import deepspeed
-    import deepspeed.comm.torch
+
 
 _log = logging.getLogger("issl_engine")
 
@@ -82,7 +82,7 @@ def _quieten(device: torch.device) -> None:
             handler.setStream(sys.stderr)
     if device.type == "cpu":
         # DeepSpeed would compile a shared-memory all-reduce in C++ (40 s, and a compiler needed); gloo does without.
-        deepspeed.comm.torch.build_shm_op = lambda: None
+        sys.modules["deepspeed.comm.torch"].build_shm_op = lambda: None  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -92,12 +92,12 @@ def build_learner(recipe: Recipe, plan: Plan, ranks: Ranks, seed: int) -> Learne
         world_size=ranks.world_size,
     )
     objective = recipe.objective.build(shape, ranks.group)
-    channels_last = recipe.training.channels_last
     learner = Learner(
-        encoder, objective, num_global_views=recipe.views.num_global_views, channels_last=channels_last
+        encoder,
+        objective,
+        num_global_views=recipe.views.num_global_views,
+        channels_last=recipe.training.channels_last,
     ).to(ranks.device)
-    if channels_last:
-        learner.encoder.to(memory_format=torch.channels_last)
     if recipe.training.compile:
         learner.encoder.compile()
     if ranks.group is not None and recipe.training.sync_batch_norm:
@@ -126,7 +126,11 @@ def build_engine(learner: Learner, recipe: Recipe, plan: Plan) -> Engine:
         precision=recipe.training.precision,
         clip_gradient_norm=recipe.training.clip_gradient_norm,
     )
-    return Engine(learner, optimizer, settings)
+    engine = Engine(learner, optimizer, settings)
+    if recipe.training.channels_last and recipe.deepspeed.zero_stage == 0:
+        # Only now: DeepSpeed's first broadcast takes weights in plain order; under ZeRO they are parts of one buffer.
+        learner.encoder.to(memory_format=torch.channels_last)
+    return engine
 
 
 def _clip_values(optimizer: torch.optim.Optimizer, limit: float) -> None:

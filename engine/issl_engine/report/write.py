@@ -1,0 +1,22 @@
+"""results.csv and report.html, for one run or several."""
+
+from pathlib import Path
+
+from issl_engine.report.csv_file import write_csv
+from issl_engine.report.html import write_page
+from issl_engine.report.run_folder import Run, load_run
+
+
+def write_report(folder: Path) -> Path:
+    """Writes both into the run folder; returns the page. Works on a run that is still under way."""
+    run = load_run(folder)
+    return write_both(folder, run.recipe, [run])
+
+
+def write_both(folder: Path, title: str, runs: list[Run]) -> Path:
+    """Writes both into ``folder``, which is made if it is missing; returns the page."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_csv(folder / "results.csv", runs)
+    page = folder / "report.html"
+    write_page(page, title, runs)
+    return page

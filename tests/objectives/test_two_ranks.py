@@ -1,0 +1,125 @@
+"""Two gloo ranks give the loss, the gradients and the state of one process that holds all images, for every objective.
+
+Batch-norm is in eval mode: on CPU ranks it would normalise by each rank's own rows (on GPUs it is synchronised).
+Run as a program, this file is one of the ranks.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed import ProcessGroup
+
+IMAGES, VIEWS, STEPS = 6, 4, 4
+
+CASES: dict[str, dict[str, Any]] = {
+    "simclr": {},
+    "cissl": {},
+    "swav": {
+        "queue_length": 12,
+        "queue_start_epochs": 0.1,
+    },  # a tenth of an epoch is one step; full after two
+    "dino": {"centre_momentum": 0.5},
+    "dissl": {"invariance_weight_start": 2.3, "invariance_ramp_steps": 3},
+    "barlow_twins": {},
+    "vicreg": {},
+    "byol": {},
+    "simsiam": {},
+}
+
+
+def run(
+    name: str, changes: dict[str, Any], rank: int, ranks: int, group: ProcessGroup | None
+) -> dict[str, Tensor]:
+    """Losses, gradients (averaged over ranks, as the engine does), metrics and the state of a few SGD steps."""
+    from conftest import config, features, progress, shape
+
+    torch.manual_seed(0)
+    objective = config(name, **changes).build(shape(VIEWS, images=IMAGES, ranks=ranks), group).double().eval()
+    mine = slice(rank * IMAGES // ranks, (rank + 1) * IMAGES // ranks)
+    result: dict[str, Tensor] = {}
+    for step in range(STEPS):
+        z = features(VIEWS, images=IMAGES, seed=step)[:, mine].clone().requires_grad_()
+        teacher = None
+        if objective.uses_ema_teacher:
+            with torch.no_grad():
+                teacher = objective.projector(features(2, images=IMAGES, seed=100 + step)[:, mine])
+        objective.zero_grad(set_to_none=False)
+        loss, metrics = objective(z, teacher, progress(step))
+        loss.backward()
+        assert z.grad is not None
+        z_grad = z.grad / ranks
+        if group is not None:
+            parts = [torch.empty_like(z_grad) for _ in range(ranks)]
+            dist.all_gather(parts, z_grad, group=group)
+            z_grad = torch.cat(parts, dim=1)
+        result |= {f"{step} loss": loss.detach(), f"{step} gradient of z": z_grad}
+        result |= {f"{step} metric {key}": value.double() for key, value in metrics.items()}
+        for key, parameter in objective.named_parameters():
+            gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad.clone()
+            if group is not None:
+                dist.all_reduce(gradient, group=group)
+            result[f"{step} gradient of {key}"] = gradient / ranks
+            parameter.data -= 0.1 * gradient / ranks
+        objective.after_step(progress(step + 1))
+    for key, buffer in objective.named_buffers():
+        if key == "queue" and group is not None:
+            parts = [torch.empty_like(buffer) for _ in range(ranks)]
+            dist.all_gather(parts, buffer, group=group)
+            # Each rank's queue is its share of every batch, oldest batch first.
+            per_batch = IMAGES // ranks
+            buffer = torch.cat([part.unflatten(1, (-1, per_batch)) for part in parts], dim=2).flatten(1, 2)
+        result[f"buffer {key}"] = buffer.clone()
+    return result
+
+
+def main(rank: int, folder: Path) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    results = {name: run(name, changes, rank, 2, dist.group.WORLD) for name, changes in CASES.items()}
+    torch.save(results, folder / f"rank{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, dict[str, Tensor]]]:
+    folder = tmp_path_factory.mktemp("ranks")
+    command = [sys.executable, __file__]
+    path = os.pathsep.join([str(Path(__file__).parent), *(entry for entry in sys.path if entry)])
+    processes = [
+        subprocess.Popen(
+            [*command, str(rank), str(folder)],
+            env=os.environ | {"PYTHONPATH": path},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    for process in processes:
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors[-2000:]
+    return [torch.load(folder / f"rank{rank}.pt") for rank in range(2)]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_two_ranks_equal_one(
+    name: str, ranks: list[dict[str, dict[str, Tensor]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    one = run(name, CASES[name], 0, 1, None)
+    for two in (ranks[0][name], ranks[1][name]):
+        assert two.keys() == one.keys()
+        for key, expected in one.items():
+            torch.testing.assert_close(
+                two[key], expected, rtol=1e-8, atol=1e-10, msg=lambda text, k=key: f"{k}: {text}"
+            )
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), Path(sys.argv[2]))
