@@ -1,4 +1,4 @@
-"""Each loss, and its gradients to representations and heads, against the formula written out in loops, fp64."""
+"""Each loss, and its gradients to representations and heads, against the formula in plain loops, in fp64."""
 
 import math
 from collections.abc import Callable

@@ -1,7 +1,7 @@
-"""Two gloo ranks give the loss, the gradients and the state of one process that holds all images, for every objective.
+"""Two gloo ranks give the loss, gradients and state of one process with all images, for every objective.
 
-Batch-norm is in eval mode: on CPU ranks it would normalise by each rank's own rows (on GPUs it is synchronised).
-Run as a program, this file is one of the ranks.
+Batch-norm is in eval mode: on CPU ranks it would normalise by each rank's own rows (on GPUs it is
+synchronised). Run as a program, this file is one of the ranks.
 """
 
 import os
@@ -15,6 +15,11 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.distributed import ProcessGroup
+
+if __name__ == "__main__":
+    from conftest import config, features, progress, shape
+else:
+    from .conftest import config, features, progress, shape
 
 IMAGES, VIEWS, STEPS = 6, 4, 4
 
@@ -37,9 +42,7 @@ CASES: dict[str, dict[str, Any]] = {
 def run(
     name: str, changes: dict[str, Any], rank: int, ranks: int, group: ProcessGroup | None
 ) -> dict[str, Tensor]:
-    """Losses, gradients (averaged over ranks, as the engine does), metrics and the state of a few SGD steps."""
-    from conftest import config, features, progress, shape
-
+    """Losses, gradients (averaged over ranks as the engine does), metrics and state of a few SGD steps."""
     torch.manual_seed(0)
     objective = config(name, **changes).build(shape(VIEWS, images=IMAGES, ranks=ranks), group).double().eval()
     mine = slice(rank * IMAGES // ranks, (rank + 1) * IMAGES // ranks)
@@ -108,10 +111,7 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, dict[str, 
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_two_ranks_equal_one(
-    name: str, ranks: list[dict[str, dict[str, Tensor]]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+def test_two_ranks_equal_one(name: str, ranks: list[dict[str, dict[str, Tensor]]]) -> None:
     one = run(name, CASES[name], 0, 1, None)
     for two in (ranks[0][name], ranks[1][name]):
         assert two.keys() == one.keys()

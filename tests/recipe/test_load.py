@@ -61,7 +61,7 @@ def changed(old: str, new: str) -> str:
     return GOOD.replace(old, new, 1)
 
 
-BAD_FILES = {
+BAD_FILES: dict[str, tuple[str | bytes, str]] = {
     "unknown key": (
         changed("  width: 8", "  widht: 8"),
         "x.yaml:10: encoder.widht: unknown key; did you mean 'width'?",

@@ -53,7 +53,7 @@ class SimSiam(Objective):
 
     def forward(self, z_VBD: Tensor, teacher_GBP: Tensor | None, progress: Progress) -> ObjectiveOutput:
         projections_VBP = self.head(z_VBD)
-        targets_GBP = projections_VBP[: self.num_global_views].detach()
+        targets_GBP = projections_VBP[: self.num_global_views]
         cosine = mean_cosine(self.predictor(projections_VBP), targets_GBP, self.group)
         metrics = {"cosine": cosine.detach(), "projection_std": projection_spread(targets_GBP, self.group)}
         return ObjectiveOutput(-cosine, metrics)

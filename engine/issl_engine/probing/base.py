@@ -1,7 +1,11 @@
-"""What a probe is: a predictor trained on frozen features, judged on images that pretraining and choice never saw."""
+"""What a probe is: a predictor on frozen features, judged on images that pretraining and choice never saw.
+
+Letters: N images, D width of the representation.
+"""
 
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 from issl_engine.config import Config
@@ -18,7 +22,14 @@ class Features:
         return len(self.labels_N)
 
     def subset(self, indices: Tensor) -> "Features":
+        """The images at ``indices`` (int64), in that order."""
         return Features(x_ND=self.x_ND[indices], labels_N=self.labels_N[indices])
+
+    def joined(self, other: "Features") -> "Features":
+        """These images, then the other's."""
+        return Features(
+            x_ND=torch.cat([self.x_ND, other.x_ND]), labels_N=torch.cat([self.labels_N, other.labels_N])
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,5 +64,8 @@ class ProbeConfig(Config):
     def evaluate(
         self, *, train: Features, held_out: Features, test: Features, num_classes: int, seed: int
     ) -> ProbeResult:
-        """Fit on ``train``, choose hyper-parameters on ``held_out`` alone, refit on both, report on ``test``."""
+        """Fit on ``train``, choose hyper-parameters on ``held_out`` alone, refit on both, report on ``test``.
+
+        Nothing but the reported ``value`` may depend on ``test``.
+        """
         raise AssertionError(f"{type(self).__name__} must implement evaluate")

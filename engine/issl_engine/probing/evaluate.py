@@ -1,4 +1,4 @@
-"""All probes of a recipe on one frozen encoder: features once, choice on held-out training images, report on test."""
+"""All probes of a recipe on one frozen encoder: features once, choice on held-out images, report on test."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,20 +19,21 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    *, encoder: nn.Module | None, dataset: Dataset, evaluation: "EvaluationConfig", probes: Sequence[ProbeConfig],
-    mean: tuple[float, float, float], std: tuple[float, float, float], interpolation: str, seed: int,
-    device: torch.device, num_threads: int,
+    *, encoder: nn.Module | None, dataset: Dataset, evaluation: "EvaluationConfig",
+    probes: Sequence[ProbeConfig], mean: tuple[float, float, float], std: tuple[float, float, float],
+    interpolation: str, seed: int, device: torch.device, num_threads: int,
 ) -> list[ProbeResult]:  # fmt: skip
     """One result a probe; ``encoder`` None probes the raw pixels.
 
-    With ``evaluation.report_on`` held_out the test split is not read: part of the training split plays it, and
-    hyper-parameters are chosen on a part of the rest.
+    With ``evaluation.report_on`` held_out the test split is not read: part of the training split plays it,
+    and hyper-parameters are chosen on a part of the rest. Raises ValueError when a class has too few images
+    to split, for features that are NaN or infinite, and for an image that cannot be decoded.
     """
 
     def features(images: ImageSet) -> Features:
         batches = EvaluationImages(
-            images, resize=evaluation.resize, crop=evaluation.crop, mean=mean, std=std,
-            batch_size=evaluation.batch_size, device=device, num_threads=num_threads, interpolation=interpolation,
+            images, resize=evaluation.resize, crop=evaluation.crop, mean=mean, std=std, device=device,
+            batch_size=evaluation.batch_size, num_threads=num_threads, interpolation=interpolation,
         )  # fmt: skip
         return extract_features(encoder, batches, device=device)
 
@@ -44,17 +45,35 @@ def evaluate(
         rest, judged = train.subset(kept), train.subset(chosen)
         kept, chosen = hold_out(rest.labels_N, evaluation.held_out_fraction, seed + 1)
         fit, held_out = rest.subset(kept), rest.subset(chosen)
-    preprocessing = f"shorter side {evaluation.resize} px, centre crop {evaluation.crop} px, normalised"
-    if encoder is None:
-        preprocessing += f", raw pixels pooled to at most {RAW_PIXELS_SIDE} px a side"
-    return [
-        replace(
-            probe.evaluate(train=fit, held_out=held_out, test=judged, num_classes=dataset.num_classes, seed=seed),
-            split=evaluation.report_on,
-            preprocessing=preprocessing,
+        del rest
+    del train  # a second copy of every feature, and ImageNet's are tens of GiB
+    preprocessing = _describe(evaluation, interpolation, mean, std, raw_pixels=encoder is None)
+    results = []
+    for probe in probes:
+        result = probe.evaluate(
+            train=fit, held_out=held_out, test=judged, num_classes=dataset.num_classes, seed=seed
         )
-        for probe in probes
-    ]
+        results.append(replace(result, split=evaluation.report_on, preprocessing=preprocessing))
+    return results
+
+
+def _describe(
+    evaluation: "EvaluationConfig", interpolation: str, mean: tuple[float, float, float],
+    std: tuple[float, float, float], *, raw_pixels: bool,
+) -> str:  # fmt: skip
+    text = (
+        f"shorter side {evaluation.resize} px ({interpolation}), centre crop {evaluation.crop} px, "
+        f"normalised with mean {_listed(mean)} and std {_listed(std)}"
+    )
+    if raw_pixels:
+        text += f", raw pixels averaged down to {min(evaluation.crop, RAW_PIXELS_SIDE)} px a side"
+    return text
+
+
+def _listed(values: tuple[float, ...]) -> str:
+    """One number where all channels share it."""
+    shown = values[:1] if len(set(values)) == 1 else values
+    return ", ".join(f"{value:g}" for value in shown)
 
 
 def _at_most(images: ImageSet, count: int | None, seed: int) -> ImageSet:

@@ -1,6 +1,10 @@
-"""Representations of a frozen encoder, computed once."""
+"""Representations of a frozen encoder, computed once.
 
-from collections.abc import Iterable
+Letters: N images, D width of the representation; b images of a batch, h height, w width.
+"""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +13,7 @@ from torch.nn import functional as F
 from issl_engine.probing.base import Features
 
 RAW_PIXELS_SIDE = 32
-"""Raw pixels are pooled to at most this many pixels a side: 64 x 64 x 3 inputs are too many for a linear probe."""
+"""Raw pixels are pooled to at most this many a side: 64 x 64 x 3 inputs are too many for a linear probe."""
 
 
 @torch.no_grad()
@@ -18,27 +22,46 @@ def extract_features(
 ) -> Features:
     """Features of all batches ([b, 3, h, w] float, labels [b]) in order, fp32 on the CPU.
 
-    The encoder runs in evaluation mode without gradients, and gets its mode back. None gives the raw pixels, pooled.
+    The encoder (on ``device``) runs in evaluation mode without gradients; its modules get their modes back.
+    None gives the raw pixels, pooled. Raises ValueError when there is no image, and for NaN or infinite
+    features.
     """
-    was_training = encoder is not None and encoder.training
-    if encoder is not None:
-        encoder.eval()
     rows, labels = [], []
-    try:
+    with _evaluating(encoder):
         for images, batch_labels in image_batches:
             images = images.to(device)
             if encoder is None:
-                z = _pooled_pixels(images)
+                z_bD = _pooled_pixels(images)
             else:
-                z = encoder(images.contiguous(memory_format=torch.channels_last))
-            rows.append(z.float().cpu())
+                z_bD = encoder(images.contiguous(memory_format=torch.channels_last))
+            assert z_bD.ndim == 2, f"an encoder gives [b, d], not {tuple(z_bD.shape)}"
+            rows.append(z_bD.float().cpu())
             labels.append(batch_labels.cpu())
+    if not rows:
+        raise ValueError("there is no image to compute features of; check the source's splits")
+    x_ND = torch.cat(rows)
+    broken = int((~x_ND.isfinite()).any(1).sum())
+    if broken:
+        raise ValueError(
+            f"the encoder's features of {broken} of {len(x_ND)} images are NaN or infinite, so they cannot "
+            "be probed; probe an earlier checkpoint, or pretrain with a lower learning rate"
+        )
+    return Features(x_ND=x_ND, labels_N=torch.cat(labels))
+
+
+@contextmanager
+def _evaluating(encoder: nn.Module | None) -> Iterator[None]:
+    """Evaluation mode inside; afterwards each module has its own mode again (a part may have been frozen)."""
+    modes = [] if encoder is None else [(module, module.training) for module in encoder.modules()]
+    if encoder is not None:
+        encoder.eval()
+    try:
+        yield
     finally:
-        if encoder is not None:
-            encoder.train(was_training)
-    return Features(x_ND=torch.cat(rows), labels_N=torch.cat(labels))
+        for module, training in modes:
+            module.training = training
 
 
 def _pooled_pixels(images: Tensor) -> Tensor:
-    side = min(images.shape[-1], RAW_PIXELS_SIDE)
-    return F.adaptive_avg_pool2d(images, side).flatten(1)
+    height, width = (min(side, RAW_PIXELS_SIDE) for side in images.shape[-2:])
+    return F.adaptive_avg_pool2d(images, (height, width)).flatten(1)

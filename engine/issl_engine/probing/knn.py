@@ -32,9 +32,7 @@ class KNNProbeConfig(ProbeConfig):
         grid = list(itertools.product(self.ks, self.temperatures))
         scores = dict(zip(grid, knn_top1(train, held_out, grid, num_classes), strict=True))
         chosen = max(grid, key=lambda point: scores[point])
-        whole = Features(
-            x_ND=torch.cat([train.x_ND, held_out.x_ND]), labels_N=torch.cat([train.labels_N, held_out.labels_N])
-        )
+        whole = train.joined(held_out)
         (value,) = knn_top1(whole, test, [chosen], num_classes)
         return ProbeResult(
             probe=self.name,
@@ -45,15 +43,22 @@ class KNNProbeConfig(ProbeConfig):
             num_split_images=len(test),
             held_out_value=scores[chosen],
             chosen={"k": chosen[0], "temperature": chosen[1]},
-            grid=f"k {list(self.ks)} x temperature {list(self.temperatures)}, chosen on held-out training images",
+            grid=(
+                f"k {list(self.ks)} x temperature {list(self.temperatures)}, "
+                "chosen on held-out training images"
+            ),
             seed=seed,
         )
 
 
 def knn_top1(
-    train: Features, queries: Features, grid: list[tuple[int, float]], num_classes: int, *, block_elements: int = BLOCK_ELEMENTS
-) -> list[float]:
-    """Top-1 in percent for each (k, temperature); k above the number of training images means all of them."""
+    train: Features, queries: Features, grid: list[tuple[int, float]], num_classes: int, *,
+    block_elements: int = BLOCK_ELEMENTS,
+) -> list[float]:  # fmt: skip
+    """Top-1 in percent for each (k, temperature); k above the number of training images means all of them.
+
+    At most ``block_elements`` similarities (one query's N at the least) are in memory at a time.
+    """
     rows_ND = F.normalize(train.x_ND, dim=1)
     most = min(max(k for k, _ in grid), len(train))
     correct = torch.zeros(len(grid))
@@ -70,6 +75,7 @@ def knn_top1(
 
 
 def _vote(cosine_mk: Tensor, label_mk: Tensor, temperature: float, num_classes: int) -> Tensor:
-    weights_mk = ((cosine_mk - 1) / temperature).exp()
+    # Relative to the nearest neighbour: the vote is the same, and no temperature lets all weights underflow.
+    weights_mk = ((cosine_mk - cosine_mk[:, :1]) / temperature).exp()
     votes_mC = torch.zeros(len(label_mk), num_classes).scatter_add_(1, label_mk, weights_mk)
     return votes_mC.argmax(1)

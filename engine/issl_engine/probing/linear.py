@@ -1,6 +1,7 @@
 """The linear probe: a whole grid of hyper-parameters trained together as one batched matmul.
 
-Letters: N images, D width, C classes, H combinations of learning rate and weight decay, B images of a batch.
+Letters: N images, D width, C classes, B images of a batch; S combinations of the grid, in G groups that see
+the features normalised in the same way.
 """
 
 import itertools
@@ -15,6 +16,8 @@ from torch import Tensor
 from issl_engine.probing.base import Features, ProbeConfig, ProbeResult
 
 MOMENTUM = 0.9
+VARIANCE_FLOOR = 1e-5
+"""Added to each feature's variance, as batch-norm does."""
 Positive = Annotated[float, Field(gt=0)]
 
 
@@ -36,8 +39,10 @@ class LinearProbeConfig(ProbeConfig):
     weight_decays: Annotated[tuple[Annotated[float, Field(ge=0)], ...], Field(min_length=1)] = (0.0, 1e-4)
     """Weight decays of the grid."""
     batch_norm: Annotated[tuple[bool, ...], Field(min_length=1)] = (True, False)
-    """With true, features are standardised by the mean and deviation of the images that the probe is fitted on: a
-    batch-norm layer without learnt scale, its statistics final from the start."""
+    """With true, each feature is standardised by its mean and deviation over the images that the probe is
+    fitted on: a batch-norm layer without learnt scale, its statistics final from the start. With false, all
+    features are divided by one number, their root mean square, so that one grid of learning rates serves
+    every encoder."""
     epochs: Annotated[int, Field(ge=1)] = 15
     """Passes over the features; the learning rate falls along a cosine."""
     batch_size: Annotated[int, Field(ge=1)] = 256
@@ -46,18 +51,14 @@ class LinearProbeConfig(ProbeConfig):
     def evaluate(
         self, *, train: Features, held_out: Features, test: Features, num_classes: int, seed: int
     ) -> ProbeResult:
-        scores = {}
-        for batch_norm in self.batch_norm:
-            grid = [
-                Combination(lr=lr, weight_decay=decay, batch_norm=batch_norm)
-                for lr, decay in itertools.product(self.lrs, self.weight_decays)
-            ]
-            top1_H = fit_and_score(train, held_out, grid, num_classes, self.epochs, self.batch_size, seed)
-            scores.update(zip(grid, top1_H, strict=True))
-        chosen = max(scores, key=lambda combination: scores[combination])
-        whole = Features(
-            x_ND=torch.cat([train.x_ND, held_out.x_ND]), labels_N=torch.cat([train.labels_N, held_out.labels_N])
-        )
+        grid = [
+            Combination(lr=lr, weight_decay=decay, batch_norm=batch_norm)
+            for batch_norm, lr, decay in itertools.product(self.batch_norm, self.lrs, self.weight_decays)
+        ]
+        top1_S = fit_and_score(train, held_out, grid, num_classes, self.epochs, self.batch_size, seed)
+        scores = dict(zip(grid, top1_S, strict=True))
+        chosen = max(grid, key=lambda combination: scores[combination])
+        whole = train.joined(held_out)
         (value,) = fit_and_score(whole, test, [chosen], num_classes, self.epochs, self.batch_size, seed)
         return ProbeResult(
             probe=self.name,
@@ -83,62 +84,90 @@ class LinearProbeConfig(ProbeConfig):
 
 
 def _listed(values: tuple[float, ...] | tuple[bool, ...]) -> str:
-    return "{" + ", ".join(f"{value:g}" if isinstance(value, float) else str(value).lower() for value in values) + "}"
+    words = (str(value).lower() if isinstance(value, bool) else f"{value:g}" for value in values)
+    return "{" + ", ".join(words) + "}"
 
 
 def fit_and_score(
-    fit: Features, score: Features, grid: list[Combination], num_classes: int, epochs: int, batch_size: int, seed: int
-) -> list[float]:
-    """Top-1 in percent on ``score`` of each combination (all with the same ``batch_norm``) fitted on ``fit``.
+    fit: Features, score: Features, grid: list[Combination], num_classes: int, epochs: int, batch_size: int,
+    seed: int,
+) -> list[float]:  # fmt: skip
+    """Top-1 in percent on ``score`` of each combination fitted on ``fit``.
 
-    A combination whose weights overflow scores 0.
+    Combinations of one ``batch_norm`` lie together in ``grid`` and are equally many. One whose weights
+    overflow scores 0.
     """
-    assert len({combination.batch_norm for combination in grid}) == 1
-    shift_D, scale_D = _normalisation(fit.x_ND, grid[0].batch_norm)
-    x_ND = (fit.x_ND - shift_D) * scale_D
-    weights_HCD, bias_HC = _sgd(x_ND, fit.labels_N, grid, num_classes, epochs, batch_size, seed)
-    correct_H = torch.zeros(len(grid))
+    kinds = list(dict.fromkeys(combination.batch_norm for combination in grid))
+    G = len(kinds)
+    assert [c.batch_norm for c in grid] == [kind for kind in kinds for _ in range(len(grid) // G)]
+    norms = [_normalisation(fit.x_ND, batch_norm) for batch_norm in kinds]
+    scale_G1D = torch.stack([scale_D for scale_D, _ in norms])[:, None]
+    offset_G1D = torch.stack([offset_D for _, offset_D in norms])[:, None]
+    weights_SCD, bias_SC = fit_grid(
+        fit, scale_G1D, offset_G1D, grid,
+        num_classes=num_classes, epochs=epochs, batch_size=batch_size, seed=seed,
+    )  # fmt: skip
+    correct_S = torch.zeros(len(grid))
     for start in range(0, len(score), 4096):
-        rows_BD = (score.x_ND[start : start + 4096] - shift_D) * scale_D
-        predicted_HB = (weights_HCD @ rows_BD.T + bias_HC[..., None]).argmax(1)
-        correct_H += (predicted_HB == score.labels_N[start : start + 4096]).sum(1)
-    finite_H = weights_HCD.isfinite().flatten(1).all(1)
-    return torch.where(finite_H, 100 * correct_H / len(score), 0.0).tolist()
+        rows_GBD = torch.addcmul(offset_G1D, score.x_ND[start : start + 4096], scale_G1D)
+        predicted_SB = _logits(weights_SCD, bias_SC, rows_GBD).argmax(1)
+        correct_S += (predicted_SB == score.labels_N[start : start + 4096]).sum(1)
+    finite_S = weights_SCD.isfinite().flatten(1).all(1)
+    return torch.where(finite_S, 100 * correct_S.double() / len(score), 0.0).tolist()
 
 
 def _normalisation(x_ND: Tensor, batch_norm: bool) -> tuple[Tensor, Tensor]:
-    """(shift, scale): by column; or one scale for all, which brings every encoder's features to one size and so lets
-    one grid of learning rates serve all of them."""
+    """(scale [D], offset [D]) such that the probe sees x * scale + offset."""
     if batch_norm:
-        return x_ND.mean(0), (x_ND.var(0, correction=0) + 1e-5).rsqrt()
-    size = x_ND.square().mean().sqrt().clamp(min=1e-12)
-    return torch.zeros(x_ND.shape[1]), torch.full((x_ND.shape[1],), 1 / float(size))
+        scale_D = (x_ND.var(0, correction=0) + VARIANCE_FLOOR).rsqrt()
+        return scale_D, -x_ND.mean(0) * scale_D
+    size = float(torch.linalg.vector_norm(x_ND)) / math.sqrt(x_ND.numel())
+    return torch.full((x_ND.shape[1],), 1 / max(size, 1e-12)), torch.zeros(x_ND.shape[1])
 
 
-def _sgd(
-    x_ND: Tensor, labels_N: Tensor, grid: list[Combination], num_classes: int, epochs: int, batch_size: int, seed: int
-) -> tuple[Tensor, Tensor]:
-    """Weights [H, C, D] and biases [H, C] after SGD with momentum on the cross-entropy, from zero, cosine to zero."""
-    (N, D), H, C = x_ND.shape, len(grid), num_classes
-    weights_HCD, bias_HC = torch.zeros(H, C, D), torch.zeros(H, C)
-    speed_HCD, speed_HC = torch.zeros_like(weights_HCD), torch.zeros_like(bias_HC)
-    lr_H = torch.tensor([combination.lr for combination in grid])
-    decay_H11 = torch.tensor([combination.weight_decay for combination in grid])[:, None, None]
+def fit_grid(
+    fit: Features, scale_G1D: Tensor, offset_G1D: Tensor, grid: list[Combination], *, num_classes: int,
+    epochs: int, batch_size: int, seed: int,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Weights [S, C, D] and biases [S, C] after SGD with momentum on the cross-entropy.
+
+    They start at zero, and the learning rates fall along a cosine to zero; weight decay is added to the
+    gradient and leaves the biases alone. Each step gathers one batch and does two matmuls for all
+    combinations, so all see the batches in one order. The incomplete last batch of an epoch is left out.
+    Batches are normalised as they come: a normalised copy of all features would double the memory.
+    """
+    N, S, G = len(fit), len(grid), len(scale_G1D)
+    C, D = num_classes, fit.x_ND.shape[1]
+    weights_SCD, bias_SC = torch.zeros(S, C, D), torch.zeros(S, C)
+    speed_SCD, speed_SC = torch.zeros_like(weights_SCD), torch.zeros_like(bias_SC)
+    lr_S1 = torch.tensor([combination.lr for combination in grid])[:, None]
+    decay_S11 = torch.tensor([combination.weight_decay for combination in grid])[:, None, None]
     generator = torch.Generator().manual_seed(seed)
-    batch_size = min(batch_size, N)
-    total_steps, step = epochs * (N // batch_size), 0
-    for _ in range(epochs):
-        order_N = torch.randperm(N, generator=generator)
-        for index_B in order_N[: N // batch_size * batch_size].split(batch_size):
-            rows_BD, labels_B = x_ND[index_B], labels_N[index_B]
-            d_HCB = (weights_HCD.view(H * C, D) @ rows_BD.T).view(H, C, -1).add_(bias_HC[..., None]).softmax(1)
-            d_HCB[:, labels_B, torch.arange(len(labels_B))] -= 1
-            d_HCB /= len(labels_B)
-            speed_HCD.mul_(MOMENTUM).add_((d_HCB.view(H * C, -1) @ rows_BD).view(H, C, D))
-            speed_HCD.add_(decay_H11 * weights_HCD)
-            speed_HC.mul_(MOMENTUM).add_(d_HCB.sum(2))
-            rate_H = lr_H * (0.5 * (1 + math.cos(math.pi * step / total_steps)))
-            weights_HCD -= rate_H[:, None, None] * speed_HCD
-            bias_HC -= rate_H[:, None] * speed_HC
-            step += 1
-    return weights_HCD, bias_HC
+    B = min(batch_size, N)
+    position_B = torch.arange(B)
+    steps_per_epoch = N // B
+    for step in range(epochs * steps_per_epoch):
+        within = step % steps_per_epoch
+        if within == 0:
+            order_N = torch.randperm(N, generator=generator)
+        index_B = order_N[within * B : (within + 1) * B]
+        rows_GBD = torch.addcmul(offset_G1D, fit.x_ND.index_select(0, index_B), scale_G1D)
+        # The gradient of the mean cross-entropy with respect to the logits: (softmax - one-hot) / B.
+        d_SCB = _logits(weights_SCD, bias_SC, rows_GBD).softmax(1)
+        d_SCB[:, fit.labels_N[index_B], position_B] -= 1
+        d_SCB /= B
+        speed_SCD.mul_(MOMENTUM).add_(decay_S11 * weights_SCD)
+        speed_SCD.view(G, -1, D).baddbmm_(d_SCB.view(G, -1, B), rows_GBD)
+        speed_SC.mul_(MOMENTUM).add_(d_SCB.sum(2))
+        rate_S1 = lr_S1 * (0.5 * (1 + math.cos(math.pi * step / (epochs * steps_per_epoch))))
+        weights_SCD -= rate_S1[..., None] * speed_SCD
+        bias_SC -= rate_S1 * speed_SC
+    return weights_SCD, bias_SC
+
+
+def _logits(weights_SCD: Tensor, bias_SC: Tensor, rows_GBD: Tensor) -> Tensor:
+    """[S, C, B]: each group's weights on that group's rows, one batched matmul."""
+    S, C, D = weights_SCD.shape
+    G, B, _ = rows_GBD.shape
+    product = torch.bmm(weights_SCD.view(G, -1, D), rows_GBD.transpose(1, 2))
+    return product.view(S, C, B).add_(bias_SC[..., None])

@@ -12,13 +12,16 @@ from torch.nn import functional as F
 
 from issl_engine.probing.base import Features, ProbeConfig, ProbeResult
 
+NotNegative = Annotated[float, Field(ge=0)]
+
 
 class LogisticProbeConfig(ProbeConfig):
-    """Softmax regression on standardised features, trained to convergence."""
+    """Softmax regression on features standardised as the fitted images are, by L-BFGS."""
 
     name: Literal["logistic"] = "logistic"
-    weight_decays: Annotated[tuple[Annotated[float, Field(ge=0)], ...], Field(min_length=1)] = (1e-4, 1e-3, 1e-2, 1e-1)
-    """L2 penalties of the grid: half this times the squared weights is added to the mean cross-entropy."""
+    weight_decays: Annotated[tuple[NotNegative, ...], Field(min_length=1)] = (1e-4, 1e-3, 1e-2, 1e-1)
+    """L2 penalties of the grid: half this times the squared weights is added to the mean cross-entropy (with
+    N images, an inverse strength C of 1 / (N x weight decay))."""
     max_iterations: Annotated[int, Field(ge=1)] = 100
     """Iterations of L-BFGS for each penalty; each starts from the solution of the one before."""
 
@@ -28,9 +31,7 @@ class LogisticProbeConfig(ProbeConfig):
         path = sorted(self.weight_decays, reverse=True)
         scores = dict(zip(path, self._path(train, held_out, path, num_classes), strict=True))
         chosen = max(path, key=lambda decay: scores[decay])
-        whole = Features(
-            x_ND=torch.cat([train.x_ND, held_out.x_ND]), labels_N=torch.cat([train.labels_N, held_out.labels_N])
-        )
+        whole = train.joined(held_out)
         value = self._path(whole, test, [decay for decay in path if decay >= chosen], num_classes)[-1]
         return ProbeResult(
             probe=self.name,
@@ -41,9 +42,18 @@ class LogisticProbeConfig(ProbeConfig):
             num_split_images=len(test),
             held_out_value=scores[chosen],
             chosen={"weight_decay": chosen},
-            grid=f"weight decay {list(self.weight_decays)}, L-BFGS, chosen on held-out training images",
+            grid=self._describe(chosen),
             seed=seed,
         )
+
+    def _describe(self, chosen: float) -> str:
+        text = (
+            f"weight decay {list(self.weight_decays)}, L-BFGS of at most {self.max_iterations} iterations, "
+            "chosen on held-out training images"
+        )
+        if len(self.weight_decays) > 1 and chosen in (min(self.weight_decays), max(self.weight_decays)):
+            text += "; the chosen weight decay is at the grid's edge"
+        return text
 
     def _path(self, fit: Features, score: Features, path: list[float], num_classes: int) -> list[float]:
         """Top-1 in percent for each penalty, strongest first, each warm-started from the one before."""
@@ -66,7 +76,8 @@ def _minimise(
 
     def closure() -> Tensor:
         optimizer.zero_grad()
-        loss = F.cross_entropy(F.linear(x_ND, weight_CD, bias_C), labels_N) + decay / 2 * weight_CD.square().sum()
+        penalty = decay / 2 * weight_CD.square().sum()
+        loss = F.cross_entropy(F.linear(x_ND, weight_CD, bias_C), labels_N) + penalty
         loss.backward()
         return loss
 

@@ -1,4 +1,7 @@
-"""A linear classifier trained beside the encoder on its detached representations."""
+"""A linear classifier trained beside the encoder on its detached representations.
+
+Letters: B images on this rank, D width of the representation, C classes.
+"""
 
 from typing import Any
 
@@ -10,10 +13,11 @@ from torch.nn import functional as F
 
 
 class OnlineProbe(nn.Module):
-    """Linear probe with its own Adam; sends no gradient back and draws no random numbers (its weights start at zero).
+    """Linear probe with its own Adam; sends no gradient back.
 
-    Representations [B, D] are normalised per batch without learnt scale, so that one learning rate serves every
-    encoder. Across ranks its gradients are averaged over ``group``.
+    It draws no random numbers, so that training goes on the same without it: its weights start at zero.
+    Representations [B, D] are normalised by the batch, without learnt scale, so that one learning rate serves
+    every encoder. Across ranks its gradients are averaged over ``group``; None means this process alone.
     """
 
     def __init__(self, dim: int, num_classes: int, *, lr: float, group: ProcessGroup | None = None) -> None:

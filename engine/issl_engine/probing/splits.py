@@ -1,23 +1,33 @@
-"""Splits of the training split for choosing hyper-parameters, balanced over classes."""
+"""Splits of the training split for choosing hyper-parameters, balanced over classes.
+
+Letters: N images.
+"""
 
 import torch
 from torch import Tensor
 
 
 def hold_out(labels_N: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
-    """(kept, held out): disjoint int64 indices in ascending order; each class gives ``fraction`` of its images, at
-    least one, and keeps at least one. Raises ValueError for a class with a single image."""
+    """(kept, held out): disjoint int64 indices in ascending order that cover all images.
+
+    Each class gives ``fraction`` of its images (rounded), at least one, and keeps at least one. Raises
+    ValueError for a class with a single image, and for a fraction outside (0, 1).
+    """
+    if not 0 < fraction < 1:
+        raise ValueError(f"the held-out fraction must lie between 0 and 1, not {fraction}; 0.1 is usual")
     generator = torch.Generator().manual_seed(seed)
     held_out = []
     for label in labels_N.unique().tolist():
         members = (labels_N == label).nonzero().flatten()
         if len(members) < 2:
             raise ValueError(
-                f"class {label} has a single training image, so none can be held out to choose a probe's "
-                "hyper-parameters; add images or leave the class out"
+                f"class {label} has a single image left to fit a probe, so none can be held out to choose "
+                "hyper-parameters; add images, raise evaluation.max_train_images, or leave the class out"
             )
         count = min(max(1, round(fraction * len(members))), len(members) - 1)
         held_out.append(members[torch.randperm(len(members), generator=generator)[:count]])
+    if not held_out:
+        raise ValueError("there is no training image to fit a probe; check the source's training split")
     chosen = torch.cat(held_out).sort().values
     kept = torch.ones(len(labels_N), dtype=torch.bool)
     kept[chosen] = False

@@ -10,7 +10,6 @@ from issl_engine.recipe.check import check_recipe
 from issl_engine.recipe.locate import RecipeError, locate
 from issl_engine.recipe.schema import Recipe, RecipeFile
 from issl_engine.recipe.show import render
-from issl_engine.recipe.show import render
 from issl_engine.recipe.suggest import did_you_mean
 from issl_engine.recipe.tree import Mistake, Origin, Tree, merge, parse, set_value
 
