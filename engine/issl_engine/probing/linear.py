@@ -34,7 +34,7 @@ class LinearProbeConfig(ProbeConfig):
     """Softmax regression by SGD on frozen features, over lr x weight decay x batch-norm."""
 
     name: Literal["linear"] = "linear"
-    lrs: Annotated[tuple[Positive, ...], Field(min_length=1)] = (0.003, 0.01, 0.03, 0.1, 0.3)
+    lrs: Annotated[tuple[Positive, ...], Field(min_length=1)] = (0.01, 0.03, 0.1, 0.3, 1.0)
     """Peak learning rates of the grid."""
     weight_decays: Annotated[tuple[Annotated[float, Field(ge=0)], ...], Field(min_length=1)] = (0.0, 1e-4)
     """Weight decays of the grid."""
