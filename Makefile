@@ -24,7 +24,7 @@ lint: .venv/installed-check
 
 check: lint test
 
-.venv/installed: .venv/bin/activate pyproject.toml setup.py constraints.txt
+.venv/installed: .venv/bin/activate pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e .
 	@touch $@
 

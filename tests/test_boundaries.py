@@ -121,9 +121,7 @@ def test_imports_follow_the_flow_of_data() -> None:
             imported = part(module) if module.startswith("issl_engine.") else ""
             if imported not in ORDER:
                 continue
-            assert ORDER.index(imported) <= ORDER.index(importer), (
-                f"{inside} imports {module}, which is downstream"
-            )
+            assert ORDER.index(imported) <= ORDER.index(importer), f"{inside} imports {module}, which is downstream"
             assert (importer, imported) not in STRANGERS, f"{inside} imports {module}"
 
 

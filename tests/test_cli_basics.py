@@ -111,9 +111,7 @@ def test_debug_shows_where_a_mistake_was_found() -> None:
     assert "Traceback" in done.stderr
 
 
-def test_a_mistake_of_the_operating_system_names_the_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_mistake_of_the_operating_system_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("ISSL_ENGINE_CACHE", str(tmp_path / "cache"))
     result = call("views", "smoke", *SMALL, "--out", str(tmp_path / "file" / "views.png"))
@@ -215,8 +213,6 @@ def test_a_command_prints_nothing_but_results_on_stdout(capfd: pytest.CaptureFix
 
 def test_output_into_a_closed_pipe_ends_quietly() -> None:
     command = f"{sys.executable} -m issl_engine show smoke | head -n 1"
-    done = subprocess.run(
-        ["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False)
     assert done.stdout.startswith("# ")
     assert "Traceback" not in done.stderr

@@ -32,29 +32,15 @@ class LazyCommand:
 
 
 COMMANDS = {
-    "run": LazyCommand(
-        place="issl_engine.commands.run:run", help="Pretrain and probe a whole recipe, and report."
-    ),
-    "pretrain": LazyCommand(
-        place="issl_engine.commands.pretrain:pretrain", help="Pretrain one arm of a recipe."
-    ),
+    "run": LazyCommand(place="issl_engine.commands.run:run", help="Pretrain and probe a whole recipe, and report."),
+    "pretrain": LazyCommand(place="issl_engine.commands.pretrain:pretrain", help="Pretrain one arm of a recipe."),
     "probe": LazyCommand(place="issl_engine.commands.probe:probe", help="Probe the encoder of a checkpoint."),
-    "compare": LazyCommand(
-        place="issl_engine.commands.compare:compare", help="One table from several run folders."
-    ),
-    "report": LazyCommand(
-        place="issl_engine.commands.report:report", help="Write a run folder's report again."
-    ),
+    "compare": LazyCommand(place="issl_engine.commands.compare:compare", help="One table from several run folders."),
+    "report": LazyCommand(place="issl_engine.commands.report:report", help="Write a run folder's report again."),
     "list": LazyCommand(place="issl_engine.commands.list:list_names", help="Names that a recipe may use."),
-    "show": LazyCommand(
-        place="issl_engine.commands.show:show", help="A recipe with every default and its meaning."
-    ),
-    "validate": LazyCommand(
-        place="issl_engine.commands.validate:validate", help="Check recipes without running them."
-    ),
-    "views": LazyCommand(
-        place="issl_engine.commands.views:views", help="A picture of the crops that a recipe makes."
-    ),
+    "show": LazyCommand(place="issl_engine.commands.show:show", help="A recipe with every default and its meaning."),
+    "validate": LazyCommand(place="issl_engine.commands.validate:validate", help="Check recipes without running them."),
+    "views": LazyCommand(place="issl_engine.commands.views:views", help="A picture of the crops that a recipe makes."),
     "data": LazyCommand(place="issl_engine.commands.data:data", help="Make or fetch a dataset."),
     "doctor": LazyCommand(
         place="issl_engine.commands.doctor:doctor", help="What is installed, and what it is good for."

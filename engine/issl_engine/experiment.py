@@ -1,8 +1,8 @@
 """A whole recipe: every arm and seed pretrained and probed, the controls beside them, then the report.
 
-    RUN/recipe.yaml  environment.json  run.json  results.csv  report.html  log.txt
-    RUN/<arm>/seed<k>/resolved.yaml  metrics.jsonl  probes.json  views.png  checkpoints/
-    RUN/controls/seed<k>/untrained.json  raw_pixels.json
+RUN/recipe.yaml  environment.json  run.json  results.csv  report.html  log.txt
+RUN/<arm>/seed<k>/resolved.yaml  metrics.jsonl  probes.json  views.png  checkpoints/
+RUN/controls/seed<k>/untrained.json  raw_pixels.json
 """
 
 import fcntl
@@ -29,7 +29,7 @@ from issl_engine.recipe.load import load_recipe
 from issl_engine.recipe.schema import Recipe, RecipeFile
 from issl_engine.recipe.show import render
 from issl_engine.report.write import write_report
-from issl_engine.training.checkpoint import load_encoder
+from issl_engine.training.checkpoint import is_whole, load_encoder, read_manifest
 from issl_engine.training.deepspeed import Ranks
 from issl_engine.training.pretrain import OnLog, build_encoder, make_plan, pretrain
 
@@ -45,7 +45,13 @@ FREE_KEYS = {"name", "description", "seeds", "checkpoint", "data"} | PROBING_KEY
 
 
 def run_recipe(
-    file: RecipeFile, out: Path, *, ranks: Ranks, resume: Resume = "auto", on_arm: OnArm | None = None, command: str = ""
+    file: RecipeFile,
+    out: Path,
+    *,
+    ranks: Ranks,
+    resume: Resume = "auto",
+    on_arm: OnArm | None = None,
+    command: str = "",
 ) -> Path:
     """Runs (or goes on with) a recipe in ``out``; returns that folder. Raises ValueError for a user's mistake."""
     with _locked(out, ranks, resume), _log_file(out, ranks):
@@ -190,7 +196,9 @@ def _locked(out: Path, ranks: Ranks, resume: Resume) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ValueError(f"{out}: another run is at work in this folder; wait for it or choose another --out") from None
+            raise ValueError(
+                f"{out}: another run is at work in this folder; wait for it or choose another --out"
+            ) from None
         yield
     finally:
         os.close(handle)
@@ -213,19 +221,20 @@ def _log_file(out: Path, ranks: Ranks) -> Iterator[None]:
 
 
 def _check_folder(out: Path, recipes: dict[str, Recipe]) -> None:
-    """Refuses to mix the weights of two recipes in one folder."""
+    """Refuses to mix the weights of two recipes in one folder: the checkpoints there say what they were made with."""
     for arm, recipe in recipes.items():
         for seed in recipe.seeds:
             folder = arm_folder(out, arm, seed)
-            previous = _previous(folder)
-            if previous is None or not (folder / "checkpoints").exists():
-                continue
-            difference = _first_difference(_without_free(previous), _without_free(recipe))
-            if difference:
-                raise ValueError(
-                    f"{folder}: this folder holds a run of another recipe ({difference}); "
-                    "choose another --out, or put the key back"
-                )
+            for checkpoint in sorted((folder / "checkpoints").glob("step_*"))[-1:]:
+                if not is_whole(checkpoint):
+                    continue  # named, and the one before it tried, when training resumes
+                earlier = {k: v for k, v in read_manifest(checkpoint).recipe.items() if k not in FREE_KEYS}
+                difference = _first_difference(earlier, recipe.model_dump(mode="json", exclude=FREE_KEYS))
+                if difference:
+                    raise ValueError(
+                        f"{folder}: this folder holds a run of another recipe ({difference}); "
+                        "choose another --out, or put the key back"
+                    )
 
 
 def _previous(folder: Path) -> Recipe | None:
@@ -235,10 +244,6 @@ def _previous(folder: Path) -> Recipe | None:
 
 def _part(recipe: Recipe, keys: set[str]) -> dict[str, Any]:
     return recipe.model_dump(mode="json", include=keys)
-
-
-def _without_free(recipe: Recipe) -> dict[str, Any]:
-    return recipe.model_dump(mode="json", exclude=FREE_KEYS)
 
 
 def _first_difference(before: Any, now: Any, path: str = "") -> str | None:

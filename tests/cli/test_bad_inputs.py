@@ -222,7 +222,8 @@ def test_unknown_command_exits_with_2() -> None:
 
 def test_missing_fashion_mnist_says_how_to_get_it(tmp_path: Path) -> None:
     text = RECIPE.replace(
-        "{name: shapes, num_train: 40, num_test: 20, num_classes: 4}", f"{{name: fashion_mnist, folder: {tmp_path}/none}}"
+        "{name: shapes, num_train: 40, num_test: 20, num_classes: 4}",
+        f"{{name: fashion_mnist, folder: {tmp_path}/none}}",
     )
     assert "issl-engine data fetch fashion-mnist" in complaint(
         call("run", write(tmp_path, text), "--out", tmp_path / "run")

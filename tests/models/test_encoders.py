@@ -78,9 +78,7 @@ def functional_resnet(name: str, state: dict[str, Tensor], x: Tensor, stem: str)
                 x = norm(x, state, f"{at}.bn{number}")
                 x = x.clamp(min=0) if number < CONVS[name] else x
             if f"{at}.downsample.0.weight" in state:
-                skip = norm(
-                    conv(skip, state[f"{at}.downsample.0.weight"], stride), state, f"{at}.downsample.1"
-                )
+                skip = norm(conv(skip, state[f"{at}.downsample.0.weight"], stride), state, f"{at}.downsample.1")
             x = (x + skip).clamp(min=0)
     return x
 
@@ -120,9 +118,7 @@ def test_names_shapes_and_order_are_torchvisions(name: str) -> None:
     assert sum(parameter.numel() for parameter in encoder.parameters()) == PARAMETERS[name]
 
 
-@pytest.mark.parametrize(
-    ("name", "stem"), [("resnet18", "imagenet"), ("resnet18", "small"), ("resnet18", "tiny")]
-)
+@pytest.mark.parametrize(("name", "stem"), [("resnet18", "imagenet"), ("resnet18", "small"), ("resnet18", "tiny")])
 def test_resnet_of_basic_blocks_equals_the_functional_forward(name: str, stem: str) -> None:
     encoder, x = build(name=name, stem=stem), images(32, count=4)
     expected = functional_resnet(name, encoder.state_dict(), x, stem).mean((2, 3))
@@ -222,18 +218,14 @@ def test_weights_start_as_torchvisions() -> None:
 
 
 @pytest.mark.parametrize(("name", "last"), [("resnet18", "bn2"), ("resnet50", "bn3")])
-def test_zero_init_residual_zeroes_the_last_norm_of_every_block_and_nothing_else(
-    name: str, last: str
-) -> None:
+def test_zero_init_residual_zeroes_the_last_norm_of_every_block_and_nothing_else(name: str, last: str) -> None:
     encoder = ResNetConfig(name=name, zero_init_residual=True).build(image_size=32)  # type: ignore[arg-type]
     zero = {key for key, value in encoder.named_parameters() if "bias" not in key and not value.any()}
     blocks = [f"layer{i}.{j}" for i, depth in enumerate(DEPTHS[name], start=1) for j in range(depth)]
     assert zero == {f"{block}.{last}.weight" for block in blocks}
 
 
-@pytest.mark.parametrize(
-    "memory_format", [torch.contiguous_format, torch.channels_last], ids=["nchw", "nhwc"]
-)
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last], ids=["nchw", "nhwc"])
 @pytest.mark.parametrize(
     "settings",
     [
@@ -244,9 +236,7 @@ def test_zero_init_residual_zeroes_the_last_norm_of_every_block_and_nothing_else
     ],
     ids=["imagenet_expanded", "tiny", "small_resnet", "small_resnet_stride_1"],
 )
-def test_any_size_from_8_px_trains_in_any_memory_format(
-    settings: dict, memory_format: torch.memory_format
-) -> None:
+def test_any_size_from_8_px_trains_in_any_memory_format(settings: dict, memory_format: torch.memory_format) -> None:
     encoder = build(**settings)
     encoder.to(memory_format=memory_format)  # type: ignore[call-overload]
     for size in (8, 11, 28):
@@ -317,9 +307,7 @@ class PooledToy(nn.Module):
         return x.mean((2, 3)) if self.pooled else x
 
 
-def install_toy_timm(
-    monkeypatch: pytest.MonkeyPatch, *, fixed_size: bool = False, pooled: bool = True
-) -> list[dict]:
+def install_toy_timm(monkeypatch: pytest.MonkeyPatch, *, fixed_size: bool = False, pooled: bool = True) -> list[dict]:
     """A stand-in for the timm library with one model, ``toy``; the calls to create_model are recorded."""
     calls: list[dict] = []
 

@@ -109,9 +109,7 @@ def test_published_sizes_of_dissl_heads() -> None:
         teacher = MLPHead(512, 16384, hidden_dim=1024, bottleneck_dim=512)
         student = LinearHead(512, 16384, bottleneck_dim=512)
         residual = ResidualHead(8192, 16384, hidden_dim=2048, bottleneck_dim=512)
-    shapes = [
-        [tuple(p.shape) for p in head.parameters() if p.ndim == 2] for head in (teacher, student, residual)
-    ]
+    shapes = [[tuple(p.shape) for p in head.parameters() if p.ndim == 2] for head in (teacher, student, residual)]
     assert shapes[0] == [(1024, 512), (512, 1024), (16384, 512)]
     assert shapes[1] == [(512, 512), (16384, 512)]
     assert shapes[2] == [(512, 8192), (2048, 512), (2048, 2048), (512, 2048), (16384, 512)]

@@ -27,9 +27,7 @@ def test_it_starts_as_a_copy_without_gradients() -> None:
     torch.testing.assert_close(output, projector(encoder(images())))
     assert not output.requires_grad
     assert not any(parameter.requires_grad for parameter in teacher.parameters())
-    assert all(
-        parameter.requires_grad for module in (encoder, projector) for parameter in module.parameters()
-    )
+    assert all(parameter.requires_grad for module in (encoder, projector) for parameter in module.parameters())
     own = {parameter.data_ptr() for parameter in teacher.parameters()}
     assert own.isdisjoint(p.data_ptr() for module in (encoder, projector) for p in module.parameters())
 
@@ -45,9 +43,7 @@ def test_update_is_the_moving_average_of_every_weight(momentum: float) -> None:
     theirs = [p.detach().clone() for module in (encoder, projector) for p in module.parameters()]
     teacher.update(encoder, projector, momentum)
     for new, old, their in zip(teacher.parameters(), before.parameters(), theirs, strict=True):
-        torch.testing.assert_close(
-            new, nn.Parameter(momentum * old + (1 - momentum) * their, requires_grad=False)
-        )
+        torch.testing.assert_close(new, nn.Parameter(momentum * old + (1 - momentum) * their, requires_grad=False))
     after = [p.detach() for module in (encoder, projector) for p in module.parameters()]
     assert all(torch.equal(a, b) for a, b in zip(after, theirs, strict=True)), "the student moved"
 

@@ -28,9 +28,7 @@ def progress(step: int = 0) -> Progress:
     return Progress(step=step, steps_per_epoch=10, total_steps=100)
 
 
-def shape(
-    num_views: int = 2, *, images: int = IMAGES, global_views: int = 2, ranks: int = 1
-) -> ObjectiveShape:
+def shape(num_views: int = 2, *, images: int = IMAGES, global_views: int = 2, ranks: int = 1) -> ObjectiveShape:
     return ObjectiveShape(
         feature_dim=FEATURE_DIM,
         num_views=num_views,
@@ -41,9 +39,7 @@ def shape(
 
 
 def config(name: str, **changes: Any) -> ObjectiveConfig:
-    return variants(objectives, ObjectiveConfig)[name].model_validate(
-        {"name": name} | SETTINGS[name] | changes
-    )
+    return variants(objectives, ObjectiveConfig)[name].model_validate({"name": name} | SETTINGS[name] | changes)
 
 
 def build(name: str, num_views: int = 2, *, images: int = IMAGES, **changes: Any) -> Objective:

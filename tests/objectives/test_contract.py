@@ -105,9 +105,7 @@ def test_state_comes_back_from_its_state_dict(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_one_view_is_refused(name: str) -> None:
-    with pytest.raises(
-        ValueError, match=f"objective {name} compares views: views.groups must give at least 2 crops"
-    ):
+    with pytest.raises(ValueError, match=f"objective {name} compares views: views.groups must give at least 2 crops"):
         config(name).build(shape(1, global_views=1), None)
 
 
@@ -153,9 +151,7 @@ def test_half_a_ramp_is_refused() -> None:
 
 
 def test_a_queue_that_batches_do_not_fill_evenly_is_refused_with_a_length_that_works() -> None:
-    with pytest.raises(
-        ValueError, match=r"queue_length \(12\) must be a multiple of the 5 images .* such as 10"
-    ):
+    with pytest.raises(ValueError, match=r"queue_length \(12\) must be a multiple of the 5 images .* such as 10"):
         config("swav", queue_length=12).build(shape(2), None)
 
 
@@ -170,9 +166,7 @@ def test_weak_maximality_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
 @pytest.mark.parametrize("views", [2, 4])
 @pytest.mark.parametrize("name", ["simclr", "cissl", "swav", "dino", "barlow_twins", "vicreg"])
 def test_a_collapsed_representation_has_the_collapse_loss(name: str, views: int) -> None:
-    objective = build(
-        name, views
-    ).eval()  # in eval mode, so that batch-norm does not blow up a constant's rounding
+    objective = build(name, views).eval()  # in eval mode, so that batch-norm does not blow up a constant's rounding
     if name == "swav":
         objective.prototypes.data = objective.prototypes.data[:1].expand(8, -1)
     z = features(views)[:1, :1].expand(views, 5, -1)

@@ -65,9 +65,7 @@ def assign(scores: Tensor) -> Tensor:
 
 def swav(objective: Objective, z: Tensor, _: Tensor | None) -> Tensor:
     scores = unit(objective.head(z)) @ objective.prototypes.T
-    earlier = (
-        [torch.zeros(0, 4, dtype=torch.float64)] * 2 if objective.queue is None else list(objective.queue)
-    )
+    earlier = [torch.zeros(0, 4, dtype=torch.float64)] * 2 if objective.queue is None else list(objective.queue)
     together = [torch.cat((earlier[i] @ objective.prototypes.T, scores[i])).detach() for i in range(2)]
     q = [assign(rows)[len(earlier[0]) :] for rows in together]
     images = range(z.shape[1])
@@ -144,8 +142,7 @@ def simsiam(objective: Objective, z: Tensor, _: Tensor | None) -> Tensor:
 
 
 FORMULAS: dict[str, Formula] = {
-    formula.__name__: formula
-    for formula in (simclr, cissl, swav, dino, dissl, barlow_twins, vicreg, byol, simsiam)
+    formula.__name__: formula for formula in (simclr, cissl, swav, dino, dissl, barlow_twins, vicreg, byol, simsiam)
 }
 
 

@@ -123,9 +123,7 @@ def test_invariance_weight_ramps_linearly_and_enters_the_loss() -> None:
     z = features()
     for step, weight in ((0, 2.3), (5, 1.45), (50, 0.6)):
         loss, metrics = objective(z, None, progress(step))
-        expected = (
-            metrics["distillation_ce"] - 2.3 * metrics["marginal_entropy"] + weight * metrics["invariance_ce"]
-        )
+        expected = metrics["distillation_ce"] - 2.3 * metrics["marginal_entropy"] + weight * metrics["invariance_ce"]
         torch.testing.assert_close(loss, expected)
         assert metrics["invariance_weight"].item() == pytest.approx(weight)
 

@@ -39,9 +39,7 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
-def run(
-    name: str, changes: dict[str, Any], rank: int, ranks: int, group: ProcessGroup | None
-) -> dict[str, Tensor]:
+def run(name: str, changes: dict[str, Any], rank: int, ranks: int, group: ProcessGroup | None) -> dict[str, Tensor]:
     """Losses, gradients (averaged over ranks as the engine does), metrics and state of a few SGD steps."""
     torch.manual_seed(0)
     objective = config(name, **changes).build(shape(VIEWS, images=IMAGES, ranks=ranks), group).double().eval()

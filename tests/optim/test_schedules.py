@@ -31,9 +31,7 @@ def test_cosine_to_zero_still_moves_the_weights_at_the_last_update() -> None:
 def test_values_follow_the_formula_at_every_step_and_peak_once() -> None:
     schedule = ScheduleConfig(warmup_epochs=1.5)
     values = [at(step, schedule, 2.0) for step in range(101)]
-    expected = [
-        2 * s / 15 if s < 15 else 2 * 0.5 * (1 + math.cos(math.pi * (s - 15) / 85)) for s in range(101)
-    ]
+    expected = [2 * s / 15 if s < 15 else 2 * 0.5 * (1 + math.cos(math.pi * (s - 15) / 85)) for s in range(101)]
     assert values == pytest.approx(expected)
     assert values.index(max(values)) == 15
 

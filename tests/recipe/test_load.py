@@ -345,10 +345,7 @@ def test_arms_share_what_they_do_not_change(folder: Path) -> None:
 
 
 def test_an_arm_that_names_another_component_keeps_nothing_of_the_shared_one(folder: Path) -> None:
-    text = (
-        SHARED
-        + "objective: {name: simclr, temperature: 0.3}\narms:\n  a:\n  b:\n    objective: {name: dissl}\n"
-    )
+    text = SHARED + "objective: {name: simclr, temperature: 0.3}\narms:\n  a:\n  b:\n    objective: {name: dissl}\n"
     file = load(text)
     assert file.arms["a"].objective.model_dump()["temperature"] == 0.3
     assert file.arms["b"].objective.name == "dissl"

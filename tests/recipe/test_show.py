@@ -13,9 +13,7 @@ from issl_engine.recipe.show import render, render_file
 @pytest.mark.parametrize("commented", [False, True])
 @pytest.mark.parametrize("name", ["smoke", "swav_compare"])
 def test_a_shown_file_loads_to_the_same_arms(name: str, commented: bool, tmp_path: Path) -> None:
-    file = load_recipe(
-        name, ["name='12:30'", 'description="two\\nlines: # x"', "optimizer.weight_decay=1e-7"]
-    )
+    file = load_recipe(name, ["name='12:30'", 'description="two\\nlines: # x"', "optimizer.weight_decay=1e-7"])
     shown = tmp_path / "shown.yaml"
     shown.write_text(render_file(file, commented=commented))
     assert load_recipe(shown).arms == file.arms

@@ -28,29 +28,30 @@ def make_images(count: int, seed: int) -> ImageSet:
 
 @pytest.fixture
 def dataset() -> Dataset:
-    return Dataset(
-        name="tiny", classes=("a", "b", "c", "d"), train=make_images(NUM_TRAIN, 0), test=make_images(16, 1)
-    )
+    return Dataset(name="tiny", classes=("a", "b", "c", "d"), train=make_images(NUM_TRAIN, 0), test=make_images(16, 1))
 
 
 SMALL_OBJECTIVES: dict[str, dict[str, Any]] = {
-    "simclr": {"name": "simclr"},
-    "cissl": {"name": "cissl"},
-    "swav": {"name": "swav", "num_prototypes": 12, "queue_length": 16, "queue_start_epochs": 0.4},
-    "dino": {"name": "dino", "num_prototypes": 24},
-    "dissl": {"name": "dissl", "num_classes": 24},
-    "barlow_twins": {"name": "barlow_twins"},
-    "vicreg": {"name": "vicreg"},
-    "byol": {"name": "byol"},
+    "simclr": {"name": "simclr", "hidden_dim": 32},
+    "cissl": {"name": "cissl", "hidden_dim": 32},
+    "swav": {"name": "swav", "num_prototypes": 12, "queue_length": 16, "queue_start_epochs": 0.4, "hidden_dim": 32},
+    "dino": {"name": "dino", "num_prototypes": 24, "hidden_dim": 32},
+    "dissl": {"name": "dissl", "num_classes": 24, "hidden_dim": 32, "bottleneck_dim": 16},
+    "barlow_twins": {"name": "barlow_twins", "hidden_dim": 32, "projection_dim": 32},
+    "vicreg": {"name": "vicreg", "hidden_dim": 32, "projection_dim": 32},
+    "byol": {"name": "byol", "hidden_dim": 32, "projection_dim": 16},
+    "simsiam": {"name": "simsiam", "hidden_dim": 32, "projection_dim": 16},
 }
 
 
-def make_recipe(objective: str = "simclr", **changes: Any) -> Recipe:
+def make_recipe(objective: str = "simclr", /, **changes: Any) -> Recipe:
     """A recipe of 2 epochs; ``changes`` replace whole top-level keys."""
     content: dict[str, Any] = {
         "name": "tiny",
         "source": {"name": "shapes"},
-        "views": {"groups": [{"count": 2, "size": 16, "area": [0.3, 1.0]}, {"count": 1, "size": 12, "area": [0.1, 0.4]}]},
+        "views": {
+            "groups": [{"count": 2, "size": 16, "area": [0.3, 1.0]}, {"count": 1, "size": 12, "area": [0.1, 0.4]}]
+        },
         "encoder": {"name": "small_resnet", "width": 4, "dim": 16},
         "objective": SMALL_OBJECTIVES[objective],
         "optimizer": {"name": "adamw", "lr": 0.003},

@@ -56,7 +56,6 @@ def test_nan_loss_stops_with_step_ids_and_last_good_checkpoint(
 
 def test_frozen_prototypes_do_not_move_until_their_step(dataset: Dataset) -> None:
     recipe = make_recipe(
-        "swav",
         objective={"name": "swav", "num_prototypes": 12, "freeze_prototypes_steps": 3},
         optimizer={"name": "adamw", "lr": 0.01, "weight_decay": 0.1},
     )
@@ -103,7 +102,9 @@ def test_zero_stages_train_alike_on_one_rank(stage: int, dataset: Dataset, tmp_p
     second.mkdir()
     pretrain(plain, dataset, start_ranks(), folder=first, seed=0)
     pretrain(recipe, dataset, start_ranks(), folder=second, seed=0)
-    a, b = ([json.loads(line)["loss"] for line in (f / "metrics.jsonl").read_text().splitlines()] for f in (first, second))
+    a, b = (
+        [json.loads(line)["loss"] for line in (f / "metrics.jsonl").read_text().splitlines()] for f in (first, second)
+    )
     assert a == pytest.approx(b, rel=1e-5)
 
 

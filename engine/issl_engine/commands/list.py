@@ -14,9 +14,7 @@ Names = dict[str, str]
 
 
 @click.command("list")
-@click.argument(
-    "kind", type=click.Choice(["recipes", "objectives", "encoders", "sources", "probes", "optimizers"])
-)
+@click.argument("kind", type=click.Choice(["recipes", "objectives", "encoders", "sources", "probes", "optimizers"]))
 @json_option
 def list_names(kind: str, as_json: bool) -> None:
     """The packaged recipes, or the components that a recipe may name.

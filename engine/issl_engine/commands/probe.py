@@ -37,7 +37,11 @@ def probe(checkpoint: Path, overrides: tuple[str, ...], seed: int | None, as_jso
         recipe = change_recipe(recipe, overrides)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         results = probe_encoder(
-            encoder.to(device), recipe, load_dataset(recipe), seed=manifest.seed if seed is None else seed, device=device
+            encoder.to(device),
+            recipe,
+            load_dataset(recipe),
+            seed=manifest.seed if seed is None else seed,
+            device=device,
         )
     if as_json:
         click.echo(json.dumps(results_to_json(results), indent=1))

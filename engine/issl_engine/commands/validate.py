@@ -31,14 +31,10 @@ def validate(recipes: tuple[str, ...], as_json: bool) -> None:
                 verdicts.append({"recipe": recipe, "valid": False, "errors": str(error).splitlines()})
             else:
                 seeds = next(iter(file.arms.values())).seeds
-                verdicts.append(
-                    {"recipe": recipe, "valid": True, "arms": list(file.arms), "seeds": list(seeds)}
-                )
+                verdicts.append({"recipe": recipe, "valid": True, "arms": list(file.arms), "seeds": list(seeds)})
     for verdict in verdicts:
         if not as_json and verdict["valid"]:
-            click.echo(
-                f"{verdict['recipe']}: valid (arms {', '.join(verdict['arms'])}; {_seeds(verdict['seeds'])})"
-            )
+            click.echo(f"{verdict['recipe']}: valid (arms {', '.join(verdict['arms'])}; {_seeds(verdict['seeds'])})")
         for line in () if as_json else verdict.get("errors", ()):
             click.echo(f"error: {line}", err=True)
     if as_json:

@@ -18,9 +18,7 @@ from issl_engine.commands.stdout import reserved_stdout
     "--out", type=click.Path(dir_okay=False, path_type=Path), default=Path("views.png"), show_default=True,
     help="PNG file to write.",
 )  # fmt: skip
-def views(
-    recipe: str, overrides: tuple[str, ...], arm: str | None, images: int, seed: int, out: Path
-) -> None:
+def views(recipe: str, overrides: tuple[str, ...], arm: str | None, images: int, seed: int, out: Path) -> None:
     """Draw the crops that RECIPE makes of a few training images, by the DALI pipeline that training uses.
 
     \b

@@ -5,64 +5,118 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageOps
 
 from issl_engine.data.dali_pipeline import TrainingViews
 from issl_engine.data.sources.base import ImageSet
-from issl_engine.data.views import CropGroup, MultiCropBatch, ViewsConfig
+from issl_engine.data.views import Augmentation, CropGroup, MultiCropBatch, ViewsConfig
 
 PAPER, INK = (255, 255, 255), (40, 40, 40)
-GAP, HEADER = 6, 34
+GAP, LINE = 6, 14
 SMALLEST_CELL = 72
 """Small crops are enlarged by a whole number to about this many pixels."""
 
 
 def write_contact_sheet(path: Path, images: ImageSet, views: ViewsConfig, *, num_images: int, seed: int) -> None:
-    """One row an image: the original, then all crops, group by group under the group's parameters. PNG."""
+    """Writes a PNG: above, what each group of crops does; below, one row an image, the original and all crops.
+
+    The images are the first ``num_images`` of a run's first epoch with this seed. Raises ValueError as
+    TrainingViews does, and OSError when ``path`` cannot be written.
+    """
     num_images = min(num_images, len(images))
     loader = TrainingViews(
-        images, views, batch_size=num_images, rank=0, world_size=1, seed=seed, device=torch.device("cpu"), num_threads=1
+        images,
+        views,
+        batch_size=num_images,
+        rank=0,
+        world_size=1,
+        seed=seed,
+        device=torch.device("cpu"),
+        num_threads=1,
     )
     batch = next(loader)
     loader.close()
-    cell = max(SMALLEST_CELL, views.largest_size)
-    columns = [cell, *(_enlarged(group.size) for group in views.groups for _ in range(group.count))]
+    crop_columns = [_enlarged(group.size) for group in views.groups for _ in range(group.count)]
+    cell = max(crop_columns)
+    columns = [cell, *crop_columns]
     lefts = np.cumsum([GAP, *(width + GAP for width in columns)])
-    row_height = max(columns) + GAP
-    sheet = Image.new("RGB", (int(lefts[-1]), HEADER + num_images * row_height), PAPER)
-    _write_header(ImageDraw.Draw(sheet), views.groups, lefts)
+    legend = [line for index, group in enumerate(views.groups) for line in _legend(index, group, views)]
+    header = GAP + LINE * (len(legend) + 1) + GAP
+    row_height = cell + GAP
+    width = max(int(lefts[-1]), *(_text_width(line) for line in legend))
+    sheet = Image.new("RGB", (width, header + num_images * row_height), PAPER)
+    _write_header(ImageDraw.Draw(sheet), legend, views.groups, lefts)
     for row in range(num_images):
-        top = HEADER + row * row_height
-        original = _original(images, int(batch.ids[row]))
-        original.thumbnail((cell, cell))  # only ever makes it smaller
-        scale = max(1, cell // max(original.size))
-        original = original.resize((original.width * scale, original.height * scale), Image.Resampling.NEAREST)
-        sheet.paste(original, (int(lefts[0]), top))
+        top = header + row * row_height
+        sheet.paste(_original(images, int(batch.ids[row]), cell), (int(lefts[0]), top))
         for column, crop in enumerate(_crops(batch, row, views), start=1):
             size = (columns[column], columns[column])
             sheet.paste(crop.resize(size, Image.Resampling.NEAREST), (int(lefts[column]), top))
-    sheet.save(path)
+    sheet.save(path, format="PNG")
 
 
 def _enlarged(size: int) -> int:
     return size * max(1, round(SMALLEST_CELL / size))
 
 
-def _write_header(brush: ImageDraw.ImageDraw, groups: tuple[CropGroup, ...], lefts: NDArray[np.int64]) -> None:
-    brush.text((int(lefts[0]), 4), "image", fill=INK)
+def _text_width(line: str) -> int:
+    return 2 * GAP + int(ImageDraw.Draw(Image.new("RGB", (1, 1))).textlength(line))
+
+
+def _name(index: int) -> str:
+    return f"groups.{index}"
+
+
+def _legend(index: int, group: CropGroup, views: ViewsConfig) -> list[str]:
+    """Two lines on one group: its crops, and what happens to them."""
+    low, high = group.area
+    return [
+        f"{_name(index)}: {group.count} x {group.size} px, area {low:g} to {high:g}, "
+        f"ratio {group.ratio[0]:.3g} to {group.ratio[1]:.3g}, {views.interpolation}",
+        f"    {describe_augmentation(group.augmentation or views.augmentation)}",
+    ]
+
+
+def describe_augmentation(augmentation: Augmentation) -> str:
+    """The augmentation in one line, each part with its probability."""
+    parts = [f"flip {augmentation.flip:g}"]
+    if jitter := augmentation.colour_jitter:
+        parts.append(
+            f"jitter {jitter.probability:g} (brightness {jitter.brightness:g}, contrast {jitter.contrast:g}, "
+            f"saturation {jitter.saturation:g}, hue {jitter.hue:g})"
+        )
+    parts.append(f"grey {augmentation.greyscale:g}")
+    if blur := augmentation.blur:
+        parts.append(f"blur {blur.probability:g} (sigma {blur.sigma[0]:g} to {blur.sigma[1]:g} px)")
+    if solarise := augmentation.solarise:
+        parts.append(f"solarise {solarise.probability:g} (from {solarise.threshold})")
+    return ", ".join(parts)
+
+
+def _write_header(
+    brush: ImageDraw.ImageDraw, legend: list[str], groups: tuple[CropGroup, ...], lefts: NDArray[np.int64]
+) -> None:
+    for number, line in enumerate(legend):
+        brush.text((GAP, GAP + number * LINE), line, fill=INK)
+    top = GAP + len(legend) * LINE + GAP // 2
+    brush.text((int(lefts[0]), top), "image", fill=INK)
     column = 1
-    for group in groups:
-        text = f"{group.count} x {group.size} px\narea {group.area[0]:g}-{group.area[1]:g}"
-        brush.text((int(lefts[column]), 4), text, fill=INK)
+    for index, group in enumerate(groups):
+        brush.text((int(lefts[column]), top), _name(index), fill=INK)
         column += group.count
 
 
-def _original(images: ImageSet, index: int) -> Image.Image:
+def _original(images: ImageSet, index: int, cell: int) -> Image.Image:
+    """The whole image, made smaller to fit a square cell or larger by a whole number."""
     if images.paths is not None:
         with Image.open(images.paths[index]) as image:
-            return image.convert("RGB")
-    assert images.pixels is not None
-    return Image.fromarray(images.pixels[index].squeeze()).convert("RGB")
+            original = ImageOps.exif_transpose(image).convert("RGB")
+    else:
+        assert images.pixels is not None
+        original = Image.fromarray(images.pixels[index].squeeze()).convert("RGB")
+    original.thumbnail((cell, cell))  # only ever makes it smaller
+    scale = max(1, cell // max(original.size))
+    return original.resize((original.width * scale, original.height * scale), Image.Resampling.NEAREST)
 
 
 def _crops(batch: MultiCropBatch, row: int, views: ViewsConfig) -> list[Image.Image]:

@@ -1,10 +1,10 @@
-"""The random numbers of augmentation: ours, counter-based, the same for any number of ranks, threads or restarts.
+"""The random numbers of augmentation: counter-based, so ranks, threads and restarts change nothing.
 
-The order of an epoch's images is one permutation from (seed, epoch). The draws for the image at position p of an epoch
-come from a Philox generator keyed by (seed, epoch), at a counter that depends on p alone. So the whole state of the
-loader is the number of batches consumed.
+The order of an epoch's images is one permutation from (seed, epoch). The draws for the image at position p of
+an epoch come from a Philox generator keyed by (seed, epoch), at a counter that depends on p alone. So the
+whole state of the loader is the number of batches consumed.
 
-Letters: B images of a batch, U uniform numbers an image and view.
+Letters: B images of a batch, V views, U uniform numbers an image and view, H height, W width.
 """
 
 from dataclasses import dataclass
@@ -19,8 +19,10 @@ Flags = NDArray[np.bool_]
 
 ATTEMPTS = 10
 """Tries for a crop window that fits, as in torchvision's RandomResizedCrop."""
-UNIFORMS_PER_VIEW = 2 * ATTEMPTS + 2 + 10
-"""Area and ratio of each attempt, position, and ten for flip and colours."""
+WINDOW_UNIFORMS = 2 * ATTEMPTS + 2
+"""Area and ratio of each attempt, top, left."""
+UNIFORMS_PER_VIEW = WINDOW_UNIFORMS + 10
+"""The window, and ten more for flip, colours, blur and solarisation."""
 WORDS_PER_COUNTER = 4
 
 
@@ -28,8 +30,9 @@ WORDS_PER_COUNTER = 4
 class ViewDraws:
     """What happens to one view of each image of a batch; all arrays have B rows.
 
-    ``start_HW``, ``end_HW``: crop window in pixels, end exclusive. ``hue`` in degrees; ``brightness``, ``contrast``,
-    ``saturation`` factors (1 changes nothing, saturation 0 is grey); ``sigma`` in pixels of the crop, 0 for no blur.
+    ``start_HW``, ``end_HW``: crop window in pixels, end exclusive. ``hue`` in degrees; ``brightness``,
+    ``contrast``, ``saturation`` factors (1 changes nothing, saturation 0 is grey); ``sigma`` in pixels of the
+    crop, 0 for no blur.
     """
 
     start_HW: Floats
@@ -44,16 +47,17 @@ class ViewDraws:
 
 
 def epoch_order(num_images: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    """The permutation of all images in this epoch."""
+    """The permutation of all images in this epoch. Raises ValueError for a seed out of range."""
     return np.random.Generator(np.random.Philox(key=_key(seed, epoch, purpose=0))).permutation(num_images)
 
 
 def draw_views(
     views: ViewsConfig, sizes_HW: NDArray[np.int32], *, seed: int, epoch: int, first_position: int
 ) -> list[ViewDraws]:
-    """The draws of every view for the images at positions first_position, first_position + 1, ... of the epoch.
+    """The draws of every view, for the B images from ``first_position`` on in the epoch's order.
 
-    ``sizes_HW`` [B, 2] are those images' heights and widths.
+    ``sizes_HW`` [B, 2] are those images' heights and widths in pixels. Raises ValueError for a seed out of
+    range.
     """
     num_views = views.num_views
     uniforms_BVU = _uniforms(len(sizes_HW), num_views * UNIFORMS_PER_VIEW, seed, epoch, first_position)
@@ -66,6 +70,9 @@ def draw_views(
 
 
 def _key(seed: int, epoch: int, purpose: int) -> int:
+    """Philox's 128 bits: the seed in the upper half, then the epoch, and a byte that keeps streams apart."""
+    if not 0 <= seed < 2**64:
+        raise ValueError(f"seed: {seed} is out of range; choose a whole number from 0 to 2^64 - 1")
     return (seed << 64) | (epoch << 8) | purpose
 
 
@@ -74,48 +81,56 @@ def _uniforms(rows: int, columns: int, seed: int, epoch: int, first_position: in
     counters = -(-columns // WORDS_PER_COUNTER)
     generator = np.random.Philox(key=_key(seed, epoch, purpose=1)).advance(first_position * counters)
     words = generator.random_raw(rows * counters * WORDS_PER_COUNTER).reshape(rows, -1)[:, :columns]
-    return (words >> np.uint64(11)) * 2.0**-53
+    return (words >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def _draw_view(
-    group: CropGroup, augmentation: Augmentation, sizes_HW: NDArray[np.int32], uniforms_BU: NDArray[np.float64]
+    group: CropGroup,
+    augmentation: Augmentation,
+    sizes_HW: NDArray[np.int32],
+    uniforms_BU: NDArray[np.float64],
 ) -> ViewDraws:
-    start_HW, end_HW = crop_windows(sizes_HW, group.area, group.ratio, uniforms_BU[:, : 2 * ATTEMPTS + 2])
-    u = uniforms_BU[:, 2 * ATTEMPTS + 2 :].T
+    start_HW, end_HW = crop_windows(sizes_HW, group.area, group.ratio, uniforms_BU[:, :WINDOW_UNIFORMS])
+    others = uniforms_BU[:, WINDOW_UNIFORMS:].T
+    flip, jitters, bright, contrasted, saturated, turned, greys, blurs, width, solarised = others
     jitter, blur, solarise = augmentation.colour_jitter, augmentation.blur, augmentation.solarise
-    jittered = u[1] < (jitter.probability if jitter else 0)
-    grey = u[6] < augmentation.greyscale
+    jittered = jitters < (jitter.probability if jitter else 0)
+    grey = greys < augmentation.greyscale
 
     def factor(strength: float, uniform: NDArray[np.float64]) -> NDArray[np.float64]:
         low = max(0.0, 1 - strength)
         return np.where(jittered, low + (1 + strength - low) * uniform, 1.0)
 
-    saturation = factor(jitter.saturation if jitter else 0, u[4])
-    hue = np.where(jittered, (2 * u[5] - 1) * (jitter.hue if jitter else 0) * 360, 0.0)
-    sigma = np.zeros(len(u[0]))
+    saturation = factor(jitter.saturation if jitter else 0, saturated)
+    hue = np.where(jittered, (2 * turned - 1) * (jitter.hue if jitter else 0) * 360, 0.0)
+    sigma = np.zeros(len(uniforms_BU))
     if blur:
-        sigma = np.where(u[7] < blur.probability, blur.sigma[0] + (blur.sigma[1] - blur.sigma[0]) * u[8], 0.0)
+        low, high = blur.sigma
+        sigma = np.where(blurs < blur.probability, low + (high - low) * width, 0.0)
     return ViewDraws(
         start_HW=start_HW,
         end_HW=end_HW,
-        flip=u[0] < augmentation.flip,
+        flip=flip < augmentation.flip,
         hue=hue.astype(np.float32),
         saturation=np.where(grey, 0.0, saturation).astype(np.float32),
-        contrast=factor(jitter.contrast if jitter else 0, u[3]).astype(np.float32),
-        brightness=factor(jitter.brightness if jitter else 0, u[2]).astype(np.float32),
+        contrast=factor(jitter.contrast if jitter else 0, contrasted).astype(np.float32),
+        brightness=factor(jitter.brightness if jitter else 0, bright).astype(np.float32),
         sigma=sigma.astype(np.float32),
-        solarise=u[9] < (solarise.probability if solarise else 0),
+        solarise=solarised < (solarise.probability if solarise else 0),
     )
 
 
 def crop_windows(
-    sizes_HW: NDArray[np.int32], area: tuple[float, float], ratio: tuple[float, float], uniforms_BU: NDArray[np.float64]
+    sizes_HW: NDArray[np.int32],
+    area: tuple[float, float],
+    ratio: tuple[float, float],
+    uniforms_BU: NDArray[np.float64],
 ) -> tuple[Floats, Floats]:
-    """Random crop windows with the semantics of torchvision's RandomResizedCrop: (start, end), each [B, 2] pixels.
+    """Random crop windows, (start, end), each [B, 2] pixels, as torchvision's RandomResizedCrop draws them.
 
-    Ten tries of a uniform area and a log-uniform ratio; the first whose rounded sides fit is placed uniformly; if none
-    fits, the largest central window whose ratio lies in the range. ``uniforms_BU`` [B, 22]: ten areas, ten ratios,
-    top, left.
+    Ten tries of a uniform area and a log-uniform ratio; the first whose rounded sides fit is placed
+    uniformly; if none fits, the largest central window whose ratio lies in the range. ``uniforms_BU``
+    [B, 22]: ten areas, ten ratios, top, left.
     """
     height, width = sizes_HW[:, 0].astype(np.float64), sizes_HW[:, 1].astype(np.float64)
     areas = (area[0] + (area[1] - area[0]) * uniforms_BU[:, :ATTEMPTS]) * (height * width)[:, None]
@@ -131,8 +146,8 @@ def crop_windows(
     none_fits = ~fits.any(axis=1)
     if none_fits.any():
         image_ratio = width / height
-        fallback_w = np.where(image_ratio > ratio[1], np.rint(height * ratio[1]), width)
-        fallback_h = np.where(image_ratio < ratio[0], np.rint(width / ratio[0]), height)
+        fallback_w = np.where(image_ratio > ratio[1], np.maximum(1, np.rint(height * ratio[1])), width)
+        fallback_h = np.where(image_ratio < ratio[0], np.maximum(1, np.rint(width / ratio[0])), height)
         h, w = np.where(none_fits, fallback_h, h), np.where(none_fits, fallback_w, w)
         top = np.where(none_fits, (height - h) // 2, top)
         left = np.where(none_fits, (width - w) // 2, left)

@@ -14,9 +14,9 @@ PAIR_BLOCK = 2**22
 def rank_me(x_ND: Tensor) -> float:
     """Effective rank of the features, between 1 and min(N, D); low means dimensional collapse.
 
-    exp of the entropy (nats) of the singular values over their sum (Roy and Vetterli 2007, "The effective rank: a
-    measure of effective dimensionality"); on representations, RankMe (Garrido et al. 2023, eq. 1). Features are not
-    centred. Raises ValueError for features that are all zero, which have no rank.
+    exp of the entropy (nats) of the singular values over their sum (Roy and Vetterli 2007, "The effective
+    rank: a measure of effective dimensionality"); on representations, RankMe (Garrido et al. 2023, eq. 1).
+    Features are not centred. Raises ValueError for features that are all zero, which have no rank.
     """
     singular_K = torch.linalg.svdvals(_checked(x_ND))
     total = singular_K.sum()
@@ -29,8 +29,8 @@ def rank_me(x_ND: Tensor) -> float:
 def feature_std(x_ND: Tensor) -> float:
     """Mean over dimensions of the standard deviation of the features on the unit sphere, times sqrt(D).
 
-    About 1 for features spread evenly over the sphere, 0 for complete collapse. Chen and He 2021, "Exploring simple
-    Siamese representation learning", figure 2, without the factor.
+    About 1 for features spread evenly over the sphere, 0 for complete collapse. Chen and He 2021, "Exploring
+    simple Siamese representation learning", figure 2, without the factor.
     """
     unit_ND = F.normalize(_checked(x_ND), dim=1)
     return unit_ND.std(0, correction=0).mean().item() * x_ND.shape[1] ** 0.5
@@ -40,8 +40,8 @@ def alignment(x_ND: Tensor, y_ND: Tensor) -> float:
     """Mean squared distance on the unit sphere between two views of an image: 0 at best, 2 for unrelated
     ones.
 
-    Wang and Isola 2020, "Understanding contrastive representation learning through alignment and uniformity on the
-    hypersphere", with alpha = 2. Raises ValueError for differing shapes.
+    Wang and Isola 2020, "Understanding contrastive representation learning through alignment and uniformity
+    on the hypersphere", with alpha = 2. Raises ValueError for differing shapes.
     """
     if x_ND.shape != y_ND.shape:
         raise ValueError(
@@ -55,8 +55,8 @@ def alignment(x_ND: Tensor, y_ND: Tensor) -> float:
 def uniformity(x_ND: Tensor) -> float:
     """log of the mean of exp(-2 · squared distance) over pairs of images on the unit sphere.
 
-    0 for complete collapse, near -4 for features spread evenly in many dimensions (Wang and Isola 2020, with t = 2).
-    Distances are computed in blocks of rows, never all N x N. Raises ValueError for a single image.
+    0 for complete collapse, near -4 for features spread evenly in many dimensions (Wang and Isola 2020, with
+    t = 2). Distances are computed in blocks of rows, never all N x N. Raises ValueError for a single image.
     """
     unit_ND = F.normalize(_checked(x_ND), dim=1)
     N = len(unit_ND)

@@ -49,9 +49,7 @@ class ObjectiveShape:
     def check_two_views(self, name: str) -> None:
         """Raises ValueError where there is only one view, so that nothing can be compared."""
         if self.num_views < 2:
-            raise ValueError(
-                f"objective {name} compares views: views.groups must give at least 2 crops an image"
-            )
+            raise ValueError(f"objective {name} compares views: views.groups must give at least 2 crops an image")
 
     def check_other_images(self, name: str) -> None:
         """Raises ValueError where a forward pass holds a single image and the loss needs others beside it."""

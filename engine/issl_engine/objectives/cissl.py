@@ -58,9 +58,7 @@ class CISSL(Objective):
     def forward(self, z_VBD: Tensor, teacher_GBP: Tensor | None, progress: Progress) -> ObjectiveOutput:
         anchors_VBP = l2_normalize(self.student_head(z_VBD))
         targets_GBP = l2_normalize(self.teacher_head(z_VBD[: self.num_global_views]))
-        loss = info_nce(
-            anchors_VBP, targets_GBP, temperature=self.temperature, keep_self=True, group=self.group
-        )
+        loss = info_nce(anchors_VBP, targets_GBP, temperature=self.temperature, keep_self=True, group=self.group)
         metrics = contrastive_metrics(
             loss,
             anchors_VBP,

@@ -97,9 +97,7 @@ class DISSL(Objective):
         if config.invariance_weight_start is None:
             return config.invariance_weight
         done = min(1.0, progress.step / config.invariance_ramp_steps)
-        return config.invariance_weight_start + done * (
-            config.invariance_weight - config.invariance_weight_start
-        )
+        return config.invariance_weight_start + done * (config.invariance_weight - config.invariance_weight_start)
 
     def forward(self, z_VBD: Tensor, teacher_GBP: Tensor | None, progress: Progress) -> ObjectiveOutput:
         invariance_weight = self.invariance_weight(progress)

@@ -47,16 +47,12 @@ class SimCLR(Objective):
         self.num_global_views = shape.num_global_views
         self.group = group
         self.uninformed_loss = self.collapse_loss = uninformed_loss(shape, keep_self=False)
-        self.head = MLPHead(
-            shape.feature_dim, config.projection_dim, hidden_dim=config.hidden_dim, batch_norm_out=True
-        )
+        self.head = MLPHead(shape.feature_dim, config.projection_dim, hidden_dim=config.hidden_dim, batch_norm_out=True)
 
     def forward(self, z_VBD: Tensor, teacher_GBP: Tensor | None, progress: Progress) -> ObjectiveOutput:
         anchors_VBP = l2_normalize(self.head(z_VBD))
         targets_GBP = anchors_VBP[: self.num_global_views]
-        loss = info_nce(
-            anchors_VBP, targets_GBP, temperature=self.temperature, keep_self=False, group=self.group
-        )
+        loss = info_nce(anchors_VBP, targets_GBP, temperature=self.temperature, keep_self=False, group=self.group)
         metrics = contrastive_metrics(
             loss,
             anchors_VBP,

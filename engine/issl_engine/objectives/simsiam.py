@@ -46,9 +46,7 @@ class SimSiam(Objective):
         self.num_global_views = shape.num_global_views
         self.group = group
         dim = config.projection_dim
-        self.head = MLPHead(
-            shape.feature_dim, dim, hidden_dim=config.hidden_dim, hidden_layers=2, batch_norm_out=True
-        )
+        self.head = MLPHead(shape.feature_dim, dim, hidden_dim=config.hidden_dim, hidden_layers=2, batch_norm_out=True)
         self.predictor = MLPHead(dim, dim, hidden_dim=config.predictor_hidden_dim)
 
     def forward(self, z_VBD: Tensor, teacher_GBP: Tensor | None, progress: Progress) -> ObjectiveOutput:

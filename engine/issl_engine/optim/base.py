@@ -27,11 +27,7 @@ class OptimizerConfig(Config):
 
     def peak_lr(self, global_batch_size: int) -> float:
         """The scaled peak learning rate."""
-        return (
-            self.lr
-            if self.lr_reference_batch is None
-            else self.lr * global_batch_size / self.lr_reference_batch
-        )
+        return self.lr if self.lr_reference_batch is None else self.lr * global_batch_size / self.lr_reference_batch
 
     def build(self, parameters: NamedParameters, *, no_decay: set[str], lr: float) -> torch.optim.Optimizer:
         """The optimiser over ``parameters``; names in ``no_decay`` get no weight decay."""

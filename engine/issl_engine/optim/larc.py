@@ -49,9 +49,7 @@ class LARCConfig(OptimizerConfig):
             for part, decay in ((split.decayed, self.weight_decay), (split.undecayed, 0.0))
             for parameter in part.values()
         ]
-        return LARC(
-            groups, lr=lr, momentum=self.momentum, trust_coefficient=self.trust_coefficient, clip=self.clip
-        )
+        return LARC(groups, lr=lr, momentum=self.momentum, trust_coefficient=self.trust_coefficient, clip=self.clip)
 
 
 @dataclass

@@ -27,9 +27,7 @@ class Features:
 
     def joined(self, other: "Features") -> "Features":
         """These images, then the other's."""
-        return Features(
-            x_ND=torch.cat([self.x_ND, other.x_ND]), labels_N=torch.cat([self.labels_N, other.labels_N])
-        )
+        return Features(x_ND=torch.cat([self.x_ND, other.x_ND]), labels_N=torch.cat([self.labels_N, other.labels_N]))
 
 
 @dataclass(frozen=True, kw_only=True)

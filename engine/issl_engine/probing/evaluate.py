@@ -50,9 +50,7 @@ def evaluate(
     preprocessing = _describe(evaluation, interpolation, mean, std, raw_pixels=encoder is None)
     results = []
     for probe in probes:
-        result = probe.evaluate(
-            train=fit, held_out=held_out, test=judged, num_classes=dataset.num_classes, seed=seed
-        )
+        result = probe.evaluate(train=fit, held_out=held_out, test=judged, num_classes=dataset.num_classes, seed=seed)
         results.append(replace(result, split=evaluation.report_on, preprocessing=preprocessing))
     return results
 

@@ -43,10 +43,7 @@ class KNNProbeConfig(ProbeConfig):
             num_split_images=len(test),
             held_out_value=scores[chosen],
             chosen={"k": chosen[0], "temperature": chosen[1]},
-            grid=(
-                f"k {list(self.ks)} x temperature {list(self.temperatures)}, "
-                "chosen on held-out training images"
-            ),
+            grid=(f"k {list(self.ks)} x temperature {list(self.temperatures)}, chosen on held-out training images"),
             seed=seed,
         )
 
@@ -71,7 +68,7 @@ def knn_top1(
         for index, (k, temperature) in enumerate(grid):
             predicted_m = _vote(cosine_mk[:, :k], label_mk[:, :k], temperature, num_classes)
             correct[index] += (predicted_m == expected_m).sum()
-    return (100 * correct / len(queries)).tolist()
+    return (100 * correct.double() / len(queries)).tolist()
 
 
 def _vote(cosine_mk: Tensor, label_mk: Tensor, temperature: float, num_classes: int) -> Tensor:

@@ -65,7 +65,7 @@ class LogisticProbeConfig(ProbeConfig):
         for decay in path:
             _minimise(x_ND, fit.labels_N, weight_CD, bias_C, decay, self.max_iterations)
             predicted_M = F.linear(queries_MD, weight_CD.detach(), bias_C.detach()).argmax(1)
-            top1.append(100 * (predicted_M == score.labels_N).float().mean().item())
+            top1.append(100 * (predicted_M == score.labels_N).double().mean().item())
         return top1
 
 

@@ -30,11 +30,12 @@ class OnlineProbe(nn.Module):
 
     def step(self, z_BD: Tensor, labels_B: Tensor) -> dict[str, Tensor]:
         """One update; {loss in nats, top1 in percent, before the update}, detached."""
+        self.optimizer.zero_grad()
+        # The backward pass too: under a caller's autocast its matmuls would be bf16.
         with torch.autocast(z_BD.device.type, enabled=False):
             logits_BC = F.linear(self.norm(z_BD.detach().float()), self.weight, self.bias)
             loss = F.cross_entropy(logits_BC, labels_B)
-        self.optimizer.zero_grad()
-        loss.backward()
+            loss.backward()
         if self.group is not None:
             for parameter in (self.weight, self.bias):
                 assert parameter.grad is not None

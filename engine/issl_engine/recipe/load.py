@@ -90,9 +90,7 @@ def _read(path: Path, source: str) -> str:
     except UnicodeDecodeError as error:
         line = path.read_bytes().count(b"\n", 0, error.start) + 1
         message = "this is not UTF-8 text; save the recipe as UTF-8"
-        raise RecipeError(
-            Mistake(origin=Origin(where=f"{source}:{line}"), key="", message=message)
-        ) from error
+        raise RecipeError(Mistake(origin=Origin(where=f"{source}:{line}"), key="", message=message)) from error
     except OSError as error:
         message = f"the file cannot be read ({error.strerror})"
         raise RecipeError(Mistake(origin=Origin(where=source), key="", message=message)) from error
@@ -117,9 +115,7 @@ def _split_arms(tree: Tree) -> tuple[dict[str, Tree], list[Mistake]]:
     if arms is None:
         return {"": shared}, []
     if not isinstance(arms.value, dict) or not arms.value:
-        message = (
-            "must be a mapping of arm names to the keys in which each arm differs; add one or remove 'arms'"
-        )
+        message = "must be a mapping of arm names to the keys in which each arm differs; add one or remove 'arms'"
         return {}, [Mistake(origin=arms.origin, key="arms", message=message)]
     parts: dict[str, Tree] = {}
     mistakes: list[Mistake] = []
@@ -133,9 +129,7 @@ def _split_arms(tree: Tree) -> tuple[dict[str, Tree], list[Mistake]]:
             message = "must be a mapping of the keys in which this arm differs, or empty"
             mistakes.append(Mistake(origin=part.origin, key=f"arms.{name}", message=message))
         else:
-            mistakes += [
-                _whole_recipes(key, child.in_arm(name)) for key, child in part.value.items() if key in WHOLE
-            ]
+            mistakes += [_whole_recipes(key, child.in_arm(name)) for key, child in part.value.items() if key in WHOLE]
             parts[name] = merge(shared, part.in_arm(name), named=False)
     return parts, mistakes
 
@@ -174,9 +168,7 @@ def _no_such_arm(name: str, known: list[str]) -> str:
     return f"the recipe has no arm '{name}'{did_you_mean(name, known)} (its arms: {', '.join(known)})"
 
 
-def _parse_overrides(
-    overrides: Sequence[str], parts: dict[str, Tree]
-) -> tuple[list[Override], list[Mistake]]:
+def _parse_overrides(overrides: Sequence[str], parts: dict[str, Tree]) -> tuple[list[Override], list[Mistake]]:
     parsed: list[Override] = []
     mistakes: list[Mistake] = []
     for text in overrides:
@@ -194,14 +186,10 @@ def _parse_overrides(
                 continue
             arm, keys = keys[1], keys[2:]
             if arm in parts and keys[0] in WHOLE:
-                mistakes.append(
-                    _whole_recipes(keys[0], Tree(value=None, origin=replace(COMMAND_LINE, arm=arm)))
-                )
+                mistakes.append(_whole_recipes(keys[0], Tree(value=None, origin=replace(COMMAND_LINE, arm=arm))))
                 continue
             if arm not in parts:
-                mistakes.append(
-                    Mistake(origin=COMMAND_LINE, key=path, message=_no_such_arm(arm, list(parts)))
-                )
+                mistakes.append(Mistake(origin=COMMAND_LINE, key=path, message=_no_such_arm(arm, list(parts))))
                 continue
         value, value_mistakes = parse(value_text, COMMAND_LINE.where, with_lines=False)
         mistakes += [replace(item, key=path) for item in value_mistakes]

@@ -35,9 +35,7 @@ def locate(path_or_name: str | Path) -> Path:
     if os.path.isdir(path):
         raise RecipeError(Mistake(origin=origin, key="", message="this is a folder; name a recipe file"))
     hint = did_you_mean(name.removeprefix("recipes/"), packaged)
-    message = (
-        f"no such file, and no packaged recipe has this name{hint or ';'} see 'issl-engine list recipes'"
-    )
+    message = f"no such file, and no packaged recipe has this name{hint or ';'} see 'issl-engine list recipes'"
     raise RecipeError(Mistake(origin=origin, key="", message=message))
 
 

@@ -94,9 +94,7 @@ def _inline(value: object) -> str:
     """One line of YAML."""
     if isinstance(value, str) and "\n" in value:
         return json.dumps(value, ensure_ascii=False)
-    text = yaml.safe_dump(
-        _plain(value), default_flow_style=True, width=10**9, allow_unicode=True, sort_keys=False
-    )
+    text = yaml.safe_dump(_plain(value), default_flow_style=True, width=10**9, allow_unicode=True, sort_keys=False)
     return text.removesuffix("\n").removesuffix("\n...")
 
 

@@ -52,12 +52,8 @@ class Mistake:
     message: str
 
     def __str__(self) -> str:
-        key = ".".join(
-            part for part in (f"arms.{self.origin.arm}" if self.origin.arm else "", self.key) if part
-        )
-        return (
-            f"{self.origin.where}: {key}: {self.message}" if key else f"{self.origin.where}: {self.message}"
-        )
+        key = ".".join(part for part in (f"arms.{self.origin.arm}" if self.origin.arm else "", self.key) if part)
+        return f"{self.origin.where}: {key}: {self.message}" if key else f"{self.origin.where}: {self.message}"
 
 
 class _Composer(yaml.SafeLoader):
@@ -70,15 +66,11 @@ class _Composer(yaml.SafeLoader):
 
 
 _NUMBER_START = list("-+.0123456789")
-_Composer.add_implicit_resolver(
-    "tag:yaml.org,2002:null", re.compile(r"(~|null|Null|NULL|)$"), ["~", "n", "N", ""]
-)
+_Composer.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"(~|null|Null|NULL|)$"), ["~", "n", "N", ""])
 _Composer.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"[-+]?[0-9][0-9_]*$"), _NUMBER_START)
 _Composer.add_implicit_resolver(
     "tag:yaml.org,2002:float",
-    re.compile(
-        r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$|[-+]?\.(inf|Inf|INF)$|\.(nan|NaN|NAN)$"
-    ),
+    re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$|[-+]?\.(inf|Inf|INF)$|\.(nan|NaN|NAN)$"),
     _NUMBER_START,
 )
 
@@ -94,9 +86,7 @@ def parse(text: str, source: str, *, with_lines: bool = True) -> tuple[Tree | No
         return None, reader.mistakes
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position)
-        reader.add(
-            line, "", f"a control character (code {error.character:#x}) is not allowed here; remove it"
-        )
+        reader.add(line, "", f"a control character (code {error.character:#x}) is not allowed here; remove it")
         return None, reader.mistakes
     return None if node is None else reader.read(node, ""), reader.mistakes
 
@@ -151,9 +141,7 @@ class _Reader:
         if isinstance(node, yaml.MappingNode):
             value = self._mapping(node, path)
         elif isinstance(node, yaml.SequenceNode):
-            value = [
-                self.read(child, f"{path}.{i}" if path else str(i)) for i, child in enumerate(node.value)
-            ]
+            value = [self.read(child, f"{path}.{i}" if path else str(i)) for i, child in enumerate(node.value)]
         else:
             assert isinstance(node, yaml.ScalarNode)
             value = self._scalar(node, path)
@@ -247,9 +235,7 @@ def set_value(tree: Tree | None, keys: tuple[str, ...], value: Tree, *, path: st
             raise ValueError(f"'{path}' is a list of {count}; give a place in it, such as {path}.0")
         if int(key) >= count:
             raise ValueError(
-                f"'{path}' has {count} entries, the last is {path}.{count - 1}"
-                if count
-                else f"'{path}' is empty"
+                f"'{path}' has {count} entries, the last is {path}.{count - 1}" if count else f"'{path}' is empty"
             )
         entries = list(tree.value)
         entries[int(key)] = set_value(entries[int(key)], rest, value, path=here)

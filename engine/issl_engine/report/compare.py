@@ -13,9 +13,7 @@ def compare_runs(folders: list[Path]) -> Run:
     names = Counter(row.name for run in runs for row in run.rows)
 
     def renamed(rows: list[ArmRuns], run: Run) -> list[ArmRuns]:
-        return [
-            replace(row, name=f"{run.folder.name}: {row.name}") if names[row.name] > 1 else row for row in rows
-        ]
+        return [replace(row, name=f"{run.folder.name}: {row.name}") if names[row.name] > 1 else row for row in rows]
 
     first = runs[0]
     return Run(

@@ -121,7 +121,9 @@ def _crops(run: Run) -> str:
             sheets.setdefault(hashlib.sha256(content).hexdigest(), (content, []))[1].append(arm.name)
     if not sheets:
         return ""
-    figures = "".join(_figure(_image(content, arms), f"Crops of {', '.join(arms)}.") for content, arms in sheets.values())
+    figures = "".join(
+        _figure(_image(content, arms), f"Crops of {', '.join(arms)}.") for content, arms in sheets.values()
+    )
     return f"<h2>Crops</h2>{figures}"
 
 

@@ -51,7 +51,7 @@ def comparison(run: Run, probe: str) -> str:
 
 
 def curves(run: Run, key: str, title: str) -> str | None:
-    """One panel an arm of a logged value over epochs, with the value at collapse where there is one; None if no arm has it."""
+    """One panel an arm of a logged value over epochs, with its value at collapse; None if no arm has it."""
     arms = [arm for arm in run.arms if any(key in record for seed in arm.seeds for record in seed.metrics)]
     if not arms:
         return None
@@ -78,7 +78,9 @@ def _curve(axes: Axes, arm: ArmRuns, key: str, colour: str) -> None:
     collapse = arm.seeds[0].last("collapse_loss") if key == "loss" else None
     if collapse is not None:
         axes.axhline(collapse, color=INK, ls="--", lw=0.8)
-        axes.annotate("collapse", (1, collapse), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=7)
+        axes.annotate(
+            "collapse", (1, collapse), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=7
+        )
 
 
 def online_curves(run: Run) -> str | None:

@@ -1,10 +1,10 @@
 """Checkpoints that are whole or not there: written aside, checksummed, then renamed.
 
-    checkpoints/step_00000120/
-        manifest.json           step, recipe, versions, SHA-256 of every other file
-        encoder.safetensors     the representation alone: what probes and users load
-        state/                  DeepSpeed: encoder, heads, teacher, queue, centre, optimiser
-        rank0.pt ...            what differs by rank: random state, buffers (batch-norm, queue), online probe
+checkpoints/step_00000120/
+    manifest.json           step, recipe, versions, SHA-256 of every other file
+    encoder.safetensors     the representation alone: what probes and users load
+    state/                  DeepSpeed: encoder, heads, teacher, queue, centre, optimiser
+    rank0.pt ...            what differs by rank: random state, buffers (batch-norm, queue), online probe
 """
 
 import hashlib
@@ -124,6 +124,15 @@ def latest_checkpoint(folder: Path) -> Path | None:
     return None
 
 
+def is_whole(checkpoint: Path) -> bool:
+    """Whether the manifest is readable and every file has its checksum."""
+    try:
+        verify_checkpoint(checkpoint)
+    except CheckpointError:
+        return False
+    return True
+
+
 def verify_checkpoint(checkpoint: Path) -> Manifest:
     """Reads the manifest and compares every file's checksum. Raises CheckpointError."""
     manifest = read_manifest(checkpoint)
@@ -216,11 +225,6 @@ def _digests(folder: Path) -> dict[str, str]:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def encoder_weights_file(checkpoint: Path) -> Path:
-    """Where the representation's weights lie in a verified checkpoint."""
-    return checkpoint / ENCODER
 
 
 def load_encoder(checkpoint: Path) -> tuple[nn.Module, Recipe, Manifest]:

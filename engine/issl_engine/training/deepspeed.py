@@ -67,9 +67,7 @@ def start_ranks() -> Ranks:
         else:
             dist.init_process_group(backend)
     _quieten(device)
-    return Ranks(
-        rank=rank, world_size=world_size, device=device, group=dist.group.WORLD if world_size > 1 else None
-    )
+    return Ranks(rank=rank, world_size=world_size, device=device, group=dist.group.WORLD if world_size > 1 else None)
 
 
 def _quieten(device: torch.device) -> None:

@@ -1,6 +1,6 @@
 """Pretraining of one encoder: build, loop, step.
 
-    views (DALI) → encoder → heads → objective → backward → optimiser step → metrics
+views (DALI) → encoder → heads → objective → backward → optimiser step → metrics
 """
 
 import logging
@@ -129,7 +129,7 @@ def build_engine(learner: Learner, recipe: Recipe, plan: Plan) -> Engine:
     engine = Engine(learner, optimizer, settings)
     if recipe.training.channels_last and recipe.deepspeed.zero_stage == 0:
         # Only now: DeepSpeed's first broadcast takes weights in plain order; under ZeRO they are parts of one buffer.
-        learner.encoder.to(memory_format=torch.channels_last)
+        learner.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return engine
 
 
@@ -148,7 +148,13 @@ class StepResult:
 
 
 def train_step(
-    engine: Engine, views: TrainingViews, online_probe: OnlineProbe | None, *, progress: Progress, lr: float, ranks: Ranks,
+    engine: Engine,
+    views: TrainingViews,
+    online_probe: OnlineProbe | None,
+    *,
+    progress: Progress,
+    lr: float,
+    ranks: Ranks,
     accumulation_steps: int,
 ) -> StepResult:
     """One optimiser step. Raises TrainingStopped, before any weight has changed, when the loss is not finite."""
@@ -227,8 +233,17 @@ class _Run:
     """The loop's state: what it saves, logs and watches."""
 
     def __init__(
-        self, recipe: Recipe, plan: Plan, ranks: Ranks, learner: Learner, engine: Engine,
-        online_probe: OnlineProbe | None, folder: Path, seed: int, seconds: float, on_log: OnLog | None,
+        self,
+        recipe: Recipe,
+        plan: Plan,
+        ranks: Ranks,
+        learner: Learner,
+        engine: Engine,
+        online_probe: OnlineProbe | None,
+        folder: Path,
+        seed: int,
+        seconds: float,
+        on_log: OnLog | None,
     ) -> None:
         self.recipe, self.plan, self.ranks = recipe, plan, ranks
         self.learner, self.engine, self.online_probe = learner, engine, online_probe

@@ -12,7 +12,7 @@ from torch.distributed import ProcessGroup
 
 from issl_kernels.collectives import all_reduce_sum_, world_size
 from issl_kernels.cross_correlation.standardise import standardise
-from issl_kernels.precision import arithmetic_dtype
+from issl_kernels.precision import arithmetic_dtype, without_autocast
 
 BLOCK_ELEMENTS = 2**21
 """Largest block of the correlation matrix, in elements (8 MiB in fp32)."""
@@ -42,9 +42,7 @@ def _correlation_block(a_ND: Tensor, b_ND: Tensor, rows: slice, group: ProcessGr
 
 class _CrossCorrelation(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, a_ND: Tensor, b_ND: Tensor, off_diagonal_weight: float, group: ProcessGroup | None
-    ) -> Tensor:
+    def forward(ctx: Any, a_ND: Tensor, b_ND: Tensor, off_diagonal_weight: float, group: ProcessGroup | None) -> Tensor:
         total = torch.zeros((), dtype=a_ND.dtype, device=a_ND.device)
         for rows in _blocks(a_ND.shape[1]):
             C_dD = _correlation_block(a_ND, b_ND, rows, group)
@@ -56,6 +54,7 @@ class _CrossCorrelation(torch.autograd.Function):
         return total
 
     @staticmethod
+    @without_autocast
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         a_ND, b_ND = ctx.saved_tensors
         group = ctx.group

@@ -25,7 +25,8 @@ def distillation(
 
     With t = softmax(teacher / teacher_temperature), s = softmax(student / student_temperature):
 
-        mean_{i != j} E_x CE(t_i, s_j)  −  entropy_weight · mean_i H(E_x t_i)  +  invariance_weight · mean_{i != i'} E_x CE(t_i, t_i')
+        mean_{i != j} E_x CE(t_i, s_j)  −  entropy_weight · mean_i H(E_x t_i)
+            +  invariance_weight · mean_{i != i'} E_x CE(t_i, t_i')
 
     ``teacher_GBC`` [G, B, C], ``student_VBC`` [V, B, C], V >= G: view i of the teacher and view i of the student are
     the same crop. Gradients flow into both, through all three terms. E_x is over the images of all ranks. bf16, fp16,

@@ -14,7 +14,7 @@ from torch.distributed import ProcessGroup
 
 from issl_kernels.collectives import all_reduce_max_, all_reduce_sum_, world_size
 from issl_kernels.distillation.terms import DistillationTerms
-from issl_kernels.precision import arithmetic_dtype
+from issl_kernels.precision import arithmetic_dtype, without_autocast
 from issl_kernels.soft_cross_entropy.chunked import image_blocks, num_pairs
 
 
@@ -89,15 +89,21 @@ class _Distillation(torch.autograd.Function):
         ctx.temperatures, ctx.weights = (teacher_temperature, student_temperature), (entropy_weight, invariance_weight)
         ctx.group, ctx.N = group, N
         kl_invariance = invariance_ce - conditional if G > 1 else torch.zeros_like(invariance_ce)
-        terms = (
-            distillation_ce, entropy, conditional, invariance_ce, kl_invariance, distillation_ce - conditional,
-            entropy.exp(), used_C.sum(),
-        )  # fmt: skip
-        terms = tuple(term.clone() for term in terms)
+        terms = DistillationTerms(
+            distillation_ce=distillation_ce.clone(),
+            marginal_entropy=entropy,
+            conditional_entropy=conditional,
+            invariance_ce=invariance_ce.clone(),
+            kl_invariance=kl_invariance,
+            kl_distillation=distillation_ce - conditional,
+            perplexity=entropy.exp(),
+            classes_used=used_C.sum(),
+        )
         ctx.mark_non_differentiable(*terms)
         return loss, *terms
 
     @staticmethod
+    @without_autocast
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         teacher_GBC, student_VBC, lse_GB, lse_VB, marginal_GC = ctx.saved_tensors
         (teacher_temperature, student_temperature) = ctx.temperatures

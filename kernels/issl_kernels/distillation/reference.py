@@ -30,9 +30,7 @@ def distillation_reference(
     def global_mean(value: Tensor) -> Tensor:
         return all_reduce_sum(value.mean(), group) / world_size(group)
 
-    distilled = torch.stack(
-        [-(t_GBC[i] * log_s_VBC[j]).sum(-1).mean() for i in range(G) for j in range(V) if i != j]
-    )
+    distilled = torch.stack([-(t_GBC[i] * log_s_VBC[j]).sum(-1).mean() for i in range(G) for j in range(V) if i != j])
     invariant = [-(t_GBC[i] * log_t_GBC[k]).sum(-1).mean() for i in range(G) for k in range(G) if i != k]
     distillation_ce = global_mean(distilled)
     invariance_ce = global_mean(torch.stack(invariant)) if invariant else distillation_ce.new_zeros(())

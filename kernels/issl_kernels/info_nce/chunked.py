@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.distributed import ProcessGroup
 
 from issl_kernels.collectives import all_gather, all_reduce_sum_, rank, reduce_scatter_rows, world_size
-from issl_kernels.precision import arithmetic_dtype
+from issl_kernels.precision import arithmetic_dtype, without_autocast
 
 BLOCK_ELEMENTS = 2**19
 """Largest block of logits, in elements (2 MiB in fp32): it stays in a core's cache."""
@@ -62,7 +62,12 @@ class _Layout:
 class _InfoNCE(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, anchors_VBD: Tensor, targets_GBD: Tensor, temperature: float, keep_self: bool, group: ProcessGroup | None
+        ctx: Any,
+        anchors_VBD: Tensor,
+        targets_GBD: Tensor,
+        temperature: float,
+        keep_self: bool,
+        group: ProcessGroup | None,
     ) -> Tensor:
         dtype = arithmetic_dtype(anchors_VBD, targets_GBD)
         V, B, D = anchors_VBD.shape
@@ -89,6 +94,7 @@ class _InfoNCE(torch.autograd.Function):
         return total / layout.num_anchors
 
     @staticmethod
+    @without_autocast
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         anchors_VBD, targets_TD, lse_R = ctx.saved_tensors
         layout, temperature, group = ctx.layout, ctx.temperature, ctx.group

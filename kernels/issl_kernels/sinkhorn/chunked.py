@@ -15,7 +15,9 @@ from issl_kernels.precision import arithmetic_dtype
 BLOCK_ELEMENTS = 2**18
 
 
-def sinkhorn_chunked(scores_NK: Tensor, *, epsilon: float, iterations: int, group: ProcessGroup | None = None) -> Tensor:
+def sinkhorn_chunked(
+    scores_NK: Tensor, *, epsilon: float, iterations: int, group: ProcessGroup | None = None
+) -> Tensor:
     """As ``issl_kernels.sinkhorn``."""
     dtype = arithmetic_dtype(scores_NK)
     N, K = scores_NK.shape

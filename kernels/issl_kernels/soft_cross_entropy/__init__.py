@@ -10,7 +10,7 @@ from issl_kernels.soft_cross_entropy.chunked import soft_cross_entropy_chunked
 def soft_cross_entropy(
     student_VBC: Tensor, targets_GBC: Tensor, *, temperature: float, skip_same_view: bool = True
 ) -> Tensor:
-    """Mean over images and over pairs (target view i, student view j) of CE(targets_i, softmax(student_j / temperature)).
+    """Mean over images and pairs (target view i, student view j) of CE(targets_i, softmax(student_j / temperature)).
 
     ``student_VBC`` logits [V, B, C]; ``targets_GBC`` probabilities [G, B, C] (rows sum to one), constants: no gradient
     flows into them. ``skip_same_view`` leaves out the pairs i = j. Scalar in nats; bf16, fp16, fp32 or fp64 in,

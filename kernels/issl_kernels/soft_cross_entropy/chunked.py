@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from issl_kernels.precision import arithmetic_dtype
+from issl_kernels.precision import arithmetic_dtype, without_autocast
 
 BLOCK_ELEMENTS = 2**17
 """Largest block of one view, in elements (512 KiB in fp32)."""
@@ -43,9 +43,7 @@ def _target_sums(targets_GBC: Tensor, rows: slice, dtype: torch.dtype, V: int, s
 
 class _SoftCrossEntropy(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, student_VBC: Tensor, targets_GBC: Tensor, temperature: float, skip_same_view: bool
-    ) -> Tensor:
+    def forward(ctx: Any, student_VBC: Tensor, targets_GBC: Tensor, temperature: float, skip_same_view: bool) -> Tensor:
         dtype = arithmetic_dtype(student_VBC, targets_GBC)
         V, B, C = student_VBC.shape
         lse_VB = torch.empty(V, B, dtype=dtype, device=student_VBC.device)
@@ -62,6 +60,7 @@ class _SoftCrossEntropy(torch.autograd.Function):
         return total / ctx.normaliser
 
     @staticmethod
+    @without_autocast
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         student_VBC, targets_GBC, lse_VB = ctx.saved_tensors
         dtype = lse_VB.dtype

@@ -2,10 +2,12 @@
 
 import gzip
 import hashlib
+import http.client
 import logging
 import os
-import urllib.error
+import tempfile
 import urllib.request
+import zlib
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -19,9 +21,24 @@ from issl_engine.data.sources.idx import parse_idx
 
 _log = logging.getLogger("issl_engine")
 
-CLASSES = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
+CLASSES = (
+    "t-shirt",
+    "trouser",
+    "pullover",
+    "dress",
+    "coat",
+    "sandal",
+    "shirt",
+    "sneaker",
+    "bag",
+    "ankle boot",
+)
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
-URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
+URLS = (
+    "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/",
+    "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+)
+"""Where the dataset's authors publish the four .gz files, in the order of trying."""
 SHA256 = {
     "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
     "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
@@ -38,19 +55,19 @@ class FashionMNISTConfig(SourceConfig):
     folder: Path | None = None
     """Folder of the four IDX files, packed (.gz) or not; null looks in the cache, then where Debian's package
     dataset-fashion-mnist puts them."""
-    max_train_images: Annotated[int, Field(ge=10)] | None = None
-    """Take only the first so many training images, or null for all."""
+    max_train_images: Annotated[int, Field(ge=10, le=60_000)] | None = None
+    """Take only so many training images, equally many of each class (to one), or null for all."""
+    subset_seed: Annotated[int, Field(ge=0)] = 0
+    """Seed that draws those images; nothing depends on it where max_train_images is null."""
 
     def load(self) -> Dataset:
         folder = self._find()
-        images = {name: _read(folder, name) for name in SHA256}
-        count = self.max_train_images
-        return Dataset(
-            name="fashion_mnist",
-            classes=CLASSES,
-            train=_image_set(images["train-images-idx3-ubyte"][:count], images["train-labels-idx1-ubyte"][:count]),
-            test=_image_set(images["t10k-images-idx3-ubyte"], images["t10k-labels-idx1-ubyte"]),
-        )
+        arrays = {name: _read(folder, name) for name in SHA256}
+        train = _image_set(arrays["train-images-idx3-ubyte"], arrays["train-labels-idx1-ubyte"])
+        if self.max_train_images is not None:
+            train = train.subset(balanced_subset(train.labels, self.max_train_images, self.subset_seed))
+        test = _image_set(arrays["t10k-images-idx3-ubyte"], arrays["t10k-labels-idx1-ubyte"])
+        return Dataset(name="fashion_mnist", classes=CLASSES, train=train, test=test)
 
     def _find(self) -> Path:
         candidates = [self.folder] if self.folder is not None else [cache_folder() / "fashion-mnist", DEBIAN_FOLDER]
@@ -59,64 +76,115 @@ class FashionMNISTConfig(SourceConfig):
                 return candidate
         places = " and ".join(str(candidate) for candidate in candidates)
         raise SourceError(
-            f"source.folder: Fashion-MNIST's four IDX files are not all in {places}; run 'issl-engine data fetch "
-            "fashion-mnist', or install Debian's package dataset-fashion-mnist"
+            f"source.folder: Fashion-MNIST's four IDX files are not all in {places}; run "
+            "'issl-engine data fetch fashion-mnist', or install Debian's package dataset-fashion-mnist"
         )
 
 
-def fetch_fashion_mnist(folder: Path | None = None, *, origin: Path | None = None) -> Path:
-    """Copies the files from ``origin`` (default Debian's folder, if it is there), else downloads them; checks them.
+def balanced_subset(labels: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:
+    """``count`` places, ascending; classes differ by one image at most where each has enough of them."""
+    order = np.random.default_rng(seed).permutation(len(labels))
+    rank = np.empty(len(labels), dtype=np.int64)
+    for label in np.unique(labels):
+        members = order[labels[order] == label]
+        rank[members] = np.arange(len(members))
+    # By rank within the class first, so that the classes take turns.
+    return np.sort(np.lexsort((labels, rank))[:count])
 
-    Returns the folder. Raises SourceError.
+
+def fetch_fashion_mnist(folder: Path | None = None, *, origin: Path | None = None) -> Path:
+    """Copies the files from ``origin``, else from Debian's folder, else downloads them; compares checksums.
+
+    Files that are there already and right are left alone. Returns the folder. Raises SourceError.
     """
     target = folder if folder is not None else cache_folder() / "fashion-mnist"
-    origin = origin if origin is not None else DEBIAN_FOLDER
-    try:
-        target.mkdir(parents=True, exist_ok=True)
-        for name, digest in SHA256.items():
-            found = _path(origin, name)
-            packed = found.read_bytes() if found else _download(f"{name}.gz")
-            content = gzip.decompress(packed) if packed[:2] == b"\x1f\x8b" else packed
-            if hashlib.sha256(content).hexdigest() != digest:
-                raise SourceError(f"{found or URL + name}: the content's checksum is wrong; fetch it from elsewhere")
-            partial = target / f".{name}.partial"
-            partial.write_bytes(content)
-            os.replace(partial, target / name)
-            _log.info("%s: %s, checksum right", target / name, "copied" if found else "downloaded")
-    except OSError as error:
-        raise SourceError(f"{target}: cannot be written ({error.strerror or error})") from error
-    except (EOFError, gzip.BadGzipFile) as error:
-        raise SourceError(f"{origin}: a .gz file there is damaged; remove it and fetch again") from error
+    if origin is not None and not all(_path(origin, name) for name in SHA256):
+        raise SourceError(f"{origin}: Fashion-MNIST's four IDX files are not all there; name another folder, or none")
+    for name in SHA256:
+        if (target / name).is_file() and _digest_of(target / name) == SHA256[name]:
+            _log.info("%s: already there, checksum right", target / name)
+            continue
+        found = _path(origin if origin is not None else DEBIAN_FOLDER, name)
+        if found:
+            _write(target / name, _checked(_unpack(_bytes_of(found), found), name, found))
+        else:
+            _write(target / name, _download(name))
+        _log.info("%s: %s, checksum right", target / name, "copied" if found else "downloaded")
     return target
 
 
 def _download(name: str) -> bytes:
-    request = urllib.request.Request(URL + name, headers={"User-Agent": "issl-engine"})
+    """The unpacked content from the first place that gives the right one."""
+    failures = []
+    for url in URLS:
+        address = f"{url}{name}.gz"
+        request = urllib.request.Request(address, headers={"User-Agent": "issl-engine"})
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return _checked(_unpack(answer.read(), address), name, address)
+        except SourceError as error:
+            failures.append(str(error))
+        except (OSError, http.client.HTTPException) as error:
+            failures.append(f"{address}: {getattr(error, 'reason', error)}")
+    raise SourceError(
+        f"{name}.gz cannot be downloaded ({'; '.join(failures)}); on a machine without network, put the four "
+        "files into a folder and name it as source.folder"
+    )
+
+
+def _write(path: Path, content: bytes) -> None:
+    """The whole file or none."""
     try:
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            content: bytes = answer.read()
-            return content
-    except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
-        raise SourceError(
-            f"{URL}{name}: cannot be downloaded ({getattr(error, 'reason', error)}); on a machine without network, "
-            "put the four files into a folder and name it as source.folder"
-        ) from error
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, partial = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+            os.chmod(partial, 0o644)  # mkstemp's file is the owner's alone
+            os.replace(partial, path)
+        finally:
+            Path(partial).unlink(missing_ok=True)
+    except OSError as error:
+        raise SourceError(f"{path}: cannot be written ({error.strerror}); choose another folder") from error
 
 
 def _path(folder: Path, name: str) -> Path | None:
     return next((path for path in (folder / name, folder / f"{name}.gz") if path.is_file()), None)
 
 
+def _bytes_of(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise SourceError(f"{path}: the file cannot be read ({error.strerror}); change its permissions") from error
+
+
+def _unpack(content: bytes, place: Path | str) -> bytes:
+    """Bytes that are not gzip's are returned as they are."""
+    if content[:2] != b"\x1f\x8b":
+        return content
+    try:
+        return gzip.decompress(content)
+    except (gzip.BadGzipFile, zlib.error, EOFError) as error:
+        raise SourceError(f"{place}: the file cannot be unpacked ({error}); fetch it again") from error
+
+
+def _digest_of(path: Path) -> str:
+    return hashlib.sha256(_bytes_of(path)).hexdigest()
+
+
+def _checked(content: bytes, name: str, place: Path | str) -> bytes:
+    if hashlib.sha256(content).hexdigest() != SHA256[name]:
+        raise SourceError(f"{place}: the content's checksum is wrong; fetch it from elsewhere")
+    return content
+
+
 def _read(folder: Path, name: str) -> NDArray[np.uint8]:
     path = _path(folder, name)
     assert path is not None
-    try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (OSError, EOFError) as error:
-        raise SourceError(f"{path}: the file cannot be unpacked ({error}); fetch it again") from error
-    array = parse_idx(content, path)
-    if hashlib.sha256(content).hexdigest() != SHA256[name]:
-        raise SourceError(f"{path}: this is not Fashion-MNIST's file (its checksum differs); fetch it again")
+    content = _unpack(_bytes_of(path), path)
+    array = parse_idx(content, path)  # first, because what it finds says more than a checksum
+    _checked(content, name, path)
     return array
 
 

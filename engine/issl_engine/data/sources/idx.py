@@ -1,5 +1,6 @@
 """The IDX format of the MNIST family: a magic number, the sizes, then bytes."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +14,13 @@ UNSIGNED_BYTE = 8
 def parse_idx(content: bytes, path: Path) -> NDArray[np.uint8]:
     """Unsigned bytes of any number of axes. Raises SourceError that names ``path``."""
     if len(content) < 4 or content[:2] != b"\0\0" or content[2] != UNSIGNED_BYTE:
-        raise SourceError(f"{path}: this is no IDX file of unsigned bytes (its first bytes are {content[:4].hex()})")
+        raise SourceError(f"{path}: this is no IDX file of unsigned bytes (it begins with {content[:4].hex()})")
     axes = content[3]
     start = 4 + 4 * axes
     if len(content) < start:
         raise SourceError(f"{path}: the IDX file ends within its header")
     shape = tuple(int(size) for size in np.frombuffer(content, dtype=">u4", count=axes, offset=4))
-    expected = start + int(np.prod(shape))
+    expected = start + math.prod(shape)
     if len(content) != expected:
         raise SourceError(
             f"{path}: the IDX file has {len(content)} bytes, its header says {expected} (sizes {list(shape)})"

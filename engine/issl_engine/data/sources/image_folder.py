@@ -1,27 +1,25 @@
 """Images in folders: train/<class>/* and val/<class>/*, ImageNet's layout."""
 
 import hashlib
-import json
 import logging
 import os
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections import defaultdict
 from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 from pydantic import Field
 
-from issl_engine.data.cache import cache_folder
 from issl_engine.data.sources.base import CorruptFile, Dataset, ImageSet, SourceConfig, SourceError
+from issl_engine.data.sources.image_sizes import ImageFile, ImageSizes
 
 _log = logging.getLogger("issl_engine")
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
-EXIF_ORIENTATION = 0x0112
-TURNED = frozenset({5, 6, 7, 8})
-"""EXIF orientations that swap height and width; decoding applies them."""
+NAMED_AT_MOST = 10
+"""Corrupt files that a message names."""
+COMPARED_AT_MOST = 20_000
+"""Up to so many images, files of equal length are compared by content; above, only links to one file."""
 
 
 class ImageFolderConfig(SourceConfig):
@@ -38,29 +36,45 @@ class ImageFolderConfig(SourceConfig):
     def load(self) -> Dataset:
         if not self.folder.is_dir():
             raise SourceError(f"source.folder: {self.folder} is not a folder; name the one that holds train/")
-        classes = _classes(self.folder / "train")
-        test_classes = _classes(self.folder / self.test_split)
+        train_folder, test_folder = self.folder / "train", self.folder / self.test_split
+        classes, test_classes = _classes(train_folder), _classes(test_folder)
         if classes != test_classes:
             odd = sorted(set(classes) ^ set(test_classes))
             raise SourceError(
-                f"{self.folder}: train/ and {self.test_split}/ must hold the same classes, but {', '.join(odd[:5])}"
-                f"{' and others' if len(odd) > 5 else ''} is in one only"
+                f"{self.folder}: train/ and {self.test_split}/ must hold the same classes, but only one "
+                f"of them has {', '.join(odd[:5])}{' and others' if len(odd) > 5 else ''}; "
+                "add or remove these folders"
             )
-        known = _Index(self.folder)
-        corrupt: list[CorruptFile] = []
-        train = _scan(self.folder / "train", classes, known, corrupt)
-        test = _scan(self.folder / self.test_split, classes, known, corrupt)
-        known.save()
+        sizes = ImageSizes(self.folder)
+        train = [_scan(train_folder / name, sizes) for name in classes]
+        test = [_scan(test_folder / name, sizes) for name in classes]
+        sizes.save()
+        corrupt = tuple(
+            CorruptFile(path=Path(file.path), reason=file.reason)
+            for files in train + test
+            for file in files
+            if file.size_HW is None
+        )
         self._report(corrupt)
+        for split, found in ((train_folder, train), (test_folder, test)):
+            _check_no_class_is_empty(split, classes, found)
         _check_disjoint(train, test)
-        return Dataset(name=self.folder.name, classes=classes, train=train, test=test, skipped=tuple(corrupt))
+        return Dataset(
+            name=self.folder.resolve().name,
+            classes=classes,
+            train=_image_set(train),
+            test=_image_set(test),
+            skipped=corrupt,
+        )
 
-    def _report(self, corrupt: list[CorruptFile]) -> None:
-        named = "; ".join(f"{file.path} ({file.reason})" for file in corrupt[:10])
+    def _report(self, corrupt: tuple[CorruptFile, ...]) -> None:
+        named = "; ".join(f"{file.path} ({file.reason})" for file in corrupt[:NAMED_AT_MOST])
+        if len(corrupt) > NAMED_AT_MOST:
+            named += f" and {len(corrupt) - NAMED_AT_MOST} more"
         if len(corrupt) > self.max_corrupt_files:
             raise SourceError(
-                f"{self.folder}: {len(corrupt)} image files cannot be read, more than source.max_corrupt_files "
-                f"({self.max_corrupt_files}): {named}"
+                f"{self.folder}: {len(corrupt)} image files cannot be read, more than "
+                f"source.max_corrupt_files ({self.max_corrupt_files}); mend or remove {named}"
             )
         if corrupt:
             _log.warning("%s: left out %d image files that cannot be read: %s", self.folder, len(corrupt), named)
@@ -68,109 +82,69 @@ class ImageFolderConfig(SourceConfig):
 
 def _classes(folder: Path) -> tuple[str, ...]:
     if not folder.is_dir():
-        raise SourceError(f"{folder}: the folder is missing; image_folder needs train/<class>/* and val/<class>/*")
+        raise SourceError(
+            f"{folder}: the folder is missing; image_folder needs train/<class>/* and val/<class>/* "
+            "(or test/<class>/* with source.test_split)"
+        )
     classes = tuple(sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and entry.name[0] != "."))
     if not classes:
         raise SourceError(f"{folder}: there are no class folders in it; image_folder needs {folder.name}/<class>/*")
     return classes
 
 
-def _scan(folder: Path, classes: tuple[str, ...], known: "_Index", corrupt: list[CorruptFile]) -> ImageSet:
-    paths: list[str] = []
-    labels: list[int] = []
-    sizes: list[tuple[int, int]] = []
-    for label, name in enumerate(classes):
-        files = sorted(str(f.absolute()) for f in (folder / name).rglob("*") if f.suffix.lower() in SUFFIXES)
-        readable = 0
-        for path, found in zip(files, known.look_up(files), strict=True):
-            if isinstance(found, str):
-                corrupt.append(CorruptFile(path=Path(path), reason=found))
-                continue
-            readable += 1
-            paths.append(path)
-            labels.append(label)
-            sizes.append(found)
-        if not readable:
-            raise SourceError(f"{folder / name}: the class has no readable image; add some or remove its folder")
+def _scan(folder: Path, sizes: ImageSizes) -> list[ImageFile]:
+    """Every image file at any depth, sorted by path; not hidden ones: macOS leaves ._x.jpg beside x.jpg."""
+    paths = [
+        os.path.join(place, name)
+        for place, _, names in os.walk(folder.absolute())
+        for name in names
+        if os.path.splitext(name)[1].lower() in SUFFIXES and name[0] != "."
+    ]
+    return list(sizes.look_up(sorted(paths)))
+
+
+def _check_no_class_is_empty(split: Path, classes: tuple[str, ...], found: list[list[ImageFile]]) -> None:
+    for name, files in zip(classes, found, strict=True):
+        if all(file.size_HW is None for file in files):
+            why = f"none of its {len(files)} image files can be read" if files else "the class has no image"
+            raise SourceError(f"{split / name}: {why}; add images or remove the class from both splits")
+
+
+def _image_set(found: list[list[ImageFile]]) -> ImageSet:
+    labelled = [(file, label) for label, files in enumerate(found) for file in files if file.size_HW is not None]
     return ImageSet(
-        labels=np.array(labels, dtype=np.int64), sizes_HW=np.array(sizes, dtype=np.int32), paths=tuple(paths)
+        labels=np.array([label for _, label in labelled], dtype=np.int64),
+        sizes_HW=np.array([file.size_HW for file, _ in labelled], dtype=np.int32),
+        paths=tuple(file.path for file, _ in labelled),
     )
 
 
-class _Index:
-    """Sizes of the images, remembered by path, length and time of change, so that a large folder is read once."""
+def _check_disjoint(train: list[list[ImageFile]], test: list[list[ImageFile]]) -> None:
+    """Raises SourceError when both splits hold the same content, under whatever name."""
+    total = sum(map(len, train)) + sum(map(len, test))
 
-    def __init__(self, folder: Path) -> None:
-        name = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
-        self.path = cache_folder() / "image-folders" / f"{name}.json"
-        self.entries: dict[str, list[int]] = {}
-        if self.path.is_file():
-            try:
-                self.entries = json.loads(self.path.read_text(encoding="utf-8"))
-            except json.JSONDecodeError:
-                _log.info("%s: the index of %s is damaged and is made anew", self.path, folder)
-        self.changed = False
+    def key(file: ImageFile) -> tuple[int, ...]:
+        return (file.num_bytes,) if total <= COMPARED_AT_MOST else (file.device, file.inode)
 
-    def look_up(self, paths: list[str]) -> Iterable[tuple[int, int] | str]:
-        """(height, width) of each file, or why it cannot be read."""
-        with ThreadPoolExecutor(max_workers=8) as pool:
-            yield from pool.map(self._size, paths)
-
-    def _size(self, path: str) -> tuple[int, int] | str:
-        status = os.stat(path)
-        entry = self.entries.get(path)
-        if entry is not None and entry[:2] == [status.st_size, status.st_mtime_ns]:
-            return entry[2], entry[3]
-        size = _read_size(path, status.st_size)
-        if not isinstance(size, str):
-            self.entries[path] = [status.st_size, status.st_mtime_ns, *size]
-            self.changed = True
-        return size
-
-    def save(self) -> None:
-        if not self.changed:
-            return
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            partial = self.path.with_suffix(f".{os.getpid()}.partial")
-            partial.write_text(json.dumps(self.entries), encoding="utf-8")
-            os.replace(partial, self.path)
-        except OSError as error:
-            _log.warning("%s: the index of images cannot be kept (%s), so the next run reads all headers again",
-                         self.path, error.strerror)  # fmt: skip
-
-
-def _read_size(path: str, num_bytes: int) -> tuple[int, int] | str:
-    """From the header, and for JPEG the end-of-image marker: decoding all of ImageNet would take an hour."""
-    if num_bytes == 0:
-        return "empty file"
-    try:
-        with Image.open(path) as image:
-            width, height = image.size
-            orientation = image.getexif().get(EXIF_ORIENTATION)
-            is_jpeg = image.format == "JPEG"
-    except UnidentifiedImageError:
-        return "not an image"
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        return str(error)
-    if is_jpeg and not _ends_whole(path, num_bytes):
-        return "truncated"
-    return (width, height) if orientation in TURNED else (height, width)
-
-
-def _ends_whole(path: str, num_bytes: int) -> bool:
-    """Whether the end-of-image marker is in the last kilobyte (some cameras append padding)."""
-    with open(path, "rb") as file:
-        file.seek(max(0, num_bytes - 1024))
-        return b"\xff\xd9" in file.read()
-
-
-def _check_disjoint(train: ImageSet, test: ImageSet) -> None:
-    assert train.paths is not None
-    assert test.paths is not None
-    shared = {os.path.realpath(path) for path in train.paths} & {os.path.realpath(path) for path in test.paths}
+    candidates: defaultdict[tuple[int, ...], list[ImageFile]] = defaultdict(list)
+    for file in (file for files in train for file in files if file.size_HW is not None):
+        candidates[key(file)].append(file)
+    contents: dict[str, str] = {}
+    shared: list[tuple[str, str]] = []
+    for file in (file for files in test for file in files if file.size_HW is not None):
+        for other in candidates.get(key(file), ()):
+            if _content(file.path, contents) == _content(other.path, contents):
+                shared.append((other.path, file.path))
     if shared:
         raise SourceError(
-            f"{min(shared)}: the file is in the training and in the test split ({len(shared)} such files); "
-            "remove it from one of them"
+            f"{shared[0][1]}: the same image is in the training split, as {shared[0][0]} ({len(shared)} such "
+            "pairs); remove it from one of them"
         )
+
+
+def _content(path: str, known: dict[str, str]) -> str:
+    """SHA-256 of the file."""
+    if path not in known:
+        with open(path, "rb") as file:
+            known[path] = hashlib.file_digest(file, "sha256").hexdigest()
+    return known[path]

@@ -2,24 +2,27 @@
 
 import csv
 import hashlib
+import json
 import os
 import shutil
 import tempfile
-from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from issl_engine.data.cache import cache_folder
 from issl_engine.data.sources.base import Dataset, ImageSet, SourceConfig, SourceError
 from issl_engine.data.sources.shapes_drawing import KINDS, draw
 
-FORMAT = 1
-"""Part of the folder's name: raise it whenever the same Config would draw other pixels."""
+FORMAT = 2
+"""Part of the folder's name: raise it whenever the same Config would give other files."""
 TABLE = "nuisances.csv"
+KEYS = "shapes.json"
+"""What the folder was made from: FORMAT and the Config."""
 QUALITY = 92
+SPLITS = ("train", "test")
 
 
 class ShapesConfig(SourceConfig):
@@ -37,88 +40,132 @@ class ShapesConfig(SourceConfig):
     seed: Annotated[int, Field(ge=0)] = 0
     """Seed of the drawing."""
     folder: Path | None = None
-    """Where the images lie or are to be made; null takes a folder of the cache, shared by all runs with these keys."""
+    """Where the images lie or are to be made; null takes a folder of the cache, shared by runs with
+    these keys."""
+
+    @field_validator("num_classes")
+    @classmethod
+    def _every_class_is_in_both_splits(cls, num_classes: int, info: ValidationInfo) -> int:
+        for key in ("num_train", "num_test"):
+            if num_classes > info.data.get(key, num_classes):
+                raise ValueError(f"num_classes is {num_classes}, but {key} is only {info.data[key]}; raise {key}")
+        return num_classes
 
     def load(self) -> Dataset:
         folder = self.folder if self.folder is not None else cache_folder() / f"shapes-{self.fingerprint()}"
-        if not (folder / TABLE).is_file():
-            make_shapes(folder, self)
+        make_shapes(folder, self)
         return _read(folder, self)
 
     def fingerprint(self) -> str:
         """Names the images that these keys give."""
-        keys = f"{FORMAT} {self.model_dump_json(exclude={'folder'})}"
-        return hashlib.sha256(keys.encode()).hexdigest()[:12]
+        return hashlib.sha256(json.dumps(self.keys()).encode()).hexdigest()[:12]
+
+    def keys(self) -> dict[str, Any]:
+        """All that the images depend on."""
+        return {"format": FORMAT} | self.model_dump(mode="json", exclude={"name", "folder"})
 
     @property
     def classes(self) -> tuple[str, ...]:
+        """The kinds of shapes in use; a label is a place in it."""
         return tuple(sorted(list(KINDS)[: self.num_classes]))
 
 
 def make_shapes(folder: Path, config: ShapesConfig) -> None:
-    """Draws train/<class>/*.jpg, test/<class>/*.jpg and nuisances.csv into ``folder``.
+    """Draws train/<class>/*.jpg, test/<class>/*.jpg, nuisances.csv and shapes.json into ``folder``.
 
-    The folder appears when it is complete; of two processes that make it at once, one's work is kept. Raises
-    SourceError when the folder exists already or cannot be written.
+    Nothing is done where the same images are already. The folder appears when it is complete; of two
+    processes that make it at once, one's work is kept. Raises SourceError when the folder holds something else
+    or cannot be written.
     """
-    if folder.exists() and any(folder.iterdir()):
-        raise SourceError(f"{folder}: the folder is not empty and holds no shapes; choose another or remove it")
+    if (folder / KEYS).is_file():
+        _check_keys(folder, config)
+        return
     try:
+        if folder.exists() and any(folder.iterdir()):
+            raise SourceError(f"{folder}: the folder is not empty and holds no shapes; choose another or empty it")
         folder.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    except OSError as error:
-        raise SourceError(f"{folder}: the folder cannot be made ({error.strerror}); choose another") from error
-    try:
-        _draw_splits(partial, config)
-        os.chmod(partial, 0o755)
         try:
-            os.rename(partial, folder)
-        except OSError:
-            if not (folder / TABLE).is_file():  # otherwise another process was first, with the same images
-                raise
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+            _draw_splits(partial, config)
+            os.chmod(partial, 0o755)  # mkdtemp's folder is the owner's alone
+            _move_into_place(partial, folder, config)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    except OSError as error:
+        raise SourceError(
+            f"{folder}: the shapes cannot be written ({error.strerror}); choose another folder"
+        ) from error
+
+
+def _move_into_place(partial: Path, folder: Path, config: ShapesConfig) -> None:
+    try:
+        os.rename(partial, folder)
+    except OSError:
+        if not (folder / KEYS).is_file():
+            raise
+        _check_keys(folder, config)  # another process was first
+
+
+def _check_keys(folder: Path, config: ShapesConfig) -> None:
+    try:
+        made = json.loads((folder / KEYS).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SourceError(f"{folder / KEYS}: the file cannot be read; remove {folder}, to have it made anew") from error
+    if made == config.keys():
+        return
+    made = made if isinstance(made, dict) else {}
+    odd = [
+        f"{key} {made.get(key)} instead of {value}" for key, value in config.keys().items() if made.get(key) != value
+    ]
+    raise SourceError(
+        f"{folder}: holds shapes that were made with {', '.join(odd)}; make these keys agree or choose another folder"
+    )
 
 
 def _draw_splits(folder: Path, config: ShapesConfig) -> None:
     classes = config.classes
-    for split in ("train", "test"):
+    rows: list[dict[str, str]] = []
+    for stream, (split, count) in enumerate(zip(SPLITS, (config.num_train, config.num_test))):
         for name in classes:
             (folder / split / name).mkdir(parents=True)
+        for index in range(count):
+            # One random stream an image: a longer split begins with the images of a shorter one.
+            random = np.random.default_rng((config.seed, stream, index))
+            name = classes[index % len(classes)]
+            image, nuisances = draw(name, config.image_size, random)
+            relative = f"{split}/{name}/{index:06d}.jpg"
+            image.save(folder / relative, quality=QUALITY)
+            rows.append({"file": relative, "split": split, "class": name} | nuisances.row())
     with (folder / TABLE).open("w", newline="", encoding="utf-8") as file:
-        writer: csv.DictWriter[str] | None = None
-        for stream, (split, count) in enumerate((("train", config.num_train), ("test", config.num_test))):
-            for index in range(count):
-                # One random stream an image: a longer split begins with the images of a shorter one.
-                random = np.random.default_rng((config.seed, stream, index))
-                name = classes[index % len(classes)]
-                image, nuisances = draw(name, config.image_size, random)
-                relative = f"{split}/{name}/{index:06d}.jpg"
-                image.save(folder / relative, quality=QUALITY)
-                row = {"file": relative, "split": split, "class": name} | asdict(nuisances)
-                if writer is None:
-                    writer = csv.DictWriter(file, fieldnames=list(row))
-                    writer.writeheader()
-                writer.writerow(row)
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    (folder / KEYS).write_text(json.dumps(config.keys(), indent=2) + "\n", encoding="utf-8")
 
 
 def _read(folder: Path, config: ShapesConfig) -> Dataset:
-    with (folder / TABLE).open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    counts = {split: sum(row["split"] == split for row in rows) for split in ("train", "test")}
-    if counts != {"train": config.num_train, "test": config.num_test}:
-        raise SourceError(
-            f"{folder}: holds {counts['train']} training and {counts['test']} test shapes, the recipe asks for "
-            f"{config.num_train} and {config.num_test}; change source.num_train and source.num_test, or source.folder"
-        )
-    classes = tuple(sorted({row["class"] for row in rows}))
+    """The two splits, in the order of drawing."""
+    folder = folder.absolute()
+    files = {split: [] for split in SPLITS}  # type: dict[str, list[tuple[str, int]]]
+    for split in SPLITS:
+        for label, name in enumerate(config.classes):
+            place = folder / split / name
+            names = [entry.name for entry in os.scandir(place)] if place.is_dir() else []
+            files[split] += [(f"{place}/{file}", label) for file in names if file.endswith(".jpg")]
+        files[split].sort(key=lambda file: file[0].rsplit("/", 1)[1])
+    for split, expected in zip(SPLITS, (config.num_train, config.num_test)):
+        if len(files[split]) != expected:
+            raise SourceError(
+                f"{folder / split}: {len(files[split])} images are left of the {expected} that were made; "
+                f"remove {folder}, to have them made anew"
+            )
+    train, test = (_image_set(files[split], config.image_size) for split in SPLITS)
+    return Dataset(name="shapes", classes=config.classes, train=train, test=test)
 
-    def split(name: str) -> ImageSet:
-        chosen = [row for row in rows if row["split"] == name]
-        return ImageSet(
-            labels=np.array([classes.index(row["class"]) for row in chosen], dtype=np.int64),
-            sizes_HW=np.full((len(chosen), 2), config.image_size, dtype=np.int32),
-            paths=tuple(str((folder / row["file"]).absolute()) for row in chosen),
-        )
 
-    return Dataset(name="shapes", classes=classes, train=split("train"), test=split("test"))
+def _image_set(files: list[tuple[str, int]], image_size: int) -> ImageSet:
+    return ImageSet(
+        labels=np.array([label for _, label in files], dtype=np.int64),
+        sizes_HW=np.full((len(files), 2), image_size, dtype=np.int32),
+        paths=tuple(path for path, _ in files),
+    )

@@ -1,7 +1,7 @@
 """Draws one image of the shapes data: several copies of one kind of shape on a textured background.
 
-The kind is the class. Everything else is a nuisance that says nothing about it: number of copies, their positions,
-sizes, rotations and colours, the texture and its colours, the noise.
+The kind is the class. Everything else is a nuisance that says nothing about it: number of copies, their
+positions, sizes, rotations and colours, the texture and its colours, the noise.
 """
 
 from collections.abc import Callable
@@ -13,6 +13,20 @@ from PIL import Image, ImageDraw
 
 Points = NDArray[np.float64]
 SUPERSAMPLING = 3
+
+COPIES = (5, 8)
+"""Fewest and most copies an image; any quarter of the image's area then shows some."""
+RADIUS = (0.13, 0.2)
+"""Range of a copy's radius, as a share of the image's side."""
+FIGURE_CONTRAST = (0.4, 0.6)
+"""Range of the difference in brightness (0 to 1) between a copy and the background."""
+BACKGROUND_VALUE = (0.2, 0.8)
+TEXTURE_CONTRAST = 0.1
+"""Largest difference in brightness between the background's two colours."""
+TINT = 0.2
+"""Largest departure of a colour channel from the brightness."""
+FREQUENCY = (1.0, 4.0)
+NOISE = (0.0, 8.0)
 
 
 def _regular(corners: int, turn: float = 0.0) -> Points:
@@ -40,7 +54,20 @@ def _square() -> Points:
 def _plus() -> Points:
     a, b = 0.3, 1.0
     return np.array(
-        [(a, b), (a, a), (b, a), (b, -a), (a, -a), (a, -b), (-a, -b), (-a, -a), (-b, -a), (-b, a), (-a, a), (-a, b)]
+        [
+            (a, b),
+            (a, a),
+            (b, a),
+            (b, -a),
+            (a, -a),
+            (a, -b),
+            (-a, -b),
+            (-a, -a),
+            (-b, -a),
+            (-b, a),
+            (-a, a),
+            (-a, b),
+        ]
     )
 
 
@@ -65,15 +92,13 @@ def _bar() -> Points:
     return np.array([(1.15, 0.28), (1.15, -0.28), (-1.15, -0.28), (-1.15, 0.28)])
 
 
-def _heart() -> Points:
-    t = np.linspace(0, 2 * np.pi, 40)
-    x = 16 * np.sin(t) ** 3
-    y = 13 * np.cos(t) - 5 * np.cos(2 * t) - 2 * np.cos(3 * t) - np.cos(4 * t)
-    return np.stack([x, y + 2.5], axis=1) / 16
+def _bowtie() -> Points:
+    return np.array([(-1.05, -0.8), (0.0, -0.12), (1.05, -0.8), (1.05, 0.8), (0.0, 0.12), (-1.05, 0.8)])
 
 
-def _chevron() -> Points:
-    return np.array([(-0.9, 0.9), (0.0, 0.9), (0.9, 0.0), (0.0, -0.9), (-0.9, -0.9), (0.0, 0.0)])
+def _zigzag() -> Points:
+    half = np.array([(-0.9, 1.0), (0.9, 1.0), (0.9, 0.62), (-0.2, -0.62), (0.9, -0.62)])
+    return np.concatenate([half, -half])
 
 
 KINDS: dict[str, Callable[[], Points]] = {
@@ -85,8 +110,8 @@ KINDS: dict[str, Callable[[], Points]] = {
     "star": _star,
     "crescent": _crescent,
     "bar": _bar,
-    "heart": _heart,
-    "chevron": _chevron,
+    "bowtie": _bowtie,
+    "zigzag": _zigzag,
 }
 """Class name → outline around the origin, radius about one."""
 
@@ -94,42 +119,84 @@ TEXTURES = ("gradient", "stripes", "checks", "blobs")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Nuisances:
-    """What was drawn besides the class; scale is the mean radius in pixels, noise the standard deviation of pixels."""
+class Copy:
+    """One copy of the shape: centre and radius in pixels, rotation in degrees, colour as #rrggbb."""
 
-    copies: int
-    scale: float
+    x: float
+    y: float
+    radius: float
+    rotation: float
+    colour: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Nuisances:
+    """What was drawn besides the class.
+
+    ``texture_frequency`` in waves an image side, ``texture_angle`` in degrees, ``background_value`` the mean
+    brightness from 0 to 1, ``noise`` the standard deviation in pixel values; ``copies`` in drawing order.
+    """
+
     texture: str
     texture_frequency: float
+    texture_angle: float
     background_value: float
+    background_colours: tuple[str, str]
     noise: float
+    copies: tuple[Copy, ...]
+
+    def row(self) -> dict[str, str]:
+        """A line of the table; a column about the copies holds one value a copy, separated by spaces."""
+        single = ("texture_frequency", "texture_angle", "background_value", "noise")
+        of_copies = {
+            key: " ".join(f"{getattr(copy, key):.2f}" for copy in self.copies)
+            for key in ("x", "y", "radius", "rotation")
+        }
+        return {
+            "texture": self.texture,
+            **{key: f"{getattr(self, key):.3f}" for key in single},
+            "background_colours": " ".join(self.background_colours),
+            "copies": str(len(self.copies)),
+            **of_copies,
+            "colour": " ".join(copy.colour for copy in self.copies),
+        }
 
 
 def draw(kind: str, size: int, random: np.random.Generator) -> tuple[Image.Image, Nuisances]:
     """An RGB image of ``size`` px a side."""
     texture = TEXTURES[random.integers(len(TEXTURES))]
-    frequency = float(random.uniform(1.0, 4.0))
-    value = float(random.uniform(0.15, 0.85))
-    canvas = _background(texture, frequency, value, size * SUPERSAMPLING, random)
-    copies = int(random.integers(5, 10))
-    radii = size * random.uniform(0.11, 0.19, copies)
-    _draw_copies(canvas, KINDS[kind](), radii, value, size, random)
-    noise = float(random.uniform(0, 12))
+    frequency, angle = float(random.uniform(*FREQUENCY)), float(random.uniform(0, np.pi))
+    value = float(random.uniform(*BACKGROUND_VALUE))
+    colours = (
+        _colour(value, random),
+        _colour(float(np.clip(value + random.uniform(-TEXTURE_CONTRAST, TEXTURE_CONTRAST), 0, 1)), random),
+    )
+    canvas = _background(texture, frequency, angle, colours, size * SUPERSAMPLING, random)
+    copies = _draw_copies(canvas, KINDS[kind](), value, size, random)
+    noise = float(random.uniform(*NOISE))
     pixels = np.asarray(canvas.resize((size, size), Image.Resampling.BOX), dtype=np.float32)
     pixels = pixels + noise * random.standard_normal(pixels.shape, dtype=np.float32)
     nuisances = Nuisances(
-        copies=copies, scale=float(radii.mean()), texture=texture, texture_frequency=frequency,
-        background_value=value, noise=noise,
-    )  # fmt: skip
+        texture=texture,
+        texture_frequency=frequency,
+        texture_angle=float(np.degrees(angle)),
+        background_value=value,
+        background_colours=(_hex(colours[0]), _hex(colours[1])),
+        noise=noise,
+        copies=copies,
+    )
     return Image.fromarray(pixels.clip(0, 255).astype(np.uint8)), nuisances
 
 
 def _background(
-    texture: str, frequency: float, value: float, side: int, random: np.random.Generator
+    texture: str,
+    frequency: float,
+    angle: float,
+    colours: tuple[Points, Points],
+    side: int,
+    random: np.random.Generator,
 ) -> Image.Image:
     """Two colours of about one brightness, mixed by a texture whose contrast is low beside the shapes'."""
-    colours = _colour(value, random), _colour(np.clip(value + random.uniform(-0.12, 0.12), 0, 1), random)
-    angle = random.uniform(0, np.pi)
     y, x = np.mgrid[0:48, 0:48] / 48.0
     along, across = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
     phase = random.uniform(0, 2 * np.pi, 2)
@@ -149,27 +216,39 @@ def _background(
 
 
 def _draw_copies(
-    canvas: Image.Image, outline: Points, radii: Points, background_value: float, size: int, random: np.random.Generator
-) -> None:
+    canvas: Image.Image, outline: Points, background_value: float, size: int, random: np.random.Generator
+) -> tuple[Copy, ...]:
     brush = ImageDraw.Draw(canvas)
-    placed: list[tuple[Points, float]] = []
-    for radius in radii:
-        centre = _place(radius, placed, size, random)
-        placed.append((centre, radius))
+    copies: list[Copy] = []
+    for radius in size * random.uniform(*RADIUS, random.integers(COPIES[0], COPIES[1] + 1)):
+        x, y = _place(radius, copies, size, random)
         turn = random.uniform(0, 2 * np.pi)
         rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
-        points = (centre + radius * outline @ rotation.T) * SUPERSAMPLING
-        away = random.uniform(0.35, 0.6)
-        value = background_value + away if background_value < 0.5 else background_value - away
-        colour = tuple(int(255 * channel) for channel in _colour(float(np.clip(value, 0, 1)), random))
+        points = (np.array([x, y]) + radius * outline @ rotation.T) * SUPERSAMPLING
+        colour = _hex(_colour(_figure_value(background_value, random), random))
         brush.polygon([tuple(point) for point in points], fill=colour)
+        copies.append(
+            Copy(x=float(x), y=float(y), radius=float(radius), rotation=float(np.degrees(turn)), colour=colour)
+        )
+    return tuple(copies)
 
 
-def _place(radius: float, placed: list[tuple[Points, float]], size: int, random: np.random.Generator) -> Points:
+def _figure_value(background_value: float, random: np.random.Generator) -> float:
+    """A brightness that stands out from the background's, on whichever side leaves the room for it."""
+    away = random.uniform(*FIGURE_CONTRAST)
+    darker, brighter = background_value - away, background_value + away
+    sides = [value for value in (darker, brighter) if 0.02 <= value <= 0.98]
+    if not sides:
+        return float(np.clip(darker if background_value > 0.5 else brighter, 0, 1))
+    return float(sides[random.integers(len(sides))])
+
+
+def _place(radius: float, placed: list[Copy], size: int, random: np.random.Generator) -> Points:
     """A centre in the image that overlaps earlier copies as little as a few tries allow."""
     best, best_gap = np.zeros(2), -np.inf
     for centre in random.uniform(0, size, (12, 2)):
-        gap = min((np.linalg.norm(centre - other) - radius - r for other, r in placed), default=np.inf)
+        gaps = [np.hypot(centre[0] - c.x, centre[1] - c.y) - radius - c.radius for c in placed]
+        gap = min(gaps, default=np.inf)
         if gap > best_gap:
             best, best_gap = centre, gap
         if gap > 0:
@@ -181,5 +260,9 @@ def _colour(value: float, random: np.random.Generator) -> Points:
     """A random hue with this mean brightness, 0 to 1 a channel."""
     tint = random.standard_normal(3)
     tint -= tint.mean()
-    tint *= random.uniform(0.0, 0.22) / np.abs(tint).max()
+    tint *= random.uniform(0.0, TINT) / np.abs(tint).max()
     return np.clip(value + tint, 0, 1)
+
+
+def _hex(colour: Points) -> str:
+    return "#" + "".join(f"{int(255 * channel):02x}" for channel in colour)

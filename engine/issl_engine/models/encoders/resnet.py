@@ -79,15 +79,11 @@ def stem_for(image_size: int) -> Stem:
 class ResNet(Encoder):
     """Images [N, 3, H, W], sides from 8 px up → [N, dim]. ``resizer`` is the expansion, or the identity."""
 
-    def __init__(
-        self, architecture: Architecture, *, stem: Stem, dim: int, zero_init_residual: bool = False
-    ) -> None:
+    def __init__(self, architecture: Architecture, *, stem: Stem, dim: int, zero_init_residual: bool = False) -> None:
         super().__init__()
         block, depths = architecture.block, architecture.depths
         self.dim = dim
-        self.conv1 = (
-            nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False) if stem == "imagenet" else conv3x3(3, 64)
-        )
+        self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False) if stem == "imagenet" else conv3x3(3, 64)
         self.bn1 = nn.BatchNorm2d(64)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.Identity() if stem == "tiny" else nn.MaxPool2d(3, stride=2, padding=1)

@@ -46,17 +46,13 @@ def _create(model: str, image_size: int) -> nn.Module:
             f"encoder timm/{model} needs the timm library; install it with: pip install issl-engine[timm]"
         ) from error
     if not timm.is_model(model):
-        raise ValueError(
-            f"encoder timm/{model} is not a model of timm {timm.__version__}; see timm.list_models()"
-        )
+        raise ValueError(f"encoder timm/{model} is not a model of timm {timm.__version__}; see timm.list_models()")
     backbone = timm.create_model(model, pretrained=False, num_classes=0)
     if not getattr(backbone, "pretrained_cfg", {}).get("fixed_input_size", False):
         return backbone
     # Position embeddings are made for one size, that of the largest crop; smaller crops interpolate them.
     try:
-        return timm.create_model(
-            model, pretrained=False, num_classes=0, img_size=image_size, dynamic_img_size=True
-        )
+        return timm.create_model(model, pretrained=False, num_classes=0, img_size=image_size, dynamic_img_size=True)
     except TypeError as error:
         raise ValueError(
             f"encoder timm/{model} takes images of one size only; choose a convolutional model or a plain ViT"
@@ -71,7 +67,5 @@ def _measure_dim(backbone: nn.Module, name: str, image_size: int) -> int:
         z_ND = backbone(torch.zeros(1, 3, image_size, image_size))
     backbone.train(was_training)
     if z_ND.ndim != 2:
-        raise ValueError(
-            f"encoder {name} gives {list(z_ND.shape)} for one image, not a vector; choose another"
-        )
+        raise ValueError(f"encoder {name} gives {list(z_ND.shape)} for one image, not a vector; choose another")
     return z_ND.shape[1]

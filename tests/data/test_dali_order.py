@@ -1,0 +1,185 @@
+"""What the loader's batches depend on: the seed and the number of batches, and nothing else."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from issl_engine.data.dali_pipeline import TrainingViews
+from issl_engine.data.sources.base import ImageSet
+from issl_engine.data.views import (
+    Augmentation,
+    Blur,
+    ColourJitter,
+    CropGroup,
+    MultiCropBatch,
+    Solarise,
+    ViewsConfig,
+)
+
+NUM_IMAGES = 22
+EVERYTHING = ViewsConfig(
+    groups=(CropGroup(count=2, size=16, area=(0.3, 1.0)), CropGroup(count=3, size=8, area=(0.1, 0.3))),
+    augmentation=Augmentation(
+        colour_jitter=ColourJitter(), blur=Blur(probability=0.5, sigma=(0.1, 1.0)), solarise=Solarise()
+    ),
+)
+
+
+@pytest.fixture(scope="module")
+def jpegs(tmp_path_factory: pytest.TempPathFactory) -> ImageSet:
+    """Files of various sizes."""
+    folder: Path = tmp_path_factory.mktemp("jpegs")
+    rng = np.random.default_rng(0)
+    sizes_HW = rng.integers(20, 60, (NUM_IMAGES, 2)).astype(np.int32)
+    paths = []
+    for index, (height, width) in enumerate(sizes_HW):
+        path = folder / f"bild ä {index}.jpg"
+        coarse = Image.fromarray(rng.integers(0, 256, (6, 6, 3), dtype=np.uint8))
+        coarse.resize((int(width), int(height)), Image.Resampling.BICUBIC).save(path, quality=95)
+        paths.append(str(path))
+    return ImageSet(labels=np.arange(NUM_IMAGES) % 5, sizes_HW=sizes_HW, paths=tuple(paths))
+
+
+@contextmanager
+def loader(
+    images: ImageSet,
+    *,
+    batch_size: int = 4,
+    rank: int = 0,
+    world_size: int = 1,
+    seed: int = 7,
+    num_threads: int = 1,
+    prefetch_batches: int = 2,
+    start_batch: int = 0,
+    views: ViewsConfig = EVERYTHING,
+) -> Iterator[TrainingViews]:
+    made = TrainingViews(
+        images,
+        views,
+        batch_size=batch_size,
+        rank=rank,
+        world_size=world_size,
+        seed=seed,
+        device=torch.device("cpu"),
+        num_threads=num_threads,
+        prefetch_batches=prefetch_batches,
+        start_batch=start_batch,
+    )
+    yield made
+    made.close()
+
+
+def take(images: ImageSet, count: int, **settings: int) -> list[MultiCropBatch]:
+    with loader(images, **settings) as batches:  # type: ignore[arg-type]
+        return [next(batches) for _ in range(count)]
+
+
+def assert_same(ours: MultiCropBatch, theirs: MultiCropBatch) -> None:
+    assert torch.equal(ours.ids, theirs.ids)
+    assert torch.equal(ours.labels, theirs.labels)
+    for our_crops, their_crops in zip(ours.crops, theirs.crops, strict=True):
+        assert torch.equal(our_crops, their_crops)
+
+
+def test_a_batch_has_the_shapes_and_types_that_it_promises(jpegs: ImageSet) -> None:
+    (batch,) = take(jpegs, 1)
+    assert [tuple(crops.shape) for crops in batch.crops] == [(2, 4, 3, 16, 16), (3, 4, 3, 8, 8)]
+    assert all(crops.dtype == torch.float32 and crops.is_contiguous() for crops in batch.crops)
+    assert (batch.ids.dtype, batch.labels.dtype) == (torch.int64, torch.int64)
+    np.testing.assert_array_equal(batch.labels, jpegs.labels[batch.ids.numpy()])
+
+
+@pytest.mark.parametrize("settings", [{"num_threads": 2}, {"prefetch_batches": 1}, {"prefetch_batches": 4}])
+def test_threads_and_prefetching_change_no_byte(jpegs: ImageSet, settings: dict[str, int]) -> None:
+    for ours, theirs in zip(take(jpegs, 7), take(jpegs, 7, **settings), strict=True):
+        assert_same(ours, theirs)
+
+
+def test_another_seed_gives_other_batches(jpegs: ImageSet) -> None:
+    (ours,), (theirs,) = take(jpegs, 1), take(jpegs, 1, seed=8)
+    assert not torch.equal(ours.ids, theirs.ids)
+
+
+def test_two_ranks_see_the_halves_of_one_ranks_batches(jpegs: ImageSet) -> None:
+    whole = take(jpegs, 7, batch_size=4)
+    halves = [take(jpegs, 7, batch_size=2, rank=rank, world_size=2) for rank in (0, 1)]
+    for single, *parts in zip(whole, *halves, strict=True):
+        joined = MultiCropBatch(
+            crops=tuple(torch.cat(crops, dim=1) for crops in zip(*(part.crops for part in parts))),
+            ids=torch.cat([part.ids for part in parts]),
+            labels=torch.cat([part.labels for part in parts]),
+        )
+        assert_same(single, joined)
+
+
+@pytest.mark.parametrize("consumed", [1, 4, 5, 13])
+def test_a_start_after_some_batches_goes_on_byte_for_byte(jpegs: ImageSet, consumed: int) -> None:
+    """5 batches an epoch: in its middle, before its end, at its end, two epochs on."""
+    whole = take(jpegs, consumed + 6)
+    for ours, theirs in zip(whole[consumed:], take(jpegs, 6, start_batch=consumed), strict=True):
+        assert_same(ours, theirs)
+
+
+def test_batches_consumed_counts_what_was_handed_out_and_not_what_was_prefetched(jpegs: ImageSet) -> None:
+    with loader(jpegs, start_batch=3, prefetch_batches=4) as batches:
+        assert (batches.batches_consumed, batches.batches_per_epoch) == (3, 5)
+        next(batches)
+        next(batches)
+        assert batches.batches_consumed == 5
+
+
+def test_an_image_comes_at_most_once_an_epoch_and_the_ones_left_out_change(jpegs: ImageSet) -> None:
+    batches = take(jpegs, 15)
+    epochs = [torch.cat([batch.ids for batch in batches[first : first + 5]]) for first in (0, 5, 10)]
+    for ids in epochs:
+        assert len(ids.unique()) == len(ids) == 20
+    assert not torch.equal(epochs[0], epochs[1])
+    left_out = [set(range(NUM_IMAGES)) - set(ids.tolist()) for ids in epochs]
+    assert len(set(map(frozenset, left_out))) > 1
+
+
+def test_an_image_is_cut_anew_each_epoch(jpegs: ImageSet) -> None:
+    batches = take(jpegs, 10)
+    seen = {int(image): batch.crops[0][:, row] for batch in batches[:5] for row, image in enumerate(batch.ids)}
+    again = [
+        (seen[int(image)], batch.crops[0][:, row])
+        for batch in batches[5:]
+        for row, image in enumerate(batch.ids)
+        if int(image) in seen
+    ]
+    assert len(again) >= 18
+    assert not any(torch.equal(before, now) for before, now in again)
+
+
+def test_a_batch_stays_as_it_was_while_later_ones_are_made(jpegs: ImageSet) -> None:
+    with loader(jpegs) as batches:
+        first = next(batches)
+        copies = [crops.clone() for crops in first.crops]
+        for _ in range(12):
+            next(batches)
+        assert all(torch.equal(crops, copy) for crops, copy in zip(first.crops, copies, strict=True))
+    assert all(torch.equal(crops, copy) for crops, copy in zip(first.crops, copies, strict=True))
+
+
+def test_pixels_in_memory_and_lossless_files_of_them_give_the_same_bytes(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 24, 30, 3), dtype=np.uint8)
+    for index, image in enumerate(pixels):
+        Image.fromarray(image).save(tmp_path / f"{index}.png")
+    labels, sizes_HW = np.zeros(8, np.int64), np.tile(np.array([[24, 30]], np.int32), (8, 1))
+    in_memory = ImageSet(labels=labels, sizes_HW=sizes_HW, pixels=pixels)
+    on_disk = ImageSet(
+        labels=labels, sizes_HW=sizes_HW, paths=tuple(str(tmp_path / f"{index}.png") for index in range(8))
+    )
+    for ours, theirs in zip(take(in_memory, 3), take(on_disk, 3), strict=True):
+        assert_same(ours, theirs)
+
+
+def test_closing_twice_is_harmless(jpegs: ImageSet) -> None:
+    with loader(jpegs) as batches:
+        next(batches)
+        batches.close()

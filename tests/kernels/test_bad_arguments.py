@@ -1,0 +1,57 @@
+"""Wrong arguments are named, with the shapes that do not fit."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from issl_kernels import cross_correlation, distillation, info_nce, sinkhorn, soft_cross_entropy
+
+X = torch.randn
+DISSL = {"teacher_temperature": 0.5, "student_temperature": 1.0, "entropy_weight": 2.3, "invariance_weight": 0.8}
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (lambda: info_nce(X(2, 3, 4), X(2, 3, 5), temperature=1.0, keep_self=True), r"\(2, 3, 4\) and \(2, 3, 5\)"),
+        (lambda: info_nce(X(2, 3, 4), X(2, 4, 4), temperature=1.0, keep_self=True), "anchors_VBD and targets_GBD"),
+        (lambda: info_nce(X(1, 3, 4), X(2, 3, 4), temperature=1.0, keep_self=True), "targets_GBD has more views"),
+        (lambda: info_nce(X(1, 3, 4), X(1, 3, 4), temperature=1.0, keep_self=False), "one view"),
+        (lambda: info_nce(X(3, 4), X(2, 3, 4), temperature=1.0, keep_self=True), "anchors_VBD must have 3 dimensions"),
+        (lambda: info_nce(X(2, 0, 4), X(2, 0, 4), temperature=1.0, keep_self=True), "anchors_VBD is empty"),
+        (lambda: info_nce(X(2, 3, 4), X(2, 3, 4), temperature=0.0, keep_self=True), "temperature must be positive"),
+        (lambda: info_nce(X(2, 3, 4).long(), X(2, 3, 4), temperature=1.0, keep_self=True), "floating-point"),
+        (lambda: soft_cross_entropy(X(2, 3, 4), X(2, 3, 5), temperature=1.0), r"\(2, 3, 4\) and \(2, 3, 5\)"),
+        (lambda: soft_cross_entropy(X(2, 3, 4), X(2, 3, 4).requires_grad_(), temperature=1.0), "detach them"),
+        (lambda: soft_cross_entropy(X(1, 3, 4), X(1, 3, 4), temperature=1.0), "no pair"),
+        (lambda: soft_cross_entropy(X(2, 3, 4), X(2, 3, 4), temperature=-1.0), "temperature must be positive"),
+        (lambda: distillation(X(2, 3, 4), X(2, 2, 4), **DISSL), "teacher_GBC and student_VBC"),
+        (lambda: distillation(X(3, 3, 4), X(2, 3, 4), **DISSL), "teacher_GBC has more views"),
+        (lambda: distillation(X(1, 3, 4), X(1, 3, 4), **DISSL), "no pair"),
+        (lambda: distillation(X(2, 3, 4), X(2, 3, 4), **DISSL | {"teacher_temperature": 0}), "teacher_temperature"),
+        (lambda: sinkhorn(X(3, 4, 5), epsilon=0.1, iterations=3), "scores_NK must have 2 dimensions"),
+        (lambda: sinkhorn(X(3, 4), epsilon=0.0, iterations=3), "epsilon must be positive"),
+        (lambda: sinkhorn(X(3, 4), epsilon=0.1, iterations=0), "iterations must be at least 1"),
+        (lambda: cross_correlation(X(3, 4), X(3, 5), off_diagonal_weight=0.1), r"\(3, 4\) and \(3, 5\)"),
+        (lambda: cross_correlation(X(1, 4), X(1, 4), off_diagonal_weight=0.1), "at least two images"),
+        (lambda: cross_correlation(X(3, 4), X(3, 4), off_diagonal_weight=-1.0), "must not be negative"),
+    ],
+)
+def test_the_argument_is_named(call: Callable[[], object], sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        call()
+
+
+def test_the_kernels_need_torch_alone() -> None:
+    code = (
+        "import sys\n"
+        "for name in ('deepspeed', 'nvidia.dali', 'yaml', 'click', 'pydantic', 'rich', 'issl_engine'):\n"
+        "    sys.modules[name] = None\n"
+        "import issl_kernels\n"
+        "print(issl_kernels.info_nce)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

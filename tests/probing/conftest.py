@@ -1,0 +1,21 @@
+"""Features of overlapping Gaussian classes, so that no probe is perfect and hyper-parameters matter."""
+
+import torch
+
+from issl_engine.probing.base import Features
+
+NUM_CLASSES = 5
+
+
+def blobs(count: int, seed: int, *, dim: int = 12, spread: float = 1.0, noise: float = 1.0) -> Features:
+    """``count`` images with as many of each class as of any other, off centre and of unequal scale."""
+    centres_CD = spread * torch.randn(NUM_CLASSES, dim, generator=torch.Generator().manual_seed(99))
+    generator = torch.Generator().manual_seed(seed)
+    labels_N = torch.arange(count) % NUM_CLASSES
+    x_ND = centres_CD[labels_N] + noise * torch.randn(count, dim, generator=generator)
+    return Features(x_ND=(x_ND + 3) * torch.linspace(0.5, 2, dim), labels_N=labels_N)
+
+
+def shuffled_labels(features: Features, seed: int = 0) -> Features:
+    order_N = torch.randperm(len(features), generator=torch.Generator().manual_seed(seed))
+    return Features(x_ND=features.x_ND, labels_N=features.labels_N[order_N])

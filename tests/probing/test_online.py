@@ -1,0 +1,117 @@
+"""The online probe learns, leaves the encoder alone, resumes exactly, and averages over ranks.
+
+Run as a program, this file is one of two ranks.
+"""
+
+import copy
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.nn import functional as F
+
+from issl_engine.probing.online import OnlineProbe
+
+
+def batch(seed: int, count: int = 32, dim: int = 6) -> tuple[Tensor, Tensor]:
+    """Three classes, each with a large coordinate of its own."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(count) % 3
+    return torch.randn(count, dim, generator=generator) + 3 * F.one_hot(labels, dim), labels
+
+
+def run_rank(folder: Path) -> None:
+    torch.set_num_threads(1)
+    rank = int(os.environ["RANK"])
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    probe = OnlineProbe(6, 3, lr=0.01, group=dist.group.WORLD)
+    for step in range(3):
+        probe.step(*batch(10 * step + rank))
+    torch.save({"weight": probe.weight.detach(), "gradient": probe.weight.grad}, folder / f"rank{rank}.pt")
+    dist.destroy_process_group()
+
+
+def test_no_gradient_reaches_the_representations() -> None:
+    z, labels = batch(0)
+    z.requires_grad_()
+    before = z.detach().clone()
+    metrics = OnlineProbe(6, 3, lr=0.1).step(z * 1.0, labels)
+    assert z.grad is None
+    assert torch.equal(z.detach(), before)
+    assert all(value.shape == () and not value.requires_grad for value in metrics.values())
+
+
+def test_it_learns_from_ln_c() -> None:
+    probe = OnlineProbe(6, 3, lr=0.05)
+    records = [probe.step(*batch(seed)) for seed in range(60)]
+    torch.testing.assert_close(records[0]["loss"], torch.tensor(3.0).log())
+    assert records[-1]["loss"] < 0.2
+    assert records[-1]["top1"] > 90
+
+
+def test_it_draws_no_random_numbers() -> None:
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    OnlineProbe(6, 3, lr=0.1).step(*batch(0))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_autocast_leaves_it_in_fp32() -> None:
+    plain, autocast = OnlineProbe(6, 3, lr=0.1), OnlineProbe(6, 3, lr=0.1)
+    plain.step(*batch(0))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        autocast.step(*batch(0))
+    assert torch.equal(plain.weight, autocast.weight)
+
+
+def test_a_restored_probe_goes_on_bit_for_bit() -> None:
+    probe = OnlineProbe(6, 3, lr=0.05)
+    for seed in range(5):
+        probe.step(*batch(seed))
+    restored = OnlineProbe(6, 3, lr=0.05)
+    restored.load_state_dict(copy.deepcopy(probe.state_dict()))
+    for seed in range(5, 10):
+        first, second = probe.step(*batch(seed)), restored.step(*batch(seed))
+        assert torch.equal(first["loss"], second["loss"])
+    assert torch.equal(probe.weight, restored.weight)
+    assert probe.norm.running_mean is not None
+    torch.testing.assert_close(restored.norm.running_mean, probe.norm.running_mean, rtol=0, atol=0)
+
+
+def test_ranks_average_their_gradients(tmp_path: Path) -> None:
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, __file__, str(tmp_path)],
+            env=os.environ | {"RANK": str(rank)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    for process in ranks:
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+    first, second = (torch.load(tmp_path / f"rank{rank}.pt") for rank in range(2))
+    assert torch.equal(first["weight"], second["weight"])
+
+    probe = OnlineProbe(6, 3, lr=0.01)
+    for step in range(3):
+        losses = []
+        for rank in range(2):
+            z, labels = batch(10 * step + rank)
+            z = (z - z.mean(0)) / (z.var(0, correction=0) + 1e-5).sqrt()
+            losses.append(F.cross_entropy(F.linear(z, probe.weight, probe.bias), labels))
+        probe.optimizer.zero_grad()
+        (sum(losses) / 2).backward()  # type: ignore[union-attr]
+        probe.optimizer.step()
+    torch.testing.assert_close(first["weight"], probe.weight.detach())
+    # Adam hardly sees the size of a gradient, so the weights alone would not tell a mean from a sum.
+    torch.testing.assert_close(first["gradient"], probe.weight.grad)
+
+
+if __name__ == "__main__":
+    run_rank(Path(sys.argv[1]))
