@@ -15,7 +15,8 @@ MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
 
 
 def evaluate(
-    images: ImageSet, *, resize: int, crop: int, batch_size: int = 4, num_threads: int = 1, interpolation: str = "bilinear"
+    images: ImageSet, *, resize: int, crop: int, batch_size: int = 4, num_threads: int = 1,
+    interpolation: str = "bilinear",
 ) -> list[tuple[torch.Tensor, torch.Tensor]]:  # fmt: skip
     return list(
         EvaluationImages(

@@ -26,7 +26,7 @@ from nvidia.dali.pipeline import Pipeline
 from PIL import Image
 from torch import Tensor
 
-from issl_engine.data.draws import draw_views, epoch_order
+from issl_engine.data.draws import Floats, draw_views, epoch_order
 from issl_engine.data.operator_arguments import (
     blurs,
     changes_colour,
@@ -145,8 +145,11 @@ class EvaluationImages:
             )
         self.images, self.batch_size, self.device = images, min(batch_size, len(images)), device
         self.num_threads = num_threads
-        self._sides_HW, self._place_HW = _centre(images.sizes_HW, resize, crop)
-        self._graph = lambda feed: _evaluation_graph(images, resize, crop, mean, std, interpolation, feed, device)
+        self._resizes = bool((images.sizes_HW != resize).any())
+        self._sides_HW, self._tops, self._lefts = _centre(images.sizes_HW, resize, crop)
+        self._graph = lambda feed: _evaluation_graph(
+            images, self._resizes, crop, mean, std, interpolation, feed, device
+        )
 
     def __len__(self) -> int:
         return -(-len(self.images) // self.batch_size)
@@ -159,8 +162,8 @@ class EvaluationImages:
 
         def feed() -> tuple[Any, ...]:
             chosen = next(rows, padded[-1])
-            places = self._place_HW[chosen]
-            return _image_inputs(self.images, chosen), self._sides_HW[chosen], places[:, 0], places[:, 1]
+            places = _image_inputs(self.images, chosen), self._tops[chosen], self._lefts[chosen]
+            return (*places, self._sides_HW[chosen]) if self._resizes else places
 
         pipeline = _build(
             lambda: self._graph(feed),
@@ -176,11 +179,12 @@ class EvaluationImages:
             yield _to_torch(output)[:kept].clone(), torch.from_numpy(self.images.labels[batch[:kept]])
 
 
-def _centre(sizes_HW: NDArray[np.int32], resize: int, crop: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Sides after resizing, and where the centre crop starts as a share of the room there is; both [n, 2]."""
+def _centre(sizes_HW: NDArray[np.int32], resize: int, crop: int) -> tuple[Floats, Floats, Floats]:
+    """Sides after resizing [n, 2]; top and left of the centre crop [n], as shares of the room that there is."""
     sides = resize * sizes_HW.astype(np.int64) // sizes_HW.min(axis=1, keepdims=True)
-    room = sides - crop
-    return sides.astype(np.float32), (np.rint(room / 2) / np.maximum(room, 1)).astype(np.float32)
+    room = (sides - crop).T
+    top, left = (np.rint(room / 2) / np.maximum(room, 1)).astype(np.float32)
+    return sides.astype(np.float32), top, left
 
 
 def _build(
@@ -324,16 +328,14 @@ def _normalise(
 
 
 def _evaluation_graph(
-    images: ImageSet, resize: int, crop: int, mean: tuple[float, float, float],
-    std: tuple[float, float, float], interpolation: str, feed: Callable[[], tuple[Any, ...]],
-    device: torch.device,
+    images: ImageSet, resizes: bool, crop: int, mean: tuple[float, float, float], std: tuple[float, float, float],
+    interpolation: str, feed: Callable[[], tuple[Any, ...]], device: torch.device,
 ) -> tuple[Any, ...]:  # fmt: skip
-    source, sides, top, left = fn.external_source(
-        source=feed, num_outputs=4, batch=True, layout=[_layout(images), "", "", ""]
-    )
+    layouts = [_layout(images), "", ""] + [""] * resizes
+    source, top, left, *sides = fn.external_source(source=feed, num_outputs=len(layouts), batch=True, layout=layouts)
     view = _decode(images, source, device)
-    if not bool((images.sizes_HW == resize).all()):
-        view = fn.resize(view, size=sides, antialias=True, interp_type=INTERPOLATION[interpolation])
+    if resizes:
+        view = fn.resize(view, size=sides[0], antialias=True, interp_type=INTERPOLATION[interpolation])
     return (_normalise(view, mean, std, _channels(images), crop=[crop, crop], crop_pos_y=top, crop_pos_x=left),)
 
 

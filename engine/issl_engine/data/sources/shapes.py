@@ -16,7 +16,7 @@ from issl_engine.data.cache import cache_folder
 from issl_engine.data.sources.base import Dataset, ImageSet, SourceConfig, SourceError
 from issl_engine.data.sources.shapes_drawing import KINDS, draw
 
-FORMAT = 2
+FORMAT = 3
 """Part of the folder's name: raise it whenever the same Config would give other files."""
 TABLE = "nuisances.csv"
 KEYS = "shapes.json"
