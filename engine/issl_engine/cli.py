@@ -37,6 +37,9 @@ COMMANDS = {
     "probe": LazyCommand(place="issl_engine.commands.probe:probe", help="Probe the encoder of a checkpoint."),
     "compare": LazyCommand(place="issl_engine.commands.compare:compare", help="One table from several run folders."),
     "report": LazyCommand(place="issl_engine.commands.report:report", help="Write a run folder's report again."),
+    "profile": LazyCommand(
+        place="issl_engine.commands.profile:profile", help="Where the time of a recipe's training step goes."
+    ),
     "list": LazyCommand(place="issl_engine.commands.list:list_names", help="Names that a recipe may use."),
     "show": LazyCommand(place="issl_engine.commands.show:show", help="A recipe with every default and its meaning."),
     "validate": LazyCommand(place="issl_engine.commands.validate:validate", help="Check recipes without running them."),

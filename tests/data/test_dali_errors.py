@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from issl_engine.data.dali_pipeline import EvaluationImages, TrainingViews, check_views_fit
+from issl_engine.data.draws import epoch_order
 from issl_engine.data.sources.base import ImageSet
 from issl_engine.data.views import CropGroup, ViewsConfig
 
@@ -80,6 +81,30 @@ def test_a_file_that_cannot_be_decoded_is_named(files: ImageSet, spoil: Callable
     assert message.count(".jpg") == 1
     assert message.count("\n") == 0
     assert "remove or mend the file" in message
+
+
+def test_batches_before_the_broken_one_are_given_and_none_after_it(files: ImageSet) -> None:
+    assert files.paths is not None
+    replace_by_text(Path(files.paths[epoch_order(12, seed=0, epoch=0)[-1]]))
+    loader = make_loader(files)
+    next(loader)
+    next(loader)
+    with pytest.raises(ValueError, match="cannot identify image"):
+        next(loader)
+    assert loader.batches_consumed == 2
+    with pytest.raises(AssertionError, match="the loader is closed"):
+        next(loader)
+
+
+def test_broken_files_of_the_batches_made_ahead_are_named_too(files: ImageSet) -> None:
+    assert files.paths is not None
+    order = epoch_order(12, seed=0, epoch=0)
+    broken = [files.paths[order[position]] for position in (1, 5)]
+    for path in broken:
+        replace_by_text(Path(path))
+    with pytest.raises(ValueError) as caught:
+        next(make_loader(files))
+    assert all(path in str(caught.value) for path in broken)
 
 
 def test_a_file_that_cannot_be_decoded_is_named_in_evaluation(files: ImageSet) -> None:

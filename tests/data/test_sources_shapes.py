@@ -195,16 +195,18 @@ def test_an_interrupted_making_leaves_nothing(tmp_path: Path, monkeypatch: pytes
 def test_of_two_makers_the_first_one_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, config = tmp_path / "made", ShapesConfig(**SMALL)
     draw_splits = shapes._draw_splits
+    times: dict[Path, int] = {}
 
     def overtaken(partial: Path, config: ShapesConfig) -> None:
         monkeypatch.setattr(shapes, "_draw_splits", draw_splits)
         make_shapes(folder, config)
-        (folder / "first").touch()
+        times.update((path, path.stat().st_mtime_ns) for path in folder.rglob("*"))
         draw_splits(partial, config)
 
     monkeypatch.setattr(shapes, "_draw_splits", overtaken)
     make_shapes(folder, config)
-    assert (folder / "first").exists()
+    assert times
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == times
     assert [path.name for path in tmp_path.iterdir()] == ["made"]
 
 

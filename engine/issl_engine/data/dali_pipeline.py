@@ -60,7 +60,8 @@ class TrainingViews:
     With R ranks, global batch b of an epoch holds the positions [b·B·R, (b+1)·B·R) of the epoch's
     permutation, and this rank its own slice of B; the images of the incomplete last batch wait for another
     epoch. ``start_batch`` batches are passed over without being made. Raises ValueError when a batch is
-    larger than the data, for a seed out of range, and for an image that cannot be decoded.
+    larger than the data, for a seed out of range, and for an image that cannot be decoded, which also closes
+    the loader.
     """
 
     def __init__(
@@ -94,7 +95,8 @@ class TrainingViews:
         try:
             outputs = _run(self._pipeline, self.device)
         except RuntimeError as error:
-            # A later batch, prefetched, may be the one that broke.
+            self.close()  # DALI would go on with the next batch, and its crops would get this one's ids
+            # The batches made ahead are looked at, too: all that is broken there comes in one message.
             raise _undecodable(self.images, list(self._in_flight), error) from None
         ids = self._in_flight.popleft()
         crops, first = [], 0

@@ -43,8 +43,6 @@ class DataConfig(Config):
     """DALI threads a rank that decode and augment."""
     prefetch_batches: PositiveInt = 2
     """Batches prepared ahead of the training step."""
-    max_corrupt_files: Annotated[int, Field(ge=0)] = 10
-    """More unreadable image files than this stop the run; fewer are named, counted and left out."""
 
 
 class TrainingConfig(Config):

@@ -37,7 +37,7 @@ class Learner(nn.Module):
 
     def forward(self, batch: MultiCropBatch, progress: Progress) -> LearnerOutput:
         z_VBD = encode_views(self.encoder, batch.crops, self.memory_format)
-        loss, metrics = self.objective(z_VBD, self._teacher_projections(batch), progress)
+        loss, metrics = self.objective(z_VBD, self.teacher_projections(batch), progress)
         return LearnerOutput(loss, metrics, z_VBD[0].detach())
 
     def after_step(self, progress: Progress) -> None:
@@ -55,7 +55,8 @@ class Learner(nn.Module):
         return {f"objective.{name}" for name in self.objective.no_decay_parameters()}
 
     @torch.no_grad()
-    def _teacher_projections(self, batch: MultiCropBatch) -> Tensor | None:
+    def teacher_projections(self, batch: MultiCropBatch) -> Tensor | None:
+        """The EMA teacher's projections [G, B, P] of the global views, or None without such a teacher."""
         if self.teacher is None:
             return None
         crops = _global_crops(batch.crops, self.num_global_views)

@@ -1,0 +1,111 @@
+"""Where a training step's time goes: waiting for data, encoder, heads and objective, backward, optimiser.
+
+The parts are timed one after another in the order of training's own ``train_step``, with the same modules, on the
+same batches; on a GPU the device is synchronised around each, so that their sum is a little above a real step.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from statistics import median
+from typing import TypeVar
+
+import torch
+
+from issl_engine.data.dali_pipeline import TrainingViews
+from issl_engine.data.sources.base import Dataset
+from issl_engine.recipe.schema import Recipe
+from issl_engine.training.deepspeed import Ranks
+from issl_engine.training.learner import encode_views
+from issl_engine.training.pretrain import build_engine, build_learner, make_plan, train_step
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepTime:
+    """Medians over steps, in milliseconds; ``step`` is the whole, timed apart from its parts."""
+
+    images_per_step: int
+    views_per_image: int
+    step: float
+    data: float
+    encoder: float
+    objective: float
+    backward_and_optimizer: float
+
+    @property
+    def images_per_second(self) -> float:
+        return 1000 * self.images_per_step / self.step
+
+    @property
+    def parts(self) -> dict[str, float]:
+        """What the step consists of, in its order."""
+        return {
+            "waiting for data": self.data,
+            "encoder, forward": self.encoder,
+            "heads and objective, forward": self.objective,
+            "backward and optimiser": self.backward_and_optimizer,
+        }
+
+
+def measure_step(recipe: Recipe, dataset: Dataset, ranks: Ranks, *, steps: int, warmup: int = 3) -> StepTime:
+    """Times ``steps`` training steps of the recipe's first seed on this rank. Raises ValueError as pretraining does."""
+    plan = make_plan(recipe, dataset, ranks)
+    learner = build_learner(recipe, plan, ranks, recipe.seeds[0])
+    engine = build_engine(learner, recipe, plan)
+    learner.train()
+    accumulation = recipe.training.accumulation_steps
+    views = TrainingViews(
+        dataset.train, recipe.views, batch_size=plan.micro_batch_size, rank=ranks.rank, world_size=ranks.world_size,
+        seed=recipe.seeds[0], device=ranks.device, num_threads=recipe.data.decode_threads,
+        prefetch_batches=recipe.data.prefetch_batches,
+    )  # fmt: skip
+    clock = _Clock(ranks.device)
+    columns: dict[str, list[float]] = {"step": [], "data": [], "encoder": [], "objective": []}
+    try:
+        for index in range(warmup + steps):
+            progress = plan.progress(min(index, plan.total_steps - 1))
+            whole = partial(
+                train_step, engine, views, None, progress=progress, lr=plan.peak_lr, ranks=ranks,
+                accumulation_steps=accumulation,
+            )  # fmt: skip
+            step, result = clock.time(whole)
+            learner.after_step(progress)
+            batch = next(views).to(ranks.device)
+            encoder, z_VBD = clock.time(partial(encode_views, learner.encoder, batch.crops, learner.memory_format))
+            teacher = learner.teacher_projections(batch)
+            objective, _ = clock.time(partial(learner.objective, z_VBD, teacher, progress))
+            if index >= warmup:
+                columns["step"].append(step)
+                columns["data"].append(1000 * result.data_seconds)
+                columns["encoder"].append(encoder * accumulation)
+                columns["objective"].append(objective * accumulation)
+    finally:
+        views.close()
+        engine.close()
+    medians = {name: median(values) for name, values in columns.items()}
+    rest = medians["step"] - medians["data"] - medians["encoder"] - medians["objective"]
+    return StepTime(
+        images_per_step=recipe.training.global_batch_size, views_per_image=recipe.views.num_views,
+        backward_and_optimizer=max(0.0, rest), **medians,
+    )  # fmt: skip
+
+
+class _Clock:
+    """Milliseconds of a call, the device's work included."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+
+    def time(self, call: Callable[[], Result]) -> tuple[float, Result]:
+        self._wait()
+        started = time.perf_counter()
+        result = call()
+        self._wait()
+        return 1000 * (time.perf_counter() - started), result
+
+    def _wait(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
