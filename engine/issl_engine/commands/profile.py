@@ -40,7 +40,7 @@ def profile(recipe: str, overrides: tuple[str, ...], arm: str | None, steps: int
     for name, milliseconds in measured.parts.items():
         click.echo(f"{name:<30}{milliseconds:>10.1f} ms {milliseconds / measured.step:>6.0%}")
     click.echo(f"{'step':<30}{measured.step:>10.1f} ms")
+    views_per_second = measured.images_per_second * measured.views_per_image
     click.echo(
-        f"{measured.images_per_second:.0f} images/s, {measured.images_per_second * measured.views_per_image:.0f} views/s "
-        f"on {device_summary(environment)}"
+        f"{measured.images_per_second:.0f} images/s, {views_per_second:.0f} views/s on {device_summary(environment)}"
     )

@@ -107,11 +107,10 @@ def throughput(run: Run) -> str:
     """Images a second of pretraining, and the share of time spent waiting for data."""
     figure, axes = _figure(height=0.4 * len(run.arms) + 0.9)
     for position, arm in enumerate(reversed(run.arms)):
-        speeds = [r["images_per_second"] for seed in arm.seeds for r in seed.metrics]
         waits = [r["data_fraction"] for seed in arm.seeds for r in seed.metrics]
-        if not speeds:
+        median = arm.images_per_second
+        if median is None:
             continue
-        median = sorted(speeds)[len(speeds) // 2]
         axes.barh(position, median, height=0.55, color=colours(run)[arm.name], alpha=0.85)
         text = f"{median:.0f} images/s, data {sum(waits) / len(waits):.0%}"
         axes.annotate(text, (median, position), xytext=(5, 0), textcoords="offset points", va="center", fontsize=8)

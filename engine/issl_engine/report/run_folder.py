@@ -4,6 +4,7 @@ import json
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from issl_engine.probing.base import ProbeResult
@@ -45,6 +46,12 @@ class ArmRuns:
         """Over seeds; None before any is probed."""
         values = [result.value for run in self.seeds for result in run.probes if result.probe == probe]
         return summarise(values) if values else None
+
+    @property
+    def images_per_second(self) -> float | None:
+        """Median of all logged intervals: one slow interval does not count."""
+        speeds = [record["images_per_second"] for run in self.seeds for record in run.metrics]
+        return median(speeds) if speeds else None
 
     def metric(self, key: str) -> Summary | None:
         """Of the last logged line, over seeds."""

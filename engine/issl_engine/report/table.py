@@ -20,13 +20,13 @@ def headline(run: Run) -> tuple[list[str], list[list[str]]]:
 
 def _cells(row: ArmRuns, run: Run, probes: list[str]) -> list[str]:
     scores = [row.probe(name) for name in probes]
-    seconds, loss, speed = row.metric("seconds"), row.metric("loss"), row.metric("images_per_second")
+    seconds, loss, speed = row.metric("seconds"), row.metric("loss"), row.images_per_second
     return [
         row.name,
         *(_text(score) for score in scores),
         _gain(row, run, probes),
         f"{loss.mean:.3f}" if loss else "–",
-        f"{speed.mean:.0f}" if speed else "–",
+        f"{speed:.0f}" if speed else "–",
         f"{seconds.mean / 60:.1f}" if seconds else "–",
     ]
 

@@ -1,0 +1,154 @@
+"""Run folders become tables, CSV and one page that needs nothing else."""
+
+import csv
+import json
+import math
+import re
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from scipy import stats
+
+from issl_engine.probing.base import ProbeResult
+from issl_engine.report.compare import compare_runs
+from issl_engine.report.csv_file import COLUMNS
+from issl_engine.report.run_folder import ReportError, load_run
+from issl_engine.report.statistics import summarise
+from issl_engine.report.table import headline, print_table
+from issl_engine.report.write import write_both, write_report
+
+SEEDS = [0, 1, 2]
+
+
+def result(value: float, probe: str = "linear") -> dict[str, object]:
+    return asdict(
+        ProbeResult(
+            probe=probe, metric="top1", value=value, split="test", num_train_images=100, num_split_images=50,
+            held_out_value=value - 1, chosen={"lr": 0.1}, grid="lr {0.1}", preprocessing="centre crop 32 px", seed=0,
+        )
+    )  # fmt: skip
+
+
+def make_run(folder: Path, arms: dict[str, float], *, seeds: list[int] = SEEDS, controls: bool = True) -> Path:
+    folder.mkdir(parents=True)
+    record = {
+        "recipe": folder.name, "description": "A <b>bold</b> & brave run", "arms": dict.fromkeys(arms, "simclr"),
+        "seeds": seeds, "status": "finished", "started": "2026-01-01T00:00:00", "finished": "2026-01-01T01:00:00",
+    }  # fmt: skip
+    (folder / "run.json").write_text(json.dumps(record))
+    (folder / "recipe.yaml").write_text("name: x # <script>alert(1)</script>\n")
+    (folder / "environment.json").write_text(json.dumps({"cpu": "a CPU", "cpu_cores": 2, "commit": "abc", "gpus": []}))
+    for arm, base in arms.items():
+        for seed in seeds:
+            place = folder / arm / f"seed{seed}"
+            place.mkdir(parents=True)
+            lines = [
+                {"step": s, "epoch": s / 10, "loss": 5 - s / 50, "lr": 0.1, "images_per_second": 100 + s,
+                 "data_fraction": 0.1, "seconds": 2.0 * s, "online_top1": s, "collapse_loss": 5.1}
+                for s in range(10, 60, 10)
+            ]  # fmt: skip
+            (place / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+            (place / "probes.json").write_text(json.dumps([result(base + seed), result(base - 5 + seed, "knn")]))
+    if controls:
+        for seed in seeds:
+            place = folder / "controls" / f"seed{seed}"
+            place.mkdir(parents=True)
+            (place / "untrained.json").write_text(json.dumps([result(40.0), result(35.0, "knn")]))
+            (place / "raw_pixels.json").write_text(json.dumps([result(20.0), result(15.0, "knn")]))
+    return folder
+
+
+@pytest.mark.parametrize("count", [2, 3, 5, 12, 31])
+def test_interval_is_students_t(count: int) -> None:
+    values = [50 + math.sin(i) for i in range(count)]
+    low, high = stats.t.interval(0.95, count - 1, loc=sum(values) / count, scale=stats.sem(values))
+    found = summarise(values)
+    assert found.mean == pytest.approx((low + high) / 2)
+    assert found.half_width == pytest.approx((high - low) / 2, rel=1e-3)
+
+
+def test_one_seed_has_no_interval() -> None:
+    assert summarise([50.0]).half_width is None
+    assert str(summarise([50.0])) == "50.0"
+
+
+def test_table_has_means_intervals_and_the_gain_over_the_untrained_encoder(tmp_path: Path) -> None:
+    titles, rows = headline(load_run(make_run(tmp_path / "run", {"a": 60.0, "b": 70.0})))
+    table = [dict(zip(titles, row, strict=True)) for row in rows]
+    assert [row["arm"] for row in table] == ["a", "b", "untrained encoder", "raw pixels"]
+    assert table[0]["linear probe top-1 %"] == "61.0 ± 2.5"
+    assert table[0]["over untrained"] == "+21.0"
+    assert table[0]["images/s"] == "130"
+    assert table[2]["over untrained"] == "–"
+
+
+def test_printed_table_says_split_grid_and_seeds(tmp_path: Path) -> None:
+    console = Console(width=200, record=True, file=(tmp_path / "out").open("w"))
+    print_table(load_run(make_run(tmp_path / "run", {"a": 60.0})), console)
+    text = console.export_text()
+    assert "test split (50 images), fitted on 100" in text
+    assert "lr {0.1}" in text
+    assert "seeds [0, 1, 2]" in text
+
+
+def test_csv_has_a_line_for_each_arm_seed_and_probe(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", {"a": 60.0, "b": 70.0})
+    write_report(run)
+    with (run / "results.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert tuple(lines[0]) == COLUMNS
+    assert len(lines) == (2 + 2) * 3 * 2
+    mine = next(x for x in lines if (x["arm"], x["seed"], x["probe"]) == ("b", "2", "knn"))
+    assert float(mine["value"]) == 67.0
+    assert mine["device"] == "2 cores of a CPU"
+    assert json.loads(mine["chosen"]) == {"lr": 0.1}
+
+
+def test_page_needs_no_network_and_escapes_text(tmp_path: Path) -> None:
+    page = write_report(make_run(tmp_path / "run", {"a": 60.0})).read_text()
+    outside = re.findall(r"""(?:src|href)\s*=\s*["']?(?!data:|#)[^"'\s>]+|url\((?!#)[^)]*\)|@import""", page)
+    assert [found for found in outside if "http" in found or "@import" in found] == []
+    assert "<script" not in page
+    assert "&lt;script&gt;alert(1)" in page
+    assert "A &lt;b&gt;bold&lt;/b&gt; &amp; brave run" in page
+    assert page.count("<svg") == 5
+
+
+def test_unfinished_run_without_probes_or_controls_is_reported(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", {"a": 60.0, "b": 70.0}, controls=False)
+    for seed in SEEDS:
+        (run / "b" / f"seed{seed}" / "probes.json").unlink()
+    metrics = run / "a" / "seed0" / "metrics.jsonl"
+    metrics.write_text(metrics.read_text() + '{"step": 60, "epo')
+    titles, rows = headline(load_run(run))
+    assert dict(zip(titles, rows[1], strict=True))["linear probe top-1 %"] == "–"
+    assert write_report(run).is_file()
+
+
+def test_damaged_files_and_strange_folders_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ReportError, match="no run folder"):
+        load_run(tmp_path)
+    run = make_run(tmp_path / "run", {"a": 60.0})
+    (run / "a" / "seed1" / "probes.json").write_text("[{")
+    with pytest.raises(ReportError, match=r"probes\.json: the file is damaged"):
+        load_run(run)
+
+
+def test_damage_within_the_metrics_is_not_passed_over(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", {"a": 60.0})
+    metrics = run / "a" / "seed0" / "metrics.jsonl"
+    metrics.write_text("{broken\n" + metrics.read_text())
+    with pytest.raises(ReportError, match=r"metrics\.jsonl:1"):
+        load_run(run)
+
+
+def test_comparison_names_arms_after_their_run_where_they_clash(tmp_path: Path) -> None:
+    runs = [make_run(tmp_path / "one", {"a": 60.0}), make_run(tmp_path / "two", {"a": 65.0, "c": 70.0})]
+    both = compare_runs(runs)
+    assert [arm.name for arm in both.arms] == ["one: a", "two: a", "c"]
+    write_both(tmp_path / "both", both.recipe, [both])
+    assert (tmp_path / "both" / "report.html").is_file()
+    with (tmp_path / "both" / "results.csv").open() as file:
+        assert {line["arm"] for line in csv.DictReader(file)} >= {"one: a", "two: a", "c"}
