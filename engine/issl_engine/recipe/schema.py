@@ -125,8 +125,8 @@ class Recipe(Config):
     """Name of the recipe; the run folder is runs/<name> unless --out says otherwise."""
     description: str = ""
     """One paragraph for the report."""
-    seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0,)
-    """Every arm is run once for each seed."""
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0, lt=2**32)], ...], Field(min_length=1)] = (0,)
+    """Every arm is run once for each seed; whole numbers from 0 to 4294967295."""
     source: AnySource
     """Where the images come from."""
     data: DataConfig = DataConfig()
