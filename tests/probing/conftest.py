@@ -1,10 +1,22 @@
 """Features of overlapping Gaussian classes, so that no probe is perfect and hyper-parameters matter."""
 
+from collections.abc import Iterator
+
+import pytest
 import torch
 
 from issl_engine.probing.base import Features
 
 NUM_CLASSES = 5
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """These problems are so small that on busy cores torch's threads mostly wait, spinning, for one another."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def blobs(count: int, seed: int, *, dim: int = 12, spread: float = 1.0, noise: float = 1.0) -> Features:

@@ -80,8 +80,10 @@ def test_it_is_as_good_as_scikit_learn() -> None:
         train=train, held_out=held_out, test=test, num_classes=NUM_CLASSES, seed=0
     )
     whole = train.joined(held_out)
-    oracle = LogisticRegression(max_iter=1000).fit(whole.x_ND.numpy(), whole.labels_N.numpy())
-    expected = 100 * oracle.score(test.x_ND.numpy(), test.labels_N.numpy())
+    # Standardised, its L-BFGS needs some tens of iterations and not hundreds.
+    shift_D, scale_D = whole.x_ND.mean(0), 1 / whole.x_ND.std(0)
+    oracle = LogisticRegression().fit(((whole.x_ND - shift_D) * scale_D).numpy(), whole.labels_N.numpy())
+    expected = 100 * oracle.score(((test.x_ND - shift_D) * scale_D).numpy(), test.labels_N.numpy())
     assert 85 < expected < 99
     assert result.value == pytest.approx(expected, abs=1)
     assert (result.num_train_images, result.num_split_images) == (1800, 3000)
@@ -141,6 +143,30 @@ def test_a_choice_at_the_edge_of_the_grid_is_said() -> None:
 
     assert "edge" in grid_text((1e-7, 1e-6, 1e-1))
     assert "edge" not in grid_text((1e-7, 1e-1, 1e5))
+
+
+@pytest.mark.parametrize(("chosen", "at_edge"), [(0.0, False), (1e-4, False), (1e-3, True)])
+def test_a_weight_decay_at_the_edge_is_said_but_zero_is_no_edge(chosen: float, at_edge: bool) -> None:
+    probe = LinearProbeConfig(lrs=(0.01, 0.1, 1.0), weight_decays=(1e-3, 0.0, 1e-4))
+    text = probe._describe(Combination(lr=0.1, weight_decay=chosen, batch_norm=True))
+    assert ("chosen weight decay is at the grid's edge" in text) is at_edge
+    assert "chosen lr" not in text
+
+
+def test_a_smallest_weight_decay_above_zero_is_an_edge() -> None:
+    probe = LinearProbeConfig(lrs=(0.01, 0.1, 1.0), weight_decays=(1e-4, 1e-3))
+    assert "edge" in probe._describe(Combination(lr=0.1, weight_decay=1e-4, batch_norm=True))
+
+
+def test_a_value_given_twice_is_one_value() -> None:
+    parts = {"train": blobs(200, seed=0), "held_out": blobs(100, seed=1), "test": blobs(100, seed=2)}
+    once, twice = (
+        LinearProbeConfig(epochs=2, lrs=lrs, weight_decays=(0.0,), batch_norm=norms).evaluate(
+            **parts, num_classes=NUM_CLASSES, seed=0
+        )
+        for lrs, norms in (((0.01, 0.1), (True, False)), ((0.01, 0.1, 0.01), (True, False, True)))
+    )
+    assert (once.value, once.held_out_value, once.chosen) == (twice.value, twice.held_out_value, twice.chosen)
 
 
 def test_the_seed_alone_decides_the_result() -> None:

@@ -3,12 +3,12 @@
 Run as a program, this file is one of two ranks.
 """
 
-import copy
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -68,18 +68,26 @@ def test_autocast_leaves_it_in_fp32() -> None:
     assert torch.equal(plain.weight, autocast.weight)
 
 
-def test_a_restored_probe_goes_on_bit_for_bit() -> None:
+def test_a_probe_restored_from_a_file_of_plain_tensors_goes_on_bit_for_bit(tmp_path: Path) -> None:
     probe = OnlineProbe(6, 3, lr=0.05)
     for seed in range(5):
         probe.step(*batch(seed))
     restored = OnlineProbe(6, 3, lr=0.05)
-    restored.load_state_dict(copy.deepcopy(probe.state_dict()))
+    torch.save(probe.state_dict(), tmp_path / "probe.pt")
+    restored.load_state_dict(torch.load(tmp_path / "probe.pt", weights_only=True))
     for seed in range(5, 10):
         first, second = probe.step(*batch(seed)), restored.step(*batch(seed))
         assert torch.equal(first["loss"], second["loss"])
     assert torch.equal(probe.weight, restored.weight)
     assert probe.norm.running_mean is not None
     torch.testing.assert_close(restored.norm.running_mean, probe.norm.running_mean, rtol=0, atol=0)
+
+
+def test_a_single_image_is_refused_before_anything_changes() -> None:
+    probe = OnlineProbe(6, 3, lr=0.1)
+    with pytest.raises(ValueError, match="at least 2 images"):
+        probe.step(*batch(0, count=1))
+    assert not probe.optimizer.state
 
 
 def test_ranks_average_their_gradients(tmp_path: Path) -> None:

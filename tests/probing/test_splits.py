@@ -1,5 +1,6 @@
 """The held-out split: disjoint, complete, balanced, the same for a seed."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -24,6 +25,14 @@ def test_each_class_gives_the_fraction_and_is_in_both_parts() -> None:
 def test_the_seed_decides_which_images_are_held_out() -> None:
     first, again, other = (hold_out(LABELS, 0.5, seed)[1].tolist() for seed in (0, 0, 1))
     assert first == again != other
+
+
+def test_an_array_of_labels_is_split_like_a_tensor() -> None:
+    for array, tensor in zip(hold_out(LABELS.numpy(), 0.3, seed=0), hold_out(LABELS, 0.3, seed=0), strict=True):
+        assert array.dtype == torch.int64
+        assert torch.equal(array, tensor)
+    with pytest.raises(ValueError, match="class 1 has a single image"):
+        hold_out(np.array([0, 0, 1]), 0.5, seed=0)
 
 
 @pytest.mark.parametrize("fraction", [0.0, 1.0, -0.5, float("nan")])

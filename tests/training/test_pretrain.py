@@ -151,6 +151,39 @@ def test_batch_larger_than_data_is_refused(dataset: Dataset) -> None:
         make_plan(recipe, dataset, start_ranks())
 
 
+def test_accumulated_steps_equal_whole_ones(dataset: Dataset) -> None:
+    """BYOL's loss is a mean over images, and batch-norm uses its running statistics here: the halves add up."""
+    weights = []
+    for accumulation in (1, 2):
+        training = {"epochs": 2, "global_batch_size": 8, "accumulation_steps": accumulation, "threads": 1}
+        recipe = make_recipe("byol", training=training, optimizer={"name": "sgd", "lr": 0.1})
+        ranks = start_ranks()
+        plan = make_plan(recipe, dataset, ranks)
+        learner = build_learner(recipe, plan, ranks, seed=0)
+        engine = build_engine(learner, recipe, plan)
+        learner.eval()
+        views = TrainingViews(
+            dataset.train, recipe.views, batch_size=plan.micro_batch_size, rank=0, world_size=1, seed=0,
+            device=ranks.device, num_threads=1,
+        )  # fmt: skip
+        for step in range(3):
+            progress = plan.progress(step)
+            train_step(engine, views, None, progress=progress, lr=0.1, ranks=ranks, accumulation_steps=accumulation)
+            learner.after_step(plan.progress(step + 1))
+        views.close()
+        engine.close()
+        weights.append(torch.cat([p.detach().flatten() for _, p in learner.trainable_parameters()]))
+    assert torch.allclose(weights[0], weights[1], rtol=1e-4, atol=1e-6)
+
+
+def test_swav_with_zero_is_refused(dataset: Dataset) -> None:
+    recipe = make_recipe("swav", deepspeed={"zero_stage": 2})
+    ranks = start_ranks()
+    plan = make_plan(recipe, dataset, ranks)
+    with pytest.raises(ValueError, match=r"swav needs deepspeed\.zero_stage 0"):
+        build_engine(build_learner(recipe, plan, ranks, seed=0), recipe, plan)
+
+
 def test_larc_with_zero_is_refused(dataset: Dataset) -> None:
     recipe = make_recipe(optimizer={"name": "larc", "lr": 0.1}, deepspeed={"zero_stage": 1})
     ranks = start_ranks()

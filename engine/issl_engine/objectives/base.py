@@ -81,6 +81,9 @@ class Objective(nn.Module):
 
     uses_ema_teacher: bool = False
 
+    rewrites_weights: bool = False
+    """Whether ``after_step`` writes weights that the optimiser owns (ZeRO keeps copies that would not notice)."""
+
     collapse_loss: float | None = None
     """The value at which the loss sits when the representation has collapsed (ln K for SwAV), if it has
     one."""

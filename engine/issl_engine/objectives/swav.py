@@ -64,6 +64,8 @@ class SwAV(Objective):
     """mean_{i≠j} CE(q_i, softmax(scores_j / τ)): q_i the Sinkhorn assignment of global view i, j any other
     view."""
 
+    rewrites_weights = True
+
     collapse_advice = (
         "lower objective.epsilon, raise objective.freeze_prototypes_steps, make objective.num_prototypes "
         "smaller, or set objective.queue_length if the batch has fewer images than prototypes"

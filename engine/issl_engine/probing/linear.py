@@ -51,10 +51,11 @@ class LinearProbeConfig(ProbeConfig):
     def evaluate(
         self, *, train: Features, held_out: Features, test: Features, num_classes: int, seed: int
     ) -> ProbeResult:
-        grid = [
-            Combination(lr=lr, weight_decay=decay, batch_norm=batch_norm)
-            for batch_norm, lr, decay in itertools.product(self.batch_norm, self.lrs, self.weight_decays)
-        ]
+        points = itertools.product(self.batch_norm, self.lrs, self.weight_decays)
+        # A value given twice is one value.
+        grid = list(
+            dict.fromkeys(Combination(batch_norm=norm, lr=lr, weight_decay=decay) for norm, lr, decay in points)
+        )
         top1_S = fit_and_score(train, held_out, grid, num_classes, self.epochs, self.batch_size, seed)
         scores = dict(zip(grid, top1_S, strict=True))
         chosen = max(grid, key=lambda combination: scores[combination])
@@ -80,6 +81,10 @@ class LinearProbeConfig(ProbeConfig):
         )
         if len(self.lrs) > 1 and chosen.lr in (min(self.lrs), max(self.lrs)):
             text += "; the chosen lr is at the grid's edge"
+        decays = self.weight_decays
+        # Nothing lies below a weight decay of 0, so that end is no edge.
+        if len(decays) > 1 and chosen.weight_decay > 0 and chosen.weight_decay in (min(decays), max(decays)):
+            text += "; the chosen weight decay is at the grid's edge"
         return text
 
 

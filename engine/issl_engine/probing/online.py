@@ -29,7 +29,12 @@ class OnlineProbe(nn.Module):
         self.optimizer = torch.optim.Adam([self.weight, self.bias], lr=lr)
 
     def step(self, z_BD: Tensor, labels_B: Tensor) -> dict[str, Tensor]:
-        """One update; {loss in nats, top1 in percent, before the update}, detached."""
+        """One update; {loss in nats, top1 in percent, before the update}, detached. ValueError for one image."""
+        if len(z_BD) < 2:
+            raise ValueError(
+                "the online probe normalises by the batch, so it needs at least 2 images a rank and pass; "
+                "raise training.global_batch_size or set online_probe to null"
+            )
         self.optimizer.zero_grad()
         # The backward pass too: under a caller's autocast its matmuls would be bf16.
         with torch.autocast(z_BD.device.type, enabled=False):

@@ -3,18 +3,21 @@
 Letters: N images.
 """
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 
-def hold_out(labels_N: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
-    """(kept, held out): disjoint int64 indices in ascending order that cover all images.
+def hold_out(labels: Tensor | NDArray[np.int64], fraction: float, seed: int) -> tuple[Tensor, Tensor]:
+    """(kept, held out): disjoint int64 indices in ascending order that cover all images (int64 ``labels`` [N]).
 
     Each class gives ``fraction`` of its images (rounded), at least one, and keeps at least one. Raises
     ValueError for a class with a single image, and for a fraction outside (0, 1).
     """
     if not 0 < fraction < 1:
         raise ValueError(f"the held-out fraction must lie between 0 and 1, not {fraction}; 0.1 is usual")
+    labels_N = torch.as_tensor(labels)
     generator = torch.Generator().manual_seed(seed)
     held_out = []
     for label in labels_N.unique().tolist():

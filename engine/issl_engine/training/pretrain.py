@@ -113,6 +113,11 @@ def build_engine(learner: Learner, recipe: Recipe, plan: Plan) -> Engine:
         raise ValueError(
             "optimizer.name larc needs deepspeed.zero_stage 0: ZeRO flattens the layers whose norms LARC compares"
         )
+    if learner.objective.rewrites_weights and recipe.deepspeed.zero_stage > 0:
+        raise ValueError(
+            f"objective {recipe.objective.name} needs deepspeed.zero_stage 0: it re-normalises prototypes after each "
+            "step, which ZeRO's copies of them would not notice"
+        )
     optimizer = recipe.optimizer.build(
         learner.trainable_parameters(), no_decay=learner.no_decay_parameters(), lr=plan.peak_lr
     )
@@ -276,7 +281,8 @@ class _Run:
                     done = plan.progress(step + 1)
                     self.learner.after_step(done)
                     interval.add(result)
-                    self.alarm.observe(float(result.loss), step + 1)
+                    if done.epoch > 1:  # before, frozen prototypes and warm-up keep a healthy loss near that value
+                        self.alarm.observe(float(result.loss), step + 1)
                     last = done.step == plan.total_steps
                     if log is not None and (done.step % recipe.training.log_every_steps == 0 or last):
                         self._log(log, interval.close(done, lr), result.metrics)

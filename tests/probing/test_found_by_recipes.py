@@ -1,0 +1,16 @@
+"""Recipes can name every probe."""
+
+import issl_engine.probing as probing
+from issl_engine.probing.base import ProbeConfig
+from issl_engine.probing.knn import KNNProbeConfig
+from issl_engine.probing.linear import LinearProbeConfig
+from issl_engine.probing.logistic import LogisticProbeConfig
+from issl_engine.variants import variants
+
+
+def test_every_probe_is_found_under_its_name() -> None:
+    assert variants(probing, ProbeConfig) == {
+        "knn": KNNProbeConfig,
+        "linear": LinearProbeConfig,
+        "logistic": LogisticProbeConfig,
+    }
