@@ -35,12 +35,14 @@ def run(
       torchrun --nproc-per-node 8 -m issl_engine run imagenet/swav_compare source.folder=DIR
     """
     with reserved_stdout():
+        from issl_engine.recipe.load import load_recipe
+
+        file = load_recipe(recipe, overrides, arms or None)  # a mistake in it should not wait for DeepSpeed
+
         from issl_engine.commands.training_display import TrainingDisplay, interruption_as_message
         from issl_engine.experiment import run_recipe
-        from issl_engine.recipe.load import load_recipe
         from issl_engine.training.deepspeed import start_ranks
 
-        file = load_recipe(recipe, overrides, arms or None)
         folder = out or Path("runs") / next(iter(file.arms.values())).name
         ranks = start_ranks()
         with interruption_as_message(), TrainingDisplay(quiet=is_quiet()) as display:

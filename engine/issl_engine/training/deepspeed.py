@@ -16,6 +16,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed import ProcessGroup
 
+if not torch.cuda.is_available():
+    os.environ.setdefault("DS_ACCELERATOR", "cpu")  # otherwise it warns that it found none
+
 with contextlib.redirect_stdout(sys.stderr):  # it prints while it is imported; our stdout holds results only
     import deepspeed
 
