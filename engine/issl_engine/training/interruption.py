@@ -11,7 +11,8 @@ class Interrupted(Exception):
 
 
 class StopRequest:
-    """Whether a stop was asked for. A second Ctrl-C stops at once, as an impatient user expects."""
+    """Whether a stop was asked for. A second Ctrl-C stops at once, as an impatient user expects; a second SIGTERM does
+    not, since launchers send it to the process and to its group."""
 
     def __init__(self) -> None:
         self.signal_name: str | None = None
@@ -20,7 +21,7 @@ class StopRequest:
         return self.signal_name is not None
 
     def receive(self, number: int, frame: FrameType | None) -> None:
-        if self.signal_name is not None:
+        if self.signal_name is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.signal_name = signal.Signals(number).name
 
