@@ -1,6 +1,7 @@
 """Argument checks that the operations share: a ValueError that names the argument and both shapes."""
 
-import torch
+import math
+
 from torch import Tensor
 
 
@@ -27,5 +28,6 @@ def check_same(name: str, tensor: Tensor, other_name: str, other: Tensor, axes: 
 
 
 def check_positive(name: str, value: float) -> None:
-    if not value > 0 or not torch.isfinite(torch.tensor(float(value))):
+    """Above zero, neither infinite nor NaN."""
+    if not 0 < value < math.inf:
         raise ValueError(f"{name} must be positive and finite, not {value}")

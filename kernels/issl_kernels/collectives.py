@@ -39,15 +39,18 @@ def all_reduce_sum(values: Tensor, group: ProcessGroup | None) -> Tensor:
 
 
 def all_reduce_sum_(values: Tensor, group: ProcessGroup | None) -> Tensor:
-    """Sum over ranks in place, outside autograd."""
+    """Sum over ranks in place, outside autograd. ``values`` must be contiguous."""
     if group is not None:
+        # Memory is added up as it lies: ranks with other strides would add the wrong elements, without an error.
+        assert values.is_contiguous(), f"strides {values.stride()}"
         dist.all_reduce(values, group=group)
     return values
 
 
 def all_reduce_max_(values: Tensor, group: ProcessGroup | None) -> Tensor:
-    """Maximum over ranks in place, outside autograd."""
+    """Maximum over ranks in place, outside autograd. ``values`` must be contiguous."""
     if group is not None:
+        assert values.is_contiguous(), f"strides {values.stride()}"
         dist.all_reduce(values, op=dist.ReduceOp.MAX, group=group)
     return values
 
@@ -62,13 +65,20 @@ def all_gather(rows: Tensor, group: ProcessGroup | None, *, dim: int = 0) -> Ten
 
 
 def reduce_scatter_rows(rows: Tensor, group: ProcessGroup | None, *, dim: int = 0) -> Tensor:
-    """The counterpart of all_gather: sums [.., W·B, ..] over ranks and keeps our B rows. Outside autograd."""
+    """The counterpart of all_gather: the sum over ranks of [.., W·B, ..], cut to our B rows. Outside autograd."""
     if group is None:
         return rows
-    rows = rows.contiguous()
-    dist.all_reduce(rows, group=group)  # gloo has no reduce-scatter
-    size = rows.shape[dim] // world_size(group)
-    return rows.narrow(dim, rank(group) * size, size)
+    if dist.get_backend(group) == "nccl":
+        return _reduce_scatter(rows, group, dim)
+    total = all_reduce_sum_(rows.clone(memory_format=torch.contiguous_format), group)  # any backend has this one
+    return total.chunk(world_size(group), dim)[rank(group)].contiguous()
+
+
+def _reduce_scatter(rows: Tensor, group: ProcessGroup, dim: int) -> Tensor:
+    parts = [part.contiguous() for part in rows.chunk(world_size(group), dim)]
+    ours = torch.empty_like(parts[0])
+    dist.reduce_scatter(ours, parts, group=group)
+    return ours
 
 
 class _GatherRows(torch.autograd.Function):
@@ -79,15 +89,15 @@ class _GatherRows(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        return reduce_scatter_rows(gradients[0].clone(), ctx.group, dim=ctx.dim), None, None
+        return reduce_scatter_rows(gradients[0], ctx.group, dim=ctx.dim), None, None
 
 
 class _AllReduceSum(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, values: Tensor, group: ProcessGroup) -> Tensor:
         ctx.group = group
-        return all_reduce_sum_(values.clone(), group)
+        return all_reduce_sum_(values.clone(memory_format=torch.contiguous_format), group)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        return all_reduce_sum_(gradients[0].clone(), ctx.group), None
+        return all_reduce_sum_(gradients[0].clone(memory_format=torch.contiguous_format), ctx.group), None

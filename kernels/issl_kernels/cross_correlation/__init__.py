@@ -1,10 +1,13 @@
 """Redundancy reduction between two views: Barlow Twins."""
 
+import math
+
 import torch
 from torch import Tensor
 from torch.distributed import ProcessGroup
 
 from issl_kernels.checks import check_floating, check_same
+from issl_kernels.collectives import world_size
 from issl_kernels.cross_correlation.chunked import cross_correlation_chunked
 
 
@@ -18,14 +21,14 @@ def cross_correlation(
     bf16, fp16, fp32 or fp64 in, arithmetic in fp32 (fp64 for fp64). Gradients flow through the standardisation and
     across ranks. No more than a block of rows of C is live.
 
-    Raises ValueError for shapes that do not fit, a single image, or a negative weight.
+    Raises ValueError for shapes that do not fit, a single image, or a weight that is negative or not finite.
     """
     check_floating("a_ND", a_ND, 2)
     check_floating("b_ND", b_ND, 2)
     check_same("a_ND", a_ND, "b_ND", b_ND, (0, 1))
-    if off_diagonal_weight < 0:
-        raise ValueError(f"off_diagonal_weight must not be negative, not {off_diagonal_weight}")
-    if len(a_ND) == 1 and group is None:
+    if not 0 <= off_diagonal_weight < math.inf:
+        raise ValueError(f"off_diagonal_weight must be finite and not negative, not {off_diagonal_weight}")
+    if len(a_ND) * world_size(group) == 1:
         raise ValueError(f"a_ND has one row, shape {tuple(a_ND.shape)}: a correlation needs at least two images")
     with torch.autocast(a_ND.device.type, enabled=False):
         return cross_correlation_chunked(a_ND, b_ND, off_diagonal_weight=off_diagonal_weight, group=group)

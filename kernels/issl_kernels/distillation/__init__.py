@@ -30,8 +30,9 @@ def distillation(
 
     ``teacher_GBC`` [G, B, C], ``student_VBC`` [V, B, C], V >= G: view i of the teacher and view i of the student are
     the same crop. Gradients flow into both, through all three terms. E_x is over the images of all ranks. bf16, fp16,
-    fp32 or fp64 logits, arithmetic in fp32 (fp64 for fp64). Saved for backward: the logits, one LSE a row and the
-    marginals [G, C]; no fp32 block is larger than soft_cross_entropy's.
+    fp32 or fp64 logits, arithmetic in fp32 (fp64 for fp64). Saved for backward: the logits, maximum and sum of
+    each row's exponentials, and the marginals [G, C]; all views of a block of images stay within
+    ``view_pairs.BLOCK_ELEMENTS`` (one image, where that is more).
 
     Raises ValueError for shapes that do not fit, temperatures <= 0, or no pair of different views.
     """

@@ -1,12 +1,11 @@
 """The DISSL loss in blocks of images, recomputed in the backward pass.
 
 Letters: G teacher views, V student views, B images on this rank, N of all ranks, C classes, b images of a block.
-t teacher probabilities, log_t and log_s log-probabilities.
-
-For a student view j the pairs need one pass: Σ_{i≠j} CE(t_i, s_j) = CE(Σ_{i≠j} t_i, s_j).
+t: teacher probabilities; below: logits divided by their temperature, less their row's maximum, so that
+log-probability = below − log(sum), where sum is the row's sum of exp(below).
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,7 +14,7 @@ from torch.distributed import ProcessGroup
 from issl_kernels.collectives import all_reduce_max_, all_reduce_sum_, world_size
 from issl_kernels.distillation.terms import DistillationTerms
 from issl_kernels.precision import arithmetic_dtype, without_autocast
-from issl_kernels.soft_cross_entropy.chunked import image_blocks, num_pairs
+from issl_kernels.view_pairs import below_maximum, image_blocks, num_pairs, shared_targets, sum_except
 
 
 def distillation_chunked(
@@ -29,115 +28,173 @@ def distillation_chunked(
     group: ProcessGroup | None = None,
 ) -> tuple[Tensor, DistillationTerms]:
     """As ``issl_kernels.distillation``."""
-    loss, *terms = _Distillation.apply(
-        teacher_GBC, student_VBC, teacher_temperature, student_temperature, entropy_weight, invariance_weight, group
-    )
+    settings = _Settings(teacher_temperature, student_temperature, entropy_weight, invariance_weight)
+    loss, *terms = _Distillation.apply(teacher_GBC, student_VBC, settings, group)
     return loss, DistillationTerms(*terms)
+
+
+class _Settings(NamedTuple):
+    teacher_temperature: float
+    student_temperature: float
+    entropy_weight: float
+    invariance_weight: float
+
+
+class _Sums:
+    """What the loss needs of this rank's images; ``reduce`` makes it that of all ranks."""
+
+    def __init__(self, G: int, C: int, dtype: torch.dtype, device: torch.device) -> None:
+        self.cross = torch.zeros(3, dtype=dtype, device=device)
+        """Σ over images of: distillation and invariance over pairs, conditional entropy over teacher views."""
+        self.mass_GC = torch.zeros(G, C, dtype=dtype, device=device)
+        self.used_C = torch.zeros(C, dtype=dtype, device=device)
+
+    def add_teacher(self, below_GbC: Tensor) -> tuple[Tensor, Tensor]:
+        """Teacher views of a block; returns their probabilities and the sums of their exponentials."""
+        t_GbC = below_GbC.exp()
+        sum_Gb1 = t_GbC.sum(-1, keepdim=True)
+        t_GbC /= sum_Gb1
+        log_sum = sum_Gb1.log().sum()
+        self.cross[2] += log_sum - (t_GbC * below_GbC).sum()
+        self.mass_GC += t_GbC.sum(1)
+        self.used_C[below_GbC.argmax(-1)] = 1
+        if len(t_GbC) > 1:
+            self.cross[1] += log_sum * (len(t_GbC) - 1)
+            for k, below_bC in enumerate(below_GbC):
+                self.cross[1] -= (sum_except(t_GbC, k) * below_bC).sum()
+        return t_GbC, sum_Gb1
+
+    def add_student(self, below_VbC: Tensor, t_GbC: Tensor) -> Tensor:
+        """Student views of a block; returns the sums of their exponentials. Overwrites ``below_VbC``."""
+        pairs_V11 = below_VbC.new_zeros(len(below_VbC), 1, 1)
+        for views, target_bC, count in shared_targets(t_GbC, len(below_VbC), True):
+            pairs_V11[views] = count
+            if target_bC is not None:
+                self.cross[0] -= (below_VbC[views] * target_bC).sum()
+        sum_Vb1 = below_VbC.exp_().sum(-1, keepdim=True)
+        self.cross[0] += (sum_Vb1.log() * pairs_V11).sum()
+        return sum_Vb1
+
+    def reduce(self, group: ProcessGroup | None) -> None:
+        all_reduce_sum_(self.cross, group)
+        all_reduce_sum_(self.mass_GC, group)
+        all_reduce_max_(self.used_C, group)
+
+
+def _loss_and_terms(sums: _Sums, settings: _Settings, N: int, V: int) -> tuple[Tensor, Tensor, DistillationTerms]:
+    """(loss, marginals [G, C], terms) from the sums over all ranks."""
+    G = len(sums.mass_GC)
+    marginal_GC = sums.mass_GC / N
+    entropy = torch.special.entr(marginal_GC).sum(1).mean()
+    distillation_ce, conditional = sums.cross[0] / (N * num_pairs(V, G, True)), sums.cross[2] / (N * G)
+    invariance_ce = sums.cross[1] / (N * max(1, G * (G - 1)))
+    loss = distillation_ce - settings.entropy_weight * entropy + settings.invariance_weight * invariance_ce
+    terms = DistillationTerms(
+        distillation_ce=distillation_ce,
+        marginal_entropy=entropy,
+        conditional_entropy=conditional,
+        invariance_ce=invariance_ce,
+        kl_invariance=invariance_ce - conditional if G > 1 else torch.zeros_like(conditional),
+        kl_distillation=distillation_ce - conditional,
+        perplexity=entropy.exp(),
+        classes_used=sums.used_C.sum(),
+    )
+    return loss, marginal_GC, terms
+
+
+class _Scales(NamedTuple):
+    """The upstream gradient, shared out (0-dim tensors, but for the marginals' slope)."""
+
+    per_pair: Tensor
+    per_teacher_pair: Tensor
+    d_marginal_GC: Tensor
+
+    @staticmethod
+    def of(gradient: Tensor, marginal_GC: Tensor, settings: _Settings, N: int, V: int) -> "_Scales":
+        G = len(marginal_GC)
+        per_image = gradient / N
+        # A class without mass has probability zero in every row, so its infinite slope is never multiplied in.
+        log_marginal_GC = marginal_GC.clamp(min=torch.finfo(marginal_GC.dtype).tiny).log()
+        return _Scales(
+            per_pair=per_image / num_pairs(V, G, True),
+            per_teacher_pair=per_image * settings.invariance_weight / max(1, G * (G - 1)),
+            d_marginal_GC=(log_marginal_GC + 1) * (per_image * settings.entropy_weight / G),
+        )
+
+
+def _store_d_teacher(d_GbC: Tensor, below_GbC: Tensor, below_VbC: Tensor, t_GbC: Tensor, scales: _Scales,
+                     temperature: float) -> None:  # fmt: skip
+    """Writes the gradient to a block of the teacher's logits. A constant added to a row's slopes changes nothing
+    there, so the log-probabilities in them may stay unnormalised."""
+    G, V = len(t_GbC), len(below_VbC)
+    local_bC = below_VbC[G:].sum(0) if V > G else None
+    for i, t_bC in enumerate(t_GbC):
+        others_bC = sum_except(below_VbC[:G], i)
+        students_bC = local_bC if others_bC is None else others_bC if local_bC is None else others_bC + local_bC
+        assert students_bC is not None, "no pair"
+        slope_bC = torch.addcmul(scales.d_marginal_GC[i], students_bC, scales.per_pair, value=-1)
+        teachers_bC, targets_bC = sum_except(below_GbC, i), sum_except(t_GbC, i)
+        if teachers_bC is not None:
+            slope_bC.addcmul_(teachers_bC, scales.per_teacher_pair, value=-1)
+        slope_bC -= (slope_bC * t_bC).sum(-1, keepdim=True)
+        slope_bC *= t_bC
+        if targets_bC is not None:
+            slope_bC.addcmul_(t_bC, scales.per_teacher_pair, value=G - 1)
+            slope_bC.addcmul_(targets_bC, scales.per_teacher_pair, value=-1)
+        torch.div(slope_bC, temperature, out=d_GbC[i])
+
+
+def _store_d_student(d_VbC: Tensor, below_VbC: Tensor, sum_Vb1: Tensor, t_GbC: Tensor, scale: Tensor) -> None:
+    """Writes the gradient to a block of the student's logits. Overwrites ``below_VbC``."""
+    s_VbC = below_VbC.exp_()
+    for views, target_bC, count in shared_targets(t_GbC, len(s_VbC), True):
+        if target_bC is None:
+            d_VbC[views] = 0
+        else:
+            difference_vbC = s_VbC[views].mul_(count / sum_Vb1[views]).sub_(target_bC)
+            torch.mul(difference_vbC, scale, out=d_VbC[views])
 
 
 class _Distillation(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any,
-        teacher_GBC: Tensor,
-        student_VBC: Tensor,
-        teacher_temperature: float,
-        student_temperature: float,
-        entropy_weight: float,
-        invariance_weight: float,
-        group: ProcessGroup | None,
+        ctx: Any, teacher_GBC: Tensor, student_VBC: Tensor, settings: _Settings, group: ProcessGroup | None
     ) -> tuple[Tensor, ...]:
-        dtype = arithmetic_dtype(teacher_GBC, student_VBC)
-        device = teacher_GBC.device
-        G, B, C = teacher_GBC.shape
-        V = len(student_VBC)
-        lse_GB = torch.empty(G, B, dtype=dtype, device=device)
-        lse_VB = torch.empty(V, B, dtype=dtype, device=device)
-        marginal_GC = torch.zeros(G, C, dtype=dtype, device=device)
-        used_C = torch.zeros(C, dtype=dtype, device=device)
-        sums = torch.zeros(3, dtype=dtype, device=device)  # distillation, invariance, conditional entropy
-        for rows in image_blocks(B, C):
-            t_GbC = torch.empty(G, rows.stop - rows.start, C, dtype=dtype, device=device)
-            for i in range(G):
-                logits_bC = teacher_GBC[i, rows].to(dtype) / teacher_temperature
-                lse_GB[i, rows] = logits_bC.logsumexp(1)
-                log_t_bC = logits_bC.sub_(lse_GB[i, rows, None])
-                torch.exp(log_t_bC, out=t_GbC[i])
-                sums[2] -= (log_t_bC * t_GbC[i]).sum()
-                marginal_GC[i] += t_GbC[i].sum(0)
-                used_C[t_GbC[i].argmax(1)] = 1
-            all_bC = t_GbC.sum(0)
-            if G > 1:
-                for i in range(G):
-                    log_t_bC = (teacher_GBC[i, rows].to(dtype) / teacher_temperature).sub_(lse_GB[i, rows, None])
-                    sums[1] -= log_t_bC.mul_(all_bC - t_GbC[i]).sum()
-            for j in range(V):
-                logits_bC = student_VBC[j, rows].to(dtype) / student_temperature
-                lse_VB[j, rows] = logits_bC.logsumexp(1)
-                target_bC = all_bC - t_GbC[j] if j < G else all_bC
-                sums[0] -= logits_bC.sub_(lse_VB[j, rows, None]).mul_(target_bC).sum()
-        N = B * world_size(group)
-        all_reduce_sum_(sums, group)
-        all_reduce_sum_(marginal_GC, group).div_(N)
-        all_reduce_max_(used_C, group)
-        pairs, teacher_pairs = num_pairs(V, G, True), G * (G - 1)
-        distillation_ce, conditional = sums[0] / (N * pairs), sums[2] / (N * G)
-        invariance_ce = sums[1] / (N * max(1, teacher_pairs))
-        entropy = torch.special.entr(marginal_GC).sum(1).mean()
-        loss = distillation_ce - entropy_weight * entropy + invariance_weight * invariance_ce
-        ctx.save_for_backward(teacher_GBC, student_VBC, lse_GB, lse_VB, marginal_GC)
-        ctx.temperatures, ctx.weights = (teacher_temperature, student_temperature), (entropy_weight, invariance_weight)
-        ctx.group, ctx.N = group, N
-        kl_invariance = invariance_ce - conditional if G > 1 else torch.zeros_like(invariance_ce)
-        terms = DistillationTerms(
-            distillation_ce=distillation_ce.clone(),
-            marginal_entropy=entropy,
-            conditional_entropy=conditional,
-            invariance_ce=invariance_ce.clone(),
-            kl_invariance=kl_invariance,
-            kl_distillation=distillation_ce - conditional,
-            perplexity=entropy.exp(),
-            classes_used=used_C.sum(),
-        )
+        dtype, device = arithmetic_dtype(teacher_GBC, student_VBC), teacher_GBC.device
+        (G, B, C), V = teacher_GBC.shape, len(student_VBC)
+        sums = _Sums(G, C, dtype, device)
+        maximum_GB1, maximum_VB1 = (torch.empty(n, B, 1, dtype=dtype, device=device) for n in (G, V))
+        sum_GB1, sum_VB1 = torch.empty_like(maximum_GB1), torch.empty_like(maximum_VB1)
+        for rows in image_blocks(B, (V + 2 * G) * C):
+            maximum_GB1[:, rows] = teacher_GBC[:, rows].amax(-1, keepdim=True)
+            below_GbC = below_maximum(teacher_GBC[:, rows], settings.teacher_temperature, maximum_GB1[:, rows])
+            t_GbC, sum_GB1[:, rows] = sums.add_teacher(below_GbC)
+            maximum_VB1[:, rows] = student_VBC[:, rows].amax(-1, keepdim=True)
+            below_VbC = below_maximum(student_VBC[:, rows], settings.student_temperature, maximum_VB1[:, rows])
+            sum_VB1[:, rows] = sums.add_student(below_VbC, t_GbC)
+        sums.reduce(group)
+        ctx.N = B * world_size(group)
+        loss, marginal_GC, terms = _loss_and_terms(sums, settings, ctx.N, V)
+        ctx.save_for_backward(teacher_GBC, student_VBC, maximum_GB1, sum_GB1, maximum_VB1, sum_VB1, marginal_GC)
+        ctx.settings, ctx.group = settings, group
         ctx.mark_non_differentiable(*terms)
         return loss, *terms
 
     @staticmethod
     @without_autocast
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        teacher_GBC, student_VBC, lse_GB, lse_VB, marginal_GC = ctx.saved_tensors
-        (teacher_temperature, student_temperature) = ctx.temperatures
-        (entropy_weight, invariance_weight) = ctx.weights
-        dtype = lse_GB.dtype
-        G, B, C = teacher_GBC.shape
-        V = len(student_VBC)
+        teacher_GBC, student_VBC, maximum_GB1, sum_GB1, maximum_VB1, sum_VB1, marginal_GC = ctx.saved_tensors
+        settings, dtype = ctx.settings, marginal_GC.dtype
+        (G, B, C), V = teacher_GBC.shape, len(student_VBC)
         # Every rank's copy of the global loss is differentiated, and the copies' gradients add up.
-        per_image = all_reduce_sum_(gradients[0].to(dtype).clone(), ctx.group) / ctx.N
-        per_pair = per_image / num_pairs(V, G, True)
-        per_teacher_pair = per_image * invariance_weight / max(1, G * (G - 1))
-        # A class without mass has probability zero in every row, so its infinite slope is never multiplied in.
-        log_marginal_GC = marginal_GC.clamp(min=torch.finfo(dtype).tiny).log()
-        d_marginal_GC = (log_marginal_GC + 1) * (per_image * entropy_weight / G)
+        gradient = all_reduce_sum_(gradients[0].to(dtype).clone(), ctx.group)
+        scales = _Scales.of(gradient, marginal_GC, settings, ctx.N, V)
+        student_scale = scales.per_pair / settings.student_temperature
         d_teacher_GBC, d_student_VBC = torch.empty_like(teacher_GBC), torch.empty_like(student_VBC)
-        for rows in image_blocks(B, C):
-            log_t_GbC = (teacher_GBC[:, rows].to(dtype) / teacher_temperature).sub_(lse_GB[:, rows, None])
-            t_GbC = log_t_GbC.exp()
-            all_bC = t_GbC.sum(0)
-            student_sum_bC, student_own_GbC = torch.zeros_like(all_bC), torch.zeros_like(t_GbC)
-            for j in range(V):
-                log_s_bC = (student_VBC[j, rows].to(dtype) / student_temperature).sub_(lse_VB[j, rows, None])
-                student_sum_bC += log_s_bC
-                target_bC, mass = (all_bC - t_GbC[j], G - 1) if j < G else (all_bC, G)
-                if j < G:
-                    student_own_GbC[j] = log_s_bC
-                d_bC = log_s_bC.exp().mul_(mass).sub_(target_bC).mul_(per_pair / student_temperature)
-                d_student_VBC[j, rows] = d_bC.to(student_VBC.dtype)
-            log_t_sum_bC = log_t_GbC.sum(0)
-            for i in range(G):
-                slope_bC = (student_own_GbC[i] - student_sum_bC).mul_(per_pair).add_(d_marginal_GC[i])
-                slope_bC += (log_t_GbC[i] - log_t_sum_bC).mul_(per_teacher_pair)
-                mean_b1 = (slope_bC * t_GbC[i]).sum(1, keepdim=True)
-                d_bC = slope_bC.sub_(mean_b1).mul_(t_GbC[i])
-                d_bC += (t_GbC[i] * G - all_bC).mul_(per_teacher_pair)
-                d_teacher_GBC[i, rows] = (d_bC / teacher_temperature).to(teacher_GBC.dtype)
-        return d_teacher_GBC, d_student_VBC, None, None, None, None, None
+        for rows in image_blocks(B, (V + 2 * G) * C):
+            below_GbC = below_maximum(teacher_GBC[:, rows], settings.teacher_temperature, maximum_GB1[:, rows])
+            t_GbC = below_GbC.exp().div_(sum_GB1[:, rows])
+            below_VbC = below_maximum(student_VBC[:, rows], settings.student_temperature, maximum_VB1[:, rows])
+            _store_d_teacher(d_teacher_GBC[:, rows], below_GbC, below_VbC, t_GbC, scales, settings.teacher_temperature)
+            _store_d_student(d_student_VBC[:, rows], below_VbC, sum_VB1[:, rows], t_GbC, student_scale)
+        return d_teacher_GBC, d_student_VBC, None, None

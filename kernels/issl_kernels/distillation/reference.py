@@ -35,7 +35,9 @@ def distillation_reference(
     distillation_ce = global_mean(distilled)
     invariance_ce = global_mean(torch.stack(invariant)) if invariant else distillation_ce.new_zeros(())
     marginal_GC = gather_rows(t_GBC, group, dim=1).mean(1)
-    marginal_entropy = torch.special.entr(marginal_GC).sum(-1).mean()
+    # The clamp keeps the slope of a class without mass finite: zero times infinity would be NaN in the softmax.
+    log_marginal_GC = marginal_GC.clamp(min=torch.finfo(marginal_GC.dtype).tiny).log()
+    marginal_entropy = -(marginal_GC * log_marginal_GC).sum(-1).mean()
     loss = distillation_ce - entropy_weight * marginal_entropy + invariance_weight * invariance_ce
     conditional = global_mean(-(t_GBC * log_t_GBC).sum(-1))
     used = gather_rows(t_GBC.argmax(-1), group, dim=1).unique().numel()

@@ -24,7 +24,8 @@ def info_nce(
     ``anchors_VBD`` [V, B, D] and ``targets_GBD`` [G, B, D], V >= G, bf16, fp16, fp32 or fp64 (arithmetic in fp32,
     fp64 for fp64), taken as they are: normalise the rows before. Every rank passes its B images; the first G views
     of the anchors are the views of the targets. Gradients of both cross ranks (see collectives). Saved for backward:
-    the inputs, all ranks' targets, one LSE an anchor; no block larger than ``chunked.BLOCK_ELEMENTS`` is ever live.
+    the inputs, all ranks' targets, maximum and sum of each anchor's exponentials; no block of logits is larger than
+    ``chunked.BLOCK_ELEMENTS`` (one anchor's row, where that is longer).
 
     Raises ValueError for shapes that do not fit, an empty batch, temperature <= 0, or no positive at all.
     """

@@ -75,7 +75,7 @@ class _InfoNCE(torch.autograd.Function):
         anchors_RD = anchors_VBD.reshape(-1, D)
         targets_TD = all_gather(targets_GBD, group, dim=1).reshape(-1, D)
         targets_DT = targets_TD.to(dtype).T / temperature
-        lse_R = torch.empty(layout.rows, dtype=dtype, device=anchors_VBD.device)
+        maximum_R1, sum_R1 = torch.empty(2, layout.rows, 1, dtype=dtype, device=anchors_VBD.device)
         total = torch.zeros((), dtype=dtype, device=anchors_VBD.device)
         for rows in layout.blocks():
             logits_rT = anchors_RD[rows].to(dtype) @ targets_DT
@@ -83,22 +83,25 @@ class _InfoNCE(torch.autograd.Function):
             positives_rG = logits_rT.gather(1, columns_rG)
             if not keep_self:
                 logits_rT.scatter_(1, columns_rG, positives_rG.masked_fill(own_rG, -torch.inf))
-            count_r = positive_rG.sum(1)
-            # Infinity marks an anchor without positives: its probabilities in the backward pass are then zero.
-            lse_R[rows] = logits_rT.logsumexp(1).masked_fill(count_r == 0, torch.inf)
-            mean_r = torch.where(positive_rG, positives_rG, 0).sum(1) / count_r.clamp(min=1)
-            total += torch.where(count_r > 0, lse_R[rows] - mean_r, 0).sum()
+            count_r1 = positive_rG.sum(1, keepdim=True)
+            # The maximum stays apart from the log of the sum, whose digits it would swallow where logits share a large
+            # offset. Infinity marks an anchor without positives: its probabilities in the backward pass are then zero.
+            maximum_r1 = logits_rT.amax(1, keepdim=True).masked_fill_(count_r1 == 0, torch.inf)
+            sum_r1 = logits_rT.sub_(maximum_r1).exp_().sum(1, keepdim=True).masked_fill_(count_r1 == 0, 1)
+            gap_r1 = torch.where(positive_rG, maximum_r1 - positives_rG, 0).sum(1, keepdim=True)
+            total += (sum_r1.log() + gap_r1 / count_r1.clamp(min=1)).sum()
+            maximum_R1[rows], sum_R1[rows] = maximum_r1, sum_r1
         all_reduce_sum_(total, group)
-        ctx.save_for_backward(anchors_VBD, targets_TD, lse_R)
+        ctx.save_for_backward(anchors_VBD, targets_TD, maximum_R1, sum_R1)
         ctx.layout, ctx.temperature, ctx.group, ctx.targets_shape = layout, temperature, group, targets_GBD.shape
         return total / layout.num_anchors
 
     @staticmethod
     @without_autocast
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        anchors_VBD, targets_TD, lse_R = ctx.saved_tensors
+        anchors_VBD, targets_TD, maximum_R1, sum_R1 = ctx.saved_tensors
         layout, temperature, group = ctx.layout, ctx.temperature, ctx.group
-        dtype = lse_R.dtype
+        dtype = maximum_R1.dtype
         # Every rank's copy of the global loss is differentiated, and the copies' gradients add up.
         gradient = all_reduce_sum_(gradients[0].to(dtype).clone(), group)
         scale = gradient / (layout.num_anchors * temperature)
@@ -109,13 +112,10 @@ class _InfoNCE(torch.autograd.Function):
         d_targets_TD = torch.zeros_like(wide_TD)
         for rows in layout.blocks():
             block_rD = anchors_RD[rows].to(dtype)
-            d_logits_rT = (block_rD @ targets_DT).sub_(lse_R[rows, None]).exp_()
+            d_logits_rT = (block_rD @ targets_DT).sub_(maximum_R1[rows]).exp_().mul_(scale / sum_R1[rows])
             columns_rG, positive_rG, own_rG = layout.positive_columns(rows, anchors_VBD.device)
-            count_r1 = positive_rG.sum(1, keepdim=True)
-            share_rG = positive_rG.to(dtype) / count_r1.clamp(min=1)
-            d_positive_rG = torch.where(own_rG, 0, d_logits_rT.gather(1, columns_rG)) - share_rG
-            d_logits_rT.scatter_(1, columns_rG, d_positive_rG)
-            d_logits_rT *= torch.where(count_r1 > 0, scale, 0)
+            share_rG = positive_rG * (scale / positive_rG.sum(1, keepdim=True).clamp(min=1))
+            d_logits_rT.scatter_(1, columns_rG, torch.where(own_rG, 0, d_logits_rT.gather(1, columns_rG)) - share_rG)
             d_anchors_RD[rows] = (d_logits_rT @ wide_TD).to(d_anchors_RD.dtype)
             d_targets_TD.addmm_(d_logits_rT.T, block_rD)
         G, _, D = ctx.targets_shape

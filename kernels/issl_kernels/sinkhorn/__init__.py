@@ -15,7 +15,8 @@ def sinkhorn(scores_NK: Tensor, *, epsilon: float, iterations: int, group: Proce
     Sinkhorn-Knopp on exp(scores / epsilon) (Caron et al. 2020, section 3.1; Cuturi 2013): each iteration gives every
     prototype the mass 1/K, then every image its 1/N. ``scores_NK`` [N, K], bf16, fp16, fp32 or fp64; every rank
     passes as many rows. Returns [N, K] in fp32 (fp64 for fp64), rows sum to one; no gradient. The exponential is taken
-    only after a maximum has been subtracted, so epsilon may be small. One read of the scores an iteration.
+    only after a maximum has been subtracted, so epsilon may be small. The scores are
+    read once an iteration, and twice more.
 
     Raises ValueError for an empty or wrongly shaped argument, epsilon <= 0, or iterations < 1.
     """

@@ -1,6 +1,6 @@
-"""Sinkhorn-Knopp with row and column potentials, in blocks of rows.
+"""Sinkhorn-Knopp with column potentials, in blocks of rows.
 
-Letters: N images on this rank, K prototypes, n images of a block. u, v: log potentials of rows and columns.
+Letters: N images on this rank, K prototypes, n images of a block. v: log potentials of the columns.
 """
 
 from collections.abc import Iterator
@@ -21,35 +21,41 @@ def sinkhorn_chunked(
     """As ``issl_kernels.sinkhorn``."""
     dtype = arithmetic_dtype(scores_NK)
     N, K = scores_NK.shape
-    v_K = -_column_lse(scores_NK, None, epsilon, dtype, group)
+    # Columns are normalised first, so taking a number from a whole column changes nothing but the rounding: scores that
+    # share a large offset keep their digits.
+    highest_K = all_reduce_max_(scores_NK.amax(0).to(dtype), group)
+    v_K = -_column_lse(scores_NK, highest_K, None, epsilon, group)
     for _ in range(iterations - 1):
-        v_K = -_column_lse(scores_NK, v_K, epsilon, dtype, group)
+        v_K = -_column_lse(scores_NK, highest_K, v_K, epsilon, group)
     assignments_NK = torch.empty(N, K, dtype=dtype, device=scores_NK.device)
     for rows in _blocks(N, K):
-        torch.softmax((scores_NK[rows].to(dtype) / epsilon).add_(v_K), dim=1, out=assignments_NK[rows])
+        torch.softmax(_below(scores_NK[rows], highest_K, epsilon).add_(v_K), dim=1, out=assignments_NK[rows])
     return assignments_NK
 
 
+def _below(scores_nK: Tensor, highest_K: Tensor, epsilon: float) -> Tensor:
+    return torch.sub(scores_nK.to(highest_K.dtype), highest_K).div_(epsilon)
+
+
 def _column_lse(
-    scores_NK: Tensor, v_K: Tensor | None, epsilon: float, dtype: torch.dtype, group: ProcessGroup | None
+    scores_NK: Tensor, highest_K: Tensor, v_K: Tensor | None, epsilon: float, group: ProcessGroup | None
 ) -> Tensor:
     """Log of the column sums over all ranks, after the rows have been normalised under the potentials v [K].
 
     Constants (1/K, 1/N) shift all columns alike and drop out of the next normalisation.
     """
     N, K = scores_NK.shape
-    maximum_K = torch.full((K,), -torch.inf, dtype=dtype, device=scores_NK.device)
-    sum_K = torch.zeros(K, dtype=dtype, device=scores_NK.device)
+    maximum_K, sum_K = torch.full_like(highest_K, -torch.inf), torch.zeros_like(highest_K)
     for rows in _blocks(N, K):
-        log_nK = scores_NK[rows].to(dtype) / epsilon
+        log_nK = _below(scores_NK[rows], highest_K, epsilon)
         if v_K is not None:
             log_nK -= (log_nK + v_K).logsumexp(1, keepdim=True)
         higher_K = torch.maximum(maximum_K, log_nK.amax(0))
-        sum_K = sum_K * (maximum_K - higher_K).exp() + (log_nK - higher_K).exp().sum(0)
+        sum_K = sum_K * (maximum_K - higher_K).exp() + log_nK.sub_(higher_K).exp_().sum(0)
         maximum_K = higher_K
-    highest_K = all_reduce_max_(maximum_K.clone(), group)
-    sum_K = all_reduce_sum_(sum_K * (maximum_K - highest_K).exp(), group)
-    return sum_K.log() + highest_K
+    overall_K = all_reduce_max_(maximum_K.clone(), group)
+    sum_K = all_reduce_sum_(sum_K * (maximum_K - overall_K).exp(), group)
+    return sum_K.log() + overall_K
 
 
 def _blocks(N: int, K: int) -> Iterator[slice]:

@@ -1,4 +1,6 @@
-"""The definition of Sinkhorn-Knopp in plain torch, on the matrix itself. Use it in fp64 and with moderate scores."""
+"""The definition of Sinkhorn-Knopp in plain torch, on the log of the whole matrix. Use it in fp64."""
+
+import math
 
 import torch
 from torch import Tensor
@@ -13,11 +15,11 @@ def sinkhorn_reference(
 ) -> Tensor:
     """As ``issl_kernels.sinkhorn``."""
     scores_MK = all_gather(scores_NK, group)
-    Q_MK = (scores_MK / epsilon).exp()
-    Q_MK /= Q_MK.sum()
-    num_images, num_prototypes = Q_MK.shape
+    log_Q_MK = scores_MK / epsilon
+    log_Q_MK = log_Q_MK - log_Q_MK.flatten().logsumexp(0)
+    num_images, num_prototypes = log_Q_MK.shape
     for _ in range(iterations):
-        Q_MK /= Q_MK.sum(0, keepdim=True) * num_prototypes
-        Q_MK /= Q_MK.sum(1, keepdim=True) * num_images
+        log_Q_MK = log_Q_MK - log_Q_MK.logsumexp(0, keepdim=True) - math.log(num_prototypes)
+        log_Q_MK = log_Q_MK - log_Q_MK.logsumexp(1, keepdim=True) - math.log(num_images)
     first = rank(group) * len(scores_NK)
-    return Q_MK[first : first + len(scores_NK)] * num_images
+    return log_Q_MK[first : first + len(scores_NK)].exp() * num_images

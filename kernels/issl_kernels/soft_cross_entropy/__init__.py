@@ -15,7 +15,8 @@ def soft_cross_entropy(
     ``student_VBC`` logits [V, B, C]; ``targets_GBC`` probabilities [G, B, C] (rows sum to one), constants: no gradient
     flows into them. ``skip_same_view`` leaves out the pairs i = j. Scalar in nats; bf16, fp16, fp32 or fp64 in,
     arithmetic in fp32 (fp64 for fp64). For a fixed image the pairs of one student view need one pass:
-    Σ_i CE(t_i, s_j) = CE(Σ_i t_i, s_j). Saved for backward: the inputs and one LSE a student row. It is a mean over
+    Σ_i CE(t_i, s_j) = CE(Σ_i t_i, s_j). Saved for backward: the inputs, maximum and sum of each student
+    row's exponentials. It is a mean over
     this rank's images, so averaging gradients over ranks needs no group.
 
     Raises ValueError for shapes that do not fit, targets that require a gradient, temperature <= 0, or no pair.
