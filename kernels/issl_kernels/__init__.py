@@ -3,7 +3,22 @@
 from issl_kernels.cross_correlation import cross_correlation
 from issl_kernels.distillation import DistillationTerms, distillation
 from issl_kernels.info_nce import info_nce
+from issl_kernels.linear_distillation import linear_distillation
+from issl_kernels.linear_soft_cross_entropy import LinearTeacher, linear_soft_cross_entropy
+from issl_kernels.path import kernel_path, set_kernel_path
 from issl_kernels.sinkhorn import sinkhorn
 from issl_kernels.soft_cross_entropy import soft_cross_entropy
 
-__all__ = ["DistillationTerms", "cross_correlation", "distillation", "info_nce", "sinkhorn", "soft_cross_entropy"]
+__all__ = [
+    "DistillationTerms",
+    "LinearTeacher",
+    "cross_correlation",
+    "distillation",
+    "info_nce",
+    "kernel_path",
+    "linear_distillation",
+    "linear_soft_cross_entropy",
+    "set_kernel_path",
+    "sinkhorn",
+    "soft_cross_entropy",
+]

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,6 +24,8 @@ class Case(ABC):
     """One size and setting of an operation."""
 
     name: str
+    differentiable_inputs: ClassVar[int]
+    """How many of the inputs, from the first, take a gradient."""
 
     @abstractmethod
     def inputs(self, dtype: torch.dtype, device: torch.device | str = "cpu", seed: int = 0) -> tuple[Tensor, ...]:

@@ -1,8 +1,13 @@
 """Argument checks that the operations share: a ValueError that names the argument and both shapes."""
 
 import math
+import os
 
+import torch
 from torch import Tensor
+
+CHECK_VARIABLE = "ISSL_KERNELS_CHECK"
+"""Set to 1, every operation looks for values that are not finite, which waits for the device."""
 
 
 def check_floating(name: str, tensor: Tensor, dimensions: int) -> None:
@@ -27,7 +32,55 @@ def check_same(name: str, tensor: Tensor, other_name: str, other: Tensor, axes: 
         raise ValueError(f"{name} is on {tensor.device} and {other_name} on {other.device}; move one of them")
 
 
+def check_linear(prefix: str, features_vBH: Tensor, weight_CH: Tensor, bias_C: Tensor | None) -> None:
+    """A layer that fits its features: weight [C, H] and bias [C] or None, on their device."""
+    name = f"{prefix}_weight_CH" if prefix else "weight_CH"
+    features_name = f"{prefix}_features" if prefix else "features_VBH"
+    check_floating(name, weight_CH, 2)
+    if weight_CH.shape[1] != features_vBH.shape[-1]:
+        raise ValueError(
+            f"{name} and {features_name} do not fit together: their shapes are {tuple(weight_CH.shape)} and "
+            f"{tuple(features_vBH.shape)}, which must agree along their last axis"
+        )
+    check_same(name, weight_CH, features_name, features_vBH, ())
+    if bias_C is not None:
+        bias_name = f"{prefix}_bias_C" if prefix else "bias_C"
+        check_floating(bias_name, bias_C, 1)
+        check_same(bias_name, bias_C, name, weight_CH, (0,))
+
+
 def check_positive(name: str, value: float) -> None:
     """Above zero, neither infinite nor NaN."""
     if not 0 < value < math.inf:
         raise ValueError(f"{name} must be positive and finite, not {value}")
+
+
+def check_finite(name: str, tensor: Tensor) -> None:
+    """Only where ISSL_KERNELS_CHECK is 1: names the first row that holds an infinity or a NaN."""
+    if os.environ.get(CHECK_VARIABLE) != "1" or torch.compiler.is_compiling():
+        return
+    bad = ~tensor.detach().isfinite()
+    if bad.any():
+        place = [int(i) for i in bad.nonzero()[0]]
+        row = ", ".join(str(i) for i in place[:-1])
+        raise ValueError(
+            f"{name} holds {int(bad.sum())} values that are not finite; the first is {float(tensor[tuple(place)])} in "
+            f"{name}[{row}], at position {place[-1]} of {tensor.shape[-1]} (its shape is {tuple(tensor.shape)})"
+        )
+
+
+def check_may_be_overwritten(**tensors: Tensor) -> None:
+    """Logits whose memory is to take their gradient: no leaves, no memory that is shared."""
+    for name, tensor in tensors.items():
+        if tensor.is_leaf and tensor.requires_grad:
+            raise ValueError(f"overwrite_logits would overwrite {name}, a leaf that keeps its value: pass False")
+        if tensor.stride(-1) != 1 or any(step == 0 for step in tensor.stride()):
+            raise ValueError(
+                f"overwrite_logits needs {name} in memory of its own, contiguous along the classes; its shape is "
+                f"{tuple(tensor.shape)} and its strides are {tensor.stride()}"
+            )
+    if torch.compiler.is_compiling():
+        return
+    storages = [tensor.untyped_storage().data_ptr() for tensor in tensors.values()]
+    if len(set(storages)) < len(storages):
+        raise ValueError(f"overwrite_logits needs {' and '.join(tensors)} in memory of their own, but they share it")

@@ -13,6 +13,12 @@ def arithmetic_dtype(*tensors: Tensor) -> torch.dtype:
     return torch.float64 if any(tensor.dtype == torch.float64 for tensor in tensors) else torch.float32
 
 
+def widened(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """The tensors in their common arithmetic dtype."""
+    dtype = arithmetic_dtype(*tensors)
+    return tuple(tensor.to(dtype) for tensor in tensors)
+
+
 def without_autocast(backward: Callable[..., Any]) -> Callable[..., Any]:
     """For an autograd function's backward: a caller's autocast, if it is still on, must not lower its matmuls."""
 

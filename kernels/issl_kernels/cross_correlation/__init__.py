@@ -6,9 +6,11 @@ import torch
 from torch import Tensor
 from torch.distributed import ProcessGroup
 
-from issl_kernels.checks import check_floating, check_same
+from issl_kernels.checks import check_finite, check_floating, check_same
 from issl_kernels.collectives import world_size
 from issl_kernels.cross_correlation.chunked import cross_correlation_chunked
+from issl_kernels.cross_correlation.reference import cross_correlation_reference
+from issl_kernels.path import resolved_path
 
 
 def cross_correlation(
@@ -30,5 +32,9 @@ def cross_correlation(
         raise ValueError(f"off_diagonal_weight must be finite and not negative, not {off_diagonal_weight}")
     if len(a_ND) * world_size(group) == 1:
         raise ValueError(f"a_ND has one row, shape {tuple(a_ND.shape)}: a correlation needs at least two images")
+    check_finite("a_ND", a_ND)
+    check_finite("b_ND", b_ND)
+    path = resolved_path("cross_correlation", a_ND.device, False)
+    run = cross_correlation_reference if path == "reference" else cross_correlation_chunked
     with torch.autocast(a_ND.device.type, enabled=False):
-        return cross_correlation_chunked(a_ND, b_ND, off_diagonal_weight=off_diagonal_weight, group=group)
+        return run(a_ND, b_ND, off_diagonal_weight=off_diagonal_weight, group=group)

@@ -14,6 +14,8 @@ from issl_kernels.case import Case, Work, normal
 
 @dataclass(frozen=True, kw_only=True)
 class CrossCorrelationCase(Case):
+    differentiable_inputs = 2
+
     N: int
     D: int
     off_diagonal_weight: float = 0.005

@@ -15,6 +15,8 @@ from issl_kernels.case import Case, Work, normal
 
 @dataclass(frozen=True, kw_only=True)
 class DistillationCase(Case):
+    differentiable_inputs = 2
+
     V: int
     G: int
     B: int

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.distributed import ProcessGroup
 
 from issl_kernels.collectives import all_reduce_max_, all_reduce_sum_, world_size
+from issl_kernels.distillation.settings import Settings
 from issl_kernels.distillation.terms import DistillationTerms
 from issl_kernels.precision import arithmetic_dtype, without_autocast
 from issl_kernels.view_pairs import below_maximum, image_blocks, num_pairs, shared_targets, sum_except
@@ -20,28 +21,18 @@ from issl_kernels.view_pairs import below_maximum, image_blocks, num_pairs, shar
 def distillation_chunked(
     teacher_GBC: Tensor,
     student_VBC: Tensor,
+    settings: Settings,
     *,
-    teacher_temperature: float,
-    student_temperature: float,
-    entropy_weight: float,
-    invariance_weight: float,
     group: ProcessGroup | None = None,
+    overwrite_logits: bool = False,
 ) -> tuple[Tensor, DistillationTerms]:
     """As ``issl_kernels.distillation``."""
-    settings = _Settings(teacher_temperature, student_temperature, entropy_weight, invariance_weight)
-    loss, *terms = _Distillation.apply(teacher_GBC, student_VBC, settings, group)
+    loss, *terms = _Distillation.apply(teacher_GBC, student_VBC, settings, group, overwrite_logits)
     return loss, DistillationTerms(*terms)
 
 
-class _Settings(NamedTuple):
-    teacher_temperature: float
-    student_temperature: float
-    entropy_weight: float
-    invariance_weight: float
-
-
-class _Sums:
-    """What the loss needs of this rank's images; ``reduce`` makes it that of all ranks."""
+class Sums:
+    """What the loss needs of this rank's images, which may come in blocks; reduced, of all ranks' images."""
 
     def __init__(self, G: int, C: int, dtype: torch.dtype, device: torch.device) -> None:
         self.cross = torch.zeros(3, dtype=dtype, device=device)
@@ -49,20 +40,19 @@ class _Sums:
         self.mass_GC = torch.zeros(G, C, dtype=dtype, device=device)
         self.used_C = torch.zeros(C, dtype=dtype, device=device)
 
-    def add_teacher(self, below_GbC: Tensor) -> tuple[Tensor, Tensor]:
-        """Teacher views of a block; returns their probabilities and the sums of their exponentials."""
-        t_GbC = below_GbC.exp()
-        sum_Gb1 = t_GbC.sum(-1, keepdim=True)
-        t_GbC /= sum_Gb1
-        log_sum = sum_Gb1.log().sum()
-        self.cross[2] += log_sum - (t_GbC * below_GbC).sum()
+    def add_mass(self, below_GbC: Tensor, t_GbC: Tensor) -> None:
+        """Marginals and used classes of a block of teacher views."""
         self.mass_GC += t_GbC.sum(1)
         self.used_C[below_GbC.argmax(-1)] = 1
+
+    def add_teacher(self, below_GbC: Tensor, t_GbC: Tensor, sum_Gb1: Tensor) -> None:
+        """Cross terms of a block of teacher views."""
+        log_sum = sum_Gb1.log().sum()
+        self.cross[2] += log_sum - (t_GbC * below_GbC).sum()
         if len(t_GbC) > 1:
             self.cross[1] += log_sum * (len(t_GbC) - 1)
             for k, below_bC in enumerate(below_GbC):
                 self.cross[1] -= (sum_except(t_GbC, k) * below_bC).sum()
-        return t_GbC, sum_Gb1
 
     def add_student(self, below_VbC: Tensor, t_GbC: Tensor) -> Tensor:
         """Student views of a block; returns the sums of their exponentials. Overwrites ``below_VbC``."""
@@ -75,13 +65,22 @@ class _Sums:
         self.cross[0] += (sum_Vb1.log() * pairs_V11).sum()
         return sum_Vb1
 
-    def reduce(self, group: ProcessGroup | None) -> None:
-        all_reduce_sum_(self.cross, group)
+    def reduce_mass(self, group: ProcessGroup | None) -> None:
         all_reduce_sum_(self.mass_GC, group)
         all_reduce_max_(self.used_C, group)
 
+    def reduce_cross(self, group: ProcessGroup | None) -> None:
+        all_reduce_sum_(self.cross, group)
 
-def _loss_and_terms(sums: _Sums, settings: _Settings, N: int, V: int) -> tuple[Tensor, Tensor, DistillationTerms]:
+
+def _probabilities(below_GbC: Tensor) -> tuple[Tensor, Tensor]:
+    """(probabilities, sums of the exponentials) of rows below their maximum."""
+    t_GbC = below_GbC.exp()
+    sum_Gb1 = t_GbC.sum(-1, keepdim=True)
+    return t_GbC.div_(sum_Gb1), sum_Gb1
+
+
+def loss_and_terms(sums: Sums, settings: Settings, N: int, V: int) -> tuple[Tensor, Tensor, DistillationTerms]:
     """(loss, marginals [G, C], terms) from the sums over all ranks."""
     G = len(sums.mass_GC)
     marginal_GC = sums.mass_GC / N
@@ -110,7 +109,7 @@ class _Scales(NamedTuple):
     d_marginal_GC: Tensor
 
     @staticmethod
-    def of(gradient: Tensor, marginal_GC: Tensor, settings: _Settings, N: int, V: int) -> "_Scales":
+    def of(gradient: Tensor, marginal_GC: Tensor, settings: Settings, N: int, V: int) -> "_Scales":
         G = len(marginal_GC)
         per_image = gradient / N
         # A class without mass has probability zero in every row, so its infinite slope is never multiplied in.
@@ -155,28 +154,70 @@ def _store_d_student(d_VbC: Tensor, below_VbC: Tensor, sum_Vb1: Tensor, t_GbC: T
             torch.mul(difference_vbC, scale, out=d_VbC[views])
 
 
+def add_mass_chunked(teacher_GBC: Tensor, settings: Settings, sums: Sums) -> None:
+    """Adds the marginals and used classes of these images."""
+    G, B, C = teacher_GBC.shape
+    for rows in image_blocks(B, 2 * G * C):
+        maximum_Gb1 = teacher_GBC[:, rows].amax(-1, keepdim=True).to(sums.mass_GC.dtype)
+        below_GbC = below_maximum(teacher_GBC[:, rows], settings.teacher_temperature, maximum_Gb1)
+        sums.add_mass(below_GbC, _probabilities(below_GbC)[0])
+
+
+def add_cross_terms_chunked_(
+    teacher_GBC: Tensor, student_VBC: Tensor, settings: Settings, sums: Sums, marginal_GC: Tensor, with_gradients: bool
+) -> None:
+    """Adds the cross terms of these images, whose marginals over all images are known already; then the gradient of
+    (their number · the loss) overwrites the logits."""
+    (G, B, C), V = teacher_GBC.shape, len(student_VBC)
+    dtype = marginal_GC.dtype
+    scales = _Scales.of(torch.ones_like(marginal_GC[0, 0]), marginal_GC, settings, 1, V)
+    student_scale = scales.per_pair / settings.student_temperature
+    for rows in image_blocks(B, (2 * V + 2 * G) * C):
+        teacher_GbC, student_VbC = teacher_GBC[:, rows], student_VBC[:, rows]
+        below_GbC = below_maximum(
+            teacher_GbC, settings.teacher_temperature, teacher_GbC.amax(-1, keepdim=True).to(dtype)
+        )
+        below_VbC = below_maximum(
+            student_VbC, settings.student_temperature, student_VbC.amax(-1, keepdim=True).to(dtype)
+        )
+        t_GbC, sum_Gb1 = _probabilities(below_GbC)
+        sums.add_teacher(below_GbC, t_GbC, sum_Gb1)
+        sum_Vb1 = sums.add_student(below_VbC.clone() if with_gradients else below_VbC, t_GbC)
+        if with_gradients:
+            _store_d_teacher(teacher_GbC, below_GbC, below_VbC, t_GbC, scales, settings.teacher_temperature)
+            _store_d_student(student_VbC, below_VbC, sum_Vb1, t_GbC, student_scale)
+
+
 class _Distillation(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, teacher_GBC: Tensor, student_VBC: Tensor, settings: _Settings, group: ProcessGroup | None
+        ctx: Any,
+        teacher_GBC: Tensor,
+        student_VBC: Tensor,
+        settings: Settings,
+        group: ProcessGroup | None,
+        overwrite_logits: bool,
     ) -> tuple[Tensor, ...]:
         dtype, device = arithmetic_dtype(teacher_GBC, student_VBC), teacher_GBC.device
         (G, B, C), V = teacher_GBC.shape, len(student_VBC)
-        sums = _Sums(G, C, dtype, device)
+        sums = Sums(G, C, dtype, device)
         maximum_GB1, maximum_VB1 = (torch.empty(n, B, 1, dtype=dtype, device=device) for n in (G, V))
         sum_GB1, sum_VB1 = torch.empty_like(maximum_GB1), torch.empty_like(maximum_VB1)
         for rows in image_blocks(B, (V + 2 * G) * C):
             maximum_GB1[:, rows] = teacher_GBC[:, rows].amax(-1, keepdim=True)
             below_GbC = below_maximum(teacher_GBC[:, rows], settings.teacher_temperature, maximum_GB1[:, rows])
-            t_GbC, sum_GB1[:, rows] = sums.add_teacher(below_GbC)
+            t_GbC, sum_GB1[:, rows] = _probabilities(below_GbC)
+            sums.add_mass(below_GbC, t_GbC)
+            sums.add_teacher(below_GbC, t_GbC, sum_GB1[:, rows])
             maximum_VB1[:, rows] = student_VBC[:, rows].amax(-1, keepdim=True)
             below_VbC = below_maximum(student_VBC[:, rows], settings.student_temperature, maximum_VB1[:, rows])
             sum_VB1[:, rows] = sums.add_student(below_VbC, t_GbC)
-        sums.reduce(group)
+        sums.reduce_mass(group)
+        sums.reduce_cross(group)
         ctx.N = B * world_size(group)
-        loss, marginal_GC, terms = _loss_and_terms(sums, settings, ctx.N, V)
+        loss, marginal_GC, terms = loss_and_terms(sums, settings, ctx.N, V)
         ctx.save_for_backward(teacher_GBC, student_VBC, maximum_GB1, sum_GB1, maximum_VB1, sum_VB1, marginal_GC)
-        ctx.settings, ctx.group = settings, group
+        ctx.settings, ctx.group, ctx.overwrite_logits = settings, group, overwrite_logits
         ctx.mark_non_differentiable(*terms)
         return loss, *terms
 
@@ -190,11 +231,12 @@ class _Distillation(torch.autograd.Function):
         gradient = all_reduce_sum_(gradients[0].to(dtype).clone(), ctx.group)
         scales = _Scales.of(gradient, marginal_GC, settings, ctx.N, V)
         student_scale = scales.per_pair / settings.student_temperature
-        d_teacher_GBC, d_student_VBC = torch.empty_like(teacher_GBC), torch.empty_like(student_VBC)
+        logits = (teacher_GBC, student_VBC)
+        d_teacher_GBC, d_student_VBC = logits if ctx.overwrite_logits else map(torch.empty_like, logits)
         for rows in image_blocks(B, (V + 2 * G) * C):
             below_GbC = below_maximum(teacher_GBC[:, rows], settings.teacher_temperature, maximum_GB1[:, rows])
             t_GbC = below_GbC.exp().div_(sum_GB1[:, rows])
             below_VbC = below_maximum(student_VBC[:, rows], settings.student_temperature, maximum_VB1[:, rows])
             _store_d_teacher(d_teacher_GBC[:, rows], below_GbC, below_VbC, t_GbC, scales, settings.teacher_temperature)
             _store_d_student(d_student_VBC[:, rows], below_VbC, sum_VB1[:, rows], t_GbC, student_scale)
-        return d_teacher_GBC, d_student_VBC, None, None
+        return d_teacher_GBC, d_student_VBC, None, None, None

@@ -9,6 +9,7 @@ from torch.distributed import ProcessGroup
 
 from issl_kernels.collectives import all_reduce_sum, gather_rows, world_size
 from issl_kernels.distillation.terms import DistillationTerms
+from issl_kernels.precision import widened
 
 
 def distillation_reference(
@@ -22,6 +23,7 @@ def distillation_reference(
     group: ProcessGroup | None = None,
 ) -> tuple[Tensor, DistillationTerms]:
     """As ``issl_kernels.distillation``."""
+    teacher_GBC, student_VBC = widened(teacher_GBC, student_VBC)
     log_t_GBC = (teacher_GBC / teacher_temperature).log_softmax(-1)
     log_s_VBC = (student_VBC / student_temperature).log_softmax(-1)
     t_GBC = log_t_GBC.exp()

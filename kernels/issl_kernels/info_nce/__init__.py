@@ -4,8 +4,10 @@ import torch
 from torch import Tensor
 from torch.distributed import ProcessGroup
 
-from issl_kernels.checks import check_floating, check_positive, check_same
+from issl_kernels.checks import check_finite, check_floating, check_positive, check_same
 from issl_kernels.info_nce.chunked import info_nce_chunked
+from issl_kernels.info_nce.reference import info_nce_reference
+from issl_kernels.path import resolved_path
 
 
 def info_nce(
@@ -42,5 +44,9 @@ def info_nce(
         raise ValueError(
             f"anchors_VBD has one view, shape {tuple(anchors_VBD.shape)}: without its own row no anchor has a positive"
         )
+    check_finite("anchors_VBD", anchors_VBD)
+    check_finite("targets_GBD", targets_GBD)
+    path = resolved_path("info_nce", anchors_VBD.device, False)
+    run = info_nce_reference if path == "reference" else info_nce_chunked
     with torch.autocast(anchors_VBD.device.type, enabled=False):
-        return info_nce_chunked(anchors_VBD, targets_GBD, temperature=temperature, keep_self=keep_self, group=group)
+        return run(anchors_VBD, targets_GBD, temperature=temperature, keep_self=keep_self, group=group)

@@ -14,6 +14,8 @@ from issl_kernels.case import Case, Work, normal
 
 @dataclass(frozen=True, kw_only=True)
 class InfoNCECase(Case):
+    differentiable_inputs = 2
+
     V: int
     G: int
     B: int

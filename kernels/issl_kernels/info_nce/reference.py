@@ -8,12 +8,14 @@ from torch import Tensor
 from torch.distributed import ProcessGroup
 
 from issl_kernels.collectives import gather_rows
+from issl_kernels.precision import widened
 
 
 def info_nce_reference(
     anchors_VBD: Tensor, targets_GBD: Tensor, *, temperature: float, keep_self: bool, group: ProcessGroup | None = None
 ) -> Tensor:
     """As ``issl_kernels.info_nce``; memory V·N × G·N."""
+    anchors_VBD, targets_GBD = widened(anchors_VBD, targets_GBD)
     anchors_VND = gather_rows(anchors_VBD, group, dim=1)
     targets_GND = gather_rows(targets_GBD, group, dim=1)
     V, N, _ = anchors_VND.shape

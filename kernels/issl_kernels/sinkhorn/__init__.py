@@ -4,8 +4,10 @@ import torch
 from torch import Tensor
 from torch.distributed import ProcessGroup
 
-from issl_kernels.checks import check_floating, check_positive
+from issl_kernels.checks import check_finite, check_floating, check_positive
+from issl_kernels.path import resolved_path
 from issl_kernels.sinkhorn.chunked import sinkhorn_chunked
+from issl_kernels.sinkhorn.reference import sinkhorn_reference
 
 
 @torch.no_grad()
@@ -24,5 +26,13 @@ def sinkhorn(scores_NK: Tensor, *, epsilon: float, iterations: int, group: Proce
     check_positive("epsilon", epsilon)
     if iterations < 1:
         raise ValueError(f"iterations must be at least 1, not {iterations}")
+    check_finite("scores_NK", scores_NK)
+    path = resolved_path("sinkhorn", scores_NK.device, True)
     with torch.autocast(scores_NK.device.type, enabled=False):
-        return sinkhorn_chunked(scores_NK, epsilon=epsilon, iterations=iterations, group=group)
+        if path == "reference":
+            run = sinkhorn_reference
+        elif path == "chunked":
+            run = sinkhorn_chunked
+        else:
+            from issl_kernels.sinkhorn.triton_ops import sinkhorn_triton as run
+        return run(scores_NK, epsilon=epsilon, iterations=iterations, group=group)

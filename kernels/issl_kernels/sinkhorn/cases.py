@@ -14,6 +14,8 @@ from issl_kernels.case import Case, Work, normal
 
 @dataclass(frozen=True, kw_only=True)
 class SinkhornCase(Case):
+    differentiable_inputs = 0
+
     N: int
     K: int
     epsilon: float = 0.05

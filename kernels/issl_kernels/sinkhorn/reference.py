@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.distributed import ProcessGroup
 
 from issl_kernels.collectives import all_gather, rank
+from issl_kernels.precision import arithmetic_dtype
 
 
 @torch.no_grad()
@@ -14,7 +15,7 @@ def sinkhorn_reference(
     scores_NK: Tensor, *, epsilon: float, iterations: int, group: ProcessGroup | None = None
 ) -> Tensor:
     """As ``issl_kernels.sinkhorn``."""
-    scores_MK = all_gather(scores_NK, group)
+    scores_MK = all_gather(scores_NK.to(arithmetic_dtype(scores_NK)), group)
     log_Q_MK = scores_MK / epsilon
     log_Q_MK = log_Q_MK - log_Q_MK.flatten().logsumexp(0)
     num_images, num_prototypes = log_Q_MK.shape

@@ -3,23 +3,37 @@
 import torch
 from torch import Tensor
 
-from issl_kernels.checks import check_floating, check_positive, check_same
+from issl_kernels.checks import check_finite, check_floating, check_may_be_overwritten, check_positive, check_same
+from issl_kernels.path import resolved_path
 from issl_kernels.soft_cross_entropy.chunked import soft_cross_entropy_chunked
+from issl_kernels.soft_cross_entropy.reference import soft_cross_entropy_reference
 
 
 def soft_cross_entropy(
-    student_VBC: Tensor, targets_GBC: Tensor, *, temperature: float, skip_same_view: bool = True
+    student_VBC: Tensor,
+    targets_GBC: Tensor,
+    *,
+    temperature: float,
+    skip_same_view: bool = True,
+    overwrite_logits: bool = False,
 ) -> Tensor:
     """Mean over images and pairs (target view i, student view j) of CE(targets_i, softmax(student_j / temperature)).
 
     ``student_VBC`` logits [V, B, C]; ``targets_GBC`` probabilities [G, B, C] (rows sum to one), constants: no gradient
     flows into them. ``skip_same_view`` leaves out the pairs i = j. Scalar in nats; bf16, fp16, fp32 or fp64 in,
     arithmetic in fp32 (fp64 for fp64). For a fixed image the pairs of one student view need one pass:
-    Σ_i CE(t_i, s_j) = CE(Σ_i t_i, s_j). Saved for backward: the inputs, maximum and sum of each student
-    row's exponentials. It is a mean over
-    this rank's images, so averaging gradients over ranks needs no group.
+    Σ_i CE(t_i, s_j) = CE(Σ_i t_i, s_j). It is a mean over this rank's images, so averaging gradients over ranks needs
+    no group.
 
-    Raises ValueError for shapes that do not fit, targets that require a gradient, temperature <= 0, or no pair.
+    Saved for backward: the inputs, maximum and sum of each student row's exponentials, on the Triton path also the
+    targets' masses. Beyond that, the chunked path holds all views of a block of images, within
+    ``view_pairs.BLOCK_ELEMENTS``; the Triton path 3 V + G + 1 floats for every image and ``triton_ops.BLOCK`` classes.
+    The gradient is a new tensor, unless ``overwrite_logits``: then it takes the memory of ``student_VBC``, which must
+    not be used after the backward pass, and there can be only one backward pass.
+
+    Raises ValueError for shapes that do not fit, targets that require a gradient, temperature <= 0, no pair, or logits
+    that may not be overwritten; for infinities and NaN where ``ISSL_KERNELS_CHECK`` is 1. ``ISSL_KERNELS`` chooses the
+    path (see ``issl_kernels.path``).
     """
     check_floating("student_VBC", student_VBC, 3)
     check_floating("targets_GBC", targets_GBC, 3)
@@ -32,7 +46,24 @@ def soft_cross_entropy(
             f"student_VBC and targets_GBC leave no pair of different views: their shapes are "
             f"{tuple(student_VBC.shape)} and {tuple(targets_GBC.shape)}"
         )
+    check_finite("student_VBC", student_VBC)
+    check_finite("targets_GBC", targets_GBC)
+    path = resolved_path("soft_cross_entropy", student_VBC.device, True)
+    if overwrite_logits and path != "reference":
+        check_may_be_overwritten(student_VBC=student_VBC)
     with torch.autocast(student_VBC.device.type, enabled=False):
-        return soft_cross_entropy_chunked(
-            student_VBC, targets_GBC, temperature=temperature, skip_same_view=skip_same_view
+        if path == "reference":
+            return soft_cross_entropy_reference(
+                student_VBC, targets_GBC, temperature=temperature, skip_same_view=skip_same_view
+            )
+        if path == "chunked":
+            run = soft_cross_entropy_chunked
+        else:
+            from issl_kernels.soft_cross_entropy.triton_ops import soft_cross_entropy_triton as run
+        return run(
+            student_VBC,
+            targets_GBC,
+            temperature=temperature,
+            skip_same_view=skip_same_view,
+            overwrite_logits=overwrite_logits,
         )

@@ -3,11 +3,14 @@
 import torch
 from torch import Tensor
 
+from issl_kernels.precision import widened
+
 
 def soft_cross_entropy_reference(
     student_VBC: Tensor, targets_GBC: Tensor, *, temperature: float, skip_same_view: bool = True
 ) -> Tensor:
     """As ``issl_kernels.soft_cross_entropy``."""
+    student_VBC, targets_GBC = widened(student_VBC, targets_GBC)
     log_student_VBC = (student_VBC / temperature).log_softmax(-1)
     pairs = [
         -(target_BC * log_student_BC).sum(-1).mean()
