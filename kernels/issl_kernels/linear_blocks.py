@@ -10,13 +10,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 SHARE_OF_INPUTS = 0.3
-"""A block's logits take at most this share of the memory of features and weights."""
+"""A block's logits take at most this share of the memory of features and weights, or LEAST_BYTES if that is more."""
+
+LEAST_BYTES = 2**23
+"""Smaller blocks cost more time than their memory is worth."""
 
 
 def even_blocks(B: int, bytes_per_image: int, *inputs: Tensor) -> Iterator[slice]:
     """Slices of images whose logits, of ``bytes_per_image``, stay within their share of the inputs (one image at
     least), all of about the same size."""
-    budget = SHARE_OF_INPUTS * sum(x.numel() * x.element_size() for x in inputs)
+    budget = max(LEAST_BYTES, SHARE_OF_INPUTS * sum(x.numel() * x.element_size() for x in inputs))
     count = -(-B // max(1, int(budget // bytes_per_image)))
     step = -(-B // count)
     for start in range(0, B, step):

@@ -9,25 +9,23 @@ that cannot run is an error.
 import importlib.util
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
-from torch import Tensor
-
-from issl_kernels.precision import arithmetic_dtype
 
 PATHS = ("auto", "reference", "chunked", "triton")
 ENVIRONMENT_VARIABLE = "ISSL_KERNELS"
 LOWEST_CAPABILITY = (8, 0)
 """Compute capability (Ampere) from which on the kernels are compiled and checked."""
 
+HAS_TRITON = importlib.util.find_spec("triton") is not None
+
 _log = logging.getLogger("issl_kernels")
 
 
 class _State:
-    """The process's choice; a class so that torch.compile sees one object."""
+    """The process's choice, and what was said of it."""
 
     requested: str = "auto"
     announced: set[tuple[str, str]]
@@ -72,7 +70,7 @@ def kernel_path(path: str) -> Iterator[None]:
 
 def triton_obstacle(device: torch.device) -> str | None:
     """Why the Triton kernels cannot run on ``device``; None where they can."""
-    if importlib.util.find_spec("triton") is None:
+    if not HAS_TRITON:
         return "triton is not installed (pip install triton)"
     if os.environ.get("TRITON_INTERPRET") == "1":
         return None
@@ -105,13 +103,3 @@ def resolved_path(operation: str, device: torch.device, has_triton: bool) -> str
         because = f" ({obstacle})" if on_gpu and obstacle is not None else ""
         _log.info("kernels: %s takes the %s path on %s%s", operation, path, device.type, because)
     return path
-
-
-def in_arithmetic_dtype(reference: Callable[..., Any]) -> Callable[..., Any]:
-    """The reference as a path for training: its floating tensors are widened to fp32 (or stay fp64) first."""
-
-    def widened(*tensors: Tensor, **settings: Any) -> Any:
-        dtype = arithmetic_dtype(*(x for x in tensors if x is not None))
-        return reference(*(x if x is None else x.to(dtype) for x in tensors), **settings)
-
-    return widened

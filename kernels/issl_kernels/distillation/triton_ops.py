@@ -96,7 +96,7 @@ def _launch_statistics(
         kernels.join_blocks[(B,)](
             partials, argmax, maxima, exponentials, dots, contributions, sums[G * C :], B, inverse_t, inverse_s,
             teacher_pair_weight, G=G, V=V, NUM_BLOCKS=shape.num_blocks, PADDED=next_power_of_2(shape.num_blocks),
-            ACC=TRITON_DTYPES[dtype], num_warps=1,
+            num_warps=1,
         )  # fmt: skip
     torch.sum(contributions, 1, out=sums[G * C + C :])
     del partials, argmax

@@ -34,8 +34,9 @@ def linear_distillation(
 
     The gradients are made in the forward pass and wait for the backward pass, of which there can be only one.
     Memory beyond the inputs: those gradients (of the weights in fp32), weights cast to the products' dtype, the
-    product that is being added to a weight's gradient where the two differ in dtype, and a block of images' logits, at
-    most ``linear_blocks.SHARE_OF_INPUTS`` of features and weights (one image, where that is more).
+    product that is being added to a weight's gradient where the two differ in dtype, and a block of images' logits,
+    within ``linear_blocks.SHARE_OF_INPUTS`` of features and weights or ``linear_blocks.LEAST_BYTES`` (one image, if
+    that is more).
 
     Raises ValueError as ``distillation`` does, and for weights or biases that do not fit.
     """

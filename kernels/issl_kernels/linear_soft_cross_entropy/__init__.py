@@ -30,7 +30,8 @@ def linear_soft_cross_entropy(
     The gradients are made in the forward pass and wait for the backward pass, of which there can be only one.
     Memory beyond the inputs: those gradients (the weight's in fp32), weights cast to the products' dtype, the product
     that is being added to the weight's gradient where the two differ in dtype, and a block of images' logits and
-    targets, at most ``linear_blocks.SHARE_OF_INPUTS`` of features and weight (one image, where that is more).
+    targets, within ``linear_blocks.SHARE_OF_INPUTS`` of features and weight or ``linear_blocks.LEAST_BYTES`` (one
+    image, if that is more).
 
     Raises ValueError as ``soft_cross_entropy`` does, and for weights or biases that do not fit.
     """

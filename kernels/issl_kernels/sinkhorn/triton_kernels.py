@@ -8,6 +8,9 @@ from v = −log Σ_n exp(b_n), and the assignment of image n is softmax_k(b_nk +
 them for r, then once more, from the cache, for its share of the columns' sums, kept as a maximum and a sum of
 exponentials below it; a small kernel joins the shares. Nothing of the scores' size is written but the result.
 
+Potentials and differences are in double precision, exponentials in single: with scores of 10 000 over an epsilon of
+0.01 the potentials are of the order of a million, and what tells two columns apart is their last digits.
+
 Letters: N images on this rank, K prototypes.
 """
 
@@ -19,12 +22,12 @@ from issl_kernels.triton_rows import fp64
 
 @triton.jit
 def load_tile(
-    scores, row, row_mask, column, row_stride, K: tl.constexpr, ALIGN: tl.constexpr, ACC: tl.constexpr
+    scores, row, row_mask, column, row_stride, K: tl.constexpr, ALIGN: tl.constexpr
 ):  # fmt: skip
     """Scores of a tile of rows × columns, −inf outside."""
     mask = row_mask[:, None] & (column < K)[None, :]
     offset = tl.multiple_of(row * row_stride, ALIGN)[:, None] + column[None, :]
-    return tl.load(scores + offset, mask=mask, other=-float("inf")).to(ACC)
+    return tl.load(scores + offset, mask=mask, other=-float("inf")).to(tl.float64)
 
 
 @triton.jit
@@ -33,83 +36,82 @@ def row_normalisers(
     BLOCK: tl.constexpr, ALIGN: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
     """(maximum, Σ exp below it) over k of b + v, for a few rows."""
-    maximum = tl.full((ROWS,), -float("inf"), ACC)
+    maximum = tl.full((ROWS,), -float("inf"), tl.float64)
     total = tl.zeros((ROWS,), ACC)
     for start in range(0, K, BLOCK):
         column = start + tl.arange(0, BLOCK)
-        x = load_tile(scores, row, row_mask, column, row_stride, K, ALIGN, ACC)
+        x = load_tile(scores, row, row_mask, column, row_stride, K, ALIGN)
         h = tl.load(highest + column, mask=column < K, other=0)
         v = tl.load(potentials + column, mask=column < K, other=0)
         y = (x - h[None, :]) * inverse_epsilon + v[None, :]
         # Rows outside hold −inf only; zero in its place keeps the differences finite.
         higher = tl.maximum(maximum, tl.max(y, 1))
         higher = tl.where(row_mask, higher, 0)
-        total = total * tl.exp(maximum - higher) + tl.sum(tl.exp(y - higher[:, None]), 1)
+        total = total * tl.exp((maximum - higher).to(ACC)) + tl.sum(tl.exp((y - higher[:, None]).to(ACC)), 1)
         maximum = higher
     return maximum, tl.where(row_mask, total, 1)
 
 
 @triton.jit
 def column_shares(
-    scores, highest, potentials, shares, N, row_stride, inverse_epsilon: fp64, FIRST: tl.constexpr,
+    scores, highest, potentials, tops, shares, N, row_stride, inverse_epsilon: fp64, FIRST: tl.constexpr,
     K: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr, ALIGN: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
-    """A few rows' share (maximum, Σ exp below it) of every column, into shares [2, programs, K]: of b − r, or of the
-    scores themselves in the FIRST pass, whose maxima are in their unit."""
-    inverse = tl.full((), inverse_epsilon, ACC)
+    """A few rows' share (maximum, Σ exp below it) of every column, into tops and shares [programs, K]: of b − r, or of
+    the scores themselves in the FIRST pass, whose maxima are in their unit."""
+    inverse = tl.full((), inverse_epsilon, tl.float64)
     program = tl.program_id(0).to(tl.int64)
     row = program * ROWS + tl.arange(0, ROWS)
     row_mask = row < N
-    r = tl.zeros((ROWS,), ACC)
+    r = tl.zeros((ROWS,), tl.float64)
     if not FIRST:
         maximum, total = row_normalisers(
             scores, highest, potentials, row, row_mask, row_stride, inverse, K, ROWS, BLOCK, ALIGN, ACC
         )
-        r += maximum + tl.log(total)
-    out = shares + program * K
-    step = tl.num_programs(0).to(tl.int64) * K
+        r += maximum + tl.log(total).to(tl.float64)
+    out = program * K
     for start in range(0, K, BLOCK):
         column = start + tl.arange(0, BLOCK)
         mask = column < K
-        x = load_tile(scores, row, row_mask, column, row_stride, K, ALIGN, ACC)
+        x = load_tile(scores, row, row_mask, column, row_stride, K, ALIGN)
         if FIRST:
             top = tl.max(x, 0)
             y = (x - tl.where(mask, top, 0)[None, :]) * inverse
-            share = tl.sum(tl.exp(y), 0)
+            share = tl.sum(tl.exp(y.to(ACC)), 0)
         else:
             h = tl.load(highest + column, mask=mask, other=0)
             y = (x - h[None, :]) * inverse - r[:, None]
             top = tl.max(y, 0)
-            share = tl.sum(tl.exp(y - tl.where(mask, top, 0)[None, :]), 0)
-        tl.store(out + column, top, mask=mask)
-        tl.store(out + step + column, share, mask=mask)
+            share = tl.sum(tl.exp((y - tl.where(mask, top, 0)[None, :]).to(ACC)), 0)
+        tl.store(tops + out + column, top, mask=mask)
+        tl.store(shares + out + column, share, mask=mask)
 
 
 @triton.jit
 def join_shares(
-    shares, joined, PROGRAMS, inverse_unit: fp64, K: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
+    tops, shares, joined, PROGRAMS, inverse_unit: fp64, K: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
     ACC: tl.constexpr,
 ):  # fmt: skip
     """Columns' (maximum, Σ exp below it, −log Σ) over this rank's rows, into joined [3, K]. ``inverse_unit`` turns
     differences of maxima into differences of logs."""
-    inverse = tl.full((), inverse_unit, ACC)
+    inverse = tl.full((), inverse_unit, tl.float64)
     column = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    step = tl.full((), PROGRAMS, tl.int64) * K
-    maximum = tl.full((BLOCK,), -float("inf"), ACC)
+    maximum = tl.full((BLOCK,), -float("inf"), tl.float64)
     total = tl.zeros((BLOCK,), ACC)
     for start in range(0, PROGRAMS, ROWS):
         program = (start + tl.arange(0, ROWS)).to(tl.int64)
         mask = (program < PROGRAMS)[:, None] & (column < K)[None, :]
         offset = program[:, None] * K + column[None, :]
-        top = tl.load(shares + offset, mask=mask, other=-float("inf"))
+        top = tl.load(tops + offset, mask=mask, other=-float("inf"))
         higher = tl.where(column < K, tl.maximum(maximum, tl.max(top, 0)), 0)
-        share = tl.load(shares + step + offset, mask=mask, other=0)
-        total = total * tl.exp((maximum - higher) * inverse)
-        total += tl.sum(share * tl.exp((top - higher[None, :]) * inverse), 0)
+        share = tl.load(shares + offset, mask=mask, other=0)
+        total = total * tl.exp(((maximum - higher) * inverse).to(ACC))
+        total += tl.sum(share * tl.exp(((top - higher[None, :]) * inverse).to(ACC)), 0)
         maximum = higher
+    total = tl.where(column < K, total, 1).to(tl.float64)
     tl.store(joined + column, maximum, mask=column < K)
     tl.store(joined + K + column, total, mask=column < K)
-    tl.store(joined + 2 * K + column, -tl.log(tl.where(column < K, total, 1)), mask=column < K)
+    tl.store(joined + 2 * K + column, -tl.log(total), mask=column < K)
 
 
 @triton.jit
@@ -118,7 +120,7 @@ def assign(
     ROWS: tl.constexpr, BLOCK: tl.constexpr, ALIGN: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
     """Softmax over k of b + v, for a few rows."""
-    inverse = tl.full((), inverse_epsilon, ACC)
+    inverse = tl.full((), inverse_epsilon, tl.float64)
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     row_mask = row < N
     maximum, total = row_normalisers(
@@ -127,10 +129,10 @@ def assign(
     inverse_total = 1 / total
     for start in range(0, K, BLOCK):
         column = start + tl.arange(0, BLOCK)
-        x = load_tile(scores, row, row_mask, column, row_stride, K, ALIGN, ACC)
+        x = load_tile(scores, row, row_mask, column, row_stride, K, ALIGN)
         h = tl.load(highest + column, mask=column < K, other=0)
         v = tl.load(potentials + column, mask=column < K, other=0)
         y = (x - h[None, :]) * inverse + v[None, :]
         out = assignments + row[:, None] * K + column[None, :]
         mask = row_mask[:, None] & (column < K)[None, :]
-        tl.store(out, tl.exp(y - maximum[:, None]) * inverse_total[:, None], mask=mask)
+        tl.store(out, tl.exp((y - maximum[:, None]).to(ACC)) * inverse_total[:, None], mask=mask)

@@ -42,16 +42,17 @@ def _launch_columns(
     N, K = scores_NK.shape
     dtype, rows = arithmetic_dtype(scores_NK), _rows(N)
     programs = ceil_div(N, rows)
-    shares, joined = (scores_NK.new_empty(shape, dtype=dtype) for shape in ((2, programs, K), (3, K)))
+    tops, joined = (scores_NK.new_empty(shape, dtype=torch.float64) for shape in ((programs, K), (3, K)))
+    shares = scores_NK.new_empty(programs, K, dtype=dtype)
     first = highest_K is None or potentials_K is None
     with on_device(scores_NK):
         kernels.column_shares[(programs,)](
-            scores_NK, joined if first else highest_K, joined if first else potentials_K, shares, N,
+            scores_NK, joined if first else highest_K, joined if first else potentials_K, tops, shares, N,
             scores_NK.stride(0), 1 / epsilon, FIRST=first, K=K, ROWS=rows, BLOCK=_block(K),
             ALIGN=alignment(scores_NK), ACC=TRITON_DTYPES[dtype], num_warps=8,
         )  # fmt: skip
         kernels.join_shares[(ceil_div(K, _block(K)),)](
-            shares, joined, programs, 1 / epsilon if first else 1.0, K=K, ROWS=SHARES_AT_ONCE, BLOCK=_block(K),
+            tops, shares, joined, programs, 1 / epsilon if first else 1.0, K=K, ROWS=SHARES_AT_ONCE, BLOCK=_block(K),
             ACC=TRITON_DTYPES[dtype], num_warps=4,
         )  # fmt: skip
     return joined
@@ -61,11 +62,12 @@ def _launch_assign(scores_NK: Tensor, highest_K: Tensor, potentials_K: Tensor, e
     scores_NK = with_contiguous_rows(scores_NK)
     N, K = scores_NK.shape
     rows = _rows(N)
-    assignments_NK = scores_NK.new_empty(N, K, dtype=highest_K.dtype)
+    dtype = arithmetic_dtype(scores_NK)
+    assignments_NK = scores_NK.new_empty(N, K, dtype=dtype)
     with on_device(scores_NK):
         kernels.assign[(ceil_div(N, rows),)](
             scores_NK, highest_K, potentials_K, assignments_NK, N, scores_NK.stride(0), 1 / epsilon, K=K, ROWS=rows,
-            BLOCK=_block(K), ALIGN=alignment(scores_NK), ACC=TRITON_DTYPES[highest_K.dtype], num_warps=8,
+            BLOCK=_block(K), ALIGN=alignment(scores_NK), ACC=TRITON_DTYPES[dtype], num_warps=8,
         )  # fmt: skip
     return assignments_NK
 
@@ -74,14 +76,15 @@ def _launch_assign(scores_NK: Tensor, highest_K: Tensor, potentials_K: Tensor, e
 def sinkhorn_columns(
     scores_NK: Tensor, highest_K: Tensor | None, potentials_K: Tensor | None, epsilon: float
 ) -> Tensor:
-    """Columns' (maximum, Σ exp below it, −log Σ exp) [3, K] over this rank's rows: of the scores over epsilon, the
-    maximum in the scores' unit; or, given maxima and potentials, after the rows were normalised under these."""
+    """Columns' (maximum, Σ exp below it, −log Σ exp) [3, K], in fp64, over this rank's rows: of the scores over
+    epsilon, the maximum in the scores' unit; or, given maxima and potentials, after the rows were normalised under
+    these."""
     return _launch_columns(scores_NK, highest_K, potentials_K, epsilon)
 
 
 @sinkhorn_columns.register_fake
 def _(scores_NK: Tensor, highest_K: Tensor | None, potentials_K: Tensor | None, epsilon: float) -> Tensor:
-    return scores_NK.new_empty(3, scores_NK.shape[1], dtype=arithmetic_dtype(scores_NK))
+    return scores_NK.new_empty(3, scores_NK.shape[1], dtype=torch.float64)
 
 
 @torch.library.custom_op("issl_kernels::sinkhorn_assign", mutates_args=())
@@ -92,7 +95,7 @@ def sinkhorn_assign(scores_NK: Tensor, highest_K: Tensor, potentials_K: Tensor, 
 
 @sinkhorn_assign.register_fake
 def _(scores_NK: Tensor, highest_K: Tensor, potentials_K: Tensor, epsilon: float) -> Tensor:
-    return scores_NK.new_empty(scores_NK.shape, dtype=highest_K.dtype)
+    return scores_NK.new_empty(scores_NK.shape, dtype=arithmetic_dtype(scores_NK))
 
 
 def sinkhorn_triton(scores_NK: Tensor, *, epsilon: float, iterations: int, group: ProcessGroup | None = None) -> Tensor:

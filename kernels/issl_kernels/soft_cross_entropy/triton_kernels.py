@@ -70,30 +70,31 @@ def statistics(
 @triton.jit
 def join_blocks(
     partials, maxima, exponentials, masses, losses, B, inverse_temperature: fp64, V: tl.constexpr,
-    ALONE: tl.constexpr, NUM_BLOCKS: tl.constexpr, PADDED: tl.constexpr, ACC: tl.constexpr,
+    ALONE: tl.constexpr, NUM_BLOCKS: tl.constexpr, PADDED: tl.constexpr,
 ):  # fmt: skip
-    """One image: maxima, Σ exp [V, B] of whole rows, masses [ALONE + 1, B] and the sum of its pairs' losses [B]."""
-    inverse = tl.full((), inverse_temperature, ACC)
+    """One image: maxima, Σ exp [V, B] of whole rows, masses [ALONE + 1, B] and the sum of its pairs' losses [B].
+    In double precision, which costs nothing at this size."""
+    inverse = tl.full((), inverse_temperature, tl.float64)
     image = tl.program_id(0).to(tl.int64)
     block = tl.arange(0, PADDED)
     mask = block < NUM_BLOCKS
     step = tl.full((), B, tl.int64) * NUM_BLOCKS
     source = partials + image * NUM_BLOCKS + block
-    loss = tl.zeros((), ACC)
+    loss = tl.zeros((), tl.float64)
     for j in tl.static_range(V):
         i = j if j < ALONE else ALONE
-        mass = tl.load(source + (3 * V + i) * step, mask=mask, other=0)
-        maximum = tl.load(source + (3 * j) * step, mask=mask, other=-float("inf"))
+        mass = tl.load(source + (3 * V + i) * step, mask=mask, other=0).to(tl.float64)
+        maximum = tl.load(source + (3 * j) * step, mask=mask, other=-float("inf")).to(tl.float64)
         highest = tl.max(maximum, 0)
-        shift = shifted(maximum, highest, inverse, mask, ACC)
-        exponential = tl.load(source + (3 * j + 1) * step, mask=mask, other=0)
+        shift = shifted(maximum, highest, inverse, mask, tl.float64)
+        exponential = tl.load(source + (3 * j + 1) * step, mask=mask, other=0).to(tl.float64)
         total = tl.sum(tl.where(mask, tl.exp(shift), 0) * exponential, 0)
-        dot = tl.sum(tl.load(source + (3 * j + 2) * step, mask=mask, other=0) + mass * shift, 0)
+        dot = tl.sum(tl.load(source + (3 * j + 2) * step, mask=mask, other=0).to(tl.float64) + mass * shift, 0)
         tl.store(maxima + j * B + image, highest)
         tl.store(exponentials + j * B + image, total)
         loss += tl.sum(mass, 0) * tl.log(total) - dot
     for i in tl.static_range(ALONE + 1):
-        mass = tl.load(source + (3 * V + i) * step, mask=mask, other=0)
+        mass = tl.load(source + (3 * V + i) * step, mask=mask, other=0).to(tl.float64)
         tl.store(masses + i * B + image, tl.sum(mass, 0))
     tl.store(losses + image, loss)
 

@@ -52,7 +52,7 @@ def _launch_statistics(
         )  # fmt: skip
         kernels.join_blocks[(B,)](
             partials, maxima, exponentials, masses, losses, B, 1 / temperature, V=V, ALONE=alone,
-            NUM_BLOCKS=num_blocks, PADDED=next_power_of_2(num_blocks), ACC=TRITON_DTYPES[dtype], num_warps=1,
+            NUM_BLOCKS=num_blocks, PADDED=next_power_of_2(num_blocks), num_warps=1,
         )  # fmt: skip
     return losses.sum() / (num_pairs(V, G, skip_same_view) * B), maxima, exponentials, masses
 

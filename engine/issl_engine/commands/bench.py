@@ -1,0 +1,124 @@
+"""issl-engine bench: times the kernels, and draws what was measured."""
+
+import json
+import shlex
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from issl_engine.commands.options import json_option
+from issl_engine.commands.stdout import reserved_stdout
+
+RESULTS_FOLDER = Path("profiling/results")
+
+
+@click.group()
+def bench() -> None:
+    """Time the kernels beside eager torch, torch.compile and other libraries; draw the results.
+
+    \b
+    Examples:
+      issl-engine bench kernels --op info_nce
+      issl-engine bench plot
+    """
+
+
+@bench.command()
+@click.option("--op", "ops", multiple=True, metavar="NAME", help="Operation; may be repeated; default all.")
+@click.option("--sizes", multiple=True, metavar="NAME", help="Case, as --list names it; may be repeated.")
+@click.option(
+    "--dtype", "dtypes", multiple=True, type=click.Choice(["bf16", "fp16", "fp32"]),
+    help="Of the inputs; may be repeated; default bf16 on a GPU, fp32 on a CPU.",
+)  # fmt: skip
+@click.option("--provider", "providers", multiple=True, metavar="NAME", help="Who computes; may be repeated.")
+@click.option("--repeats", type=click.IntRange(1), help="Rounds; default 50 on a GPU, 7 on a CPU.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), metavar="FILE",
+    help="CSV to add to; default kernels.csv in profiling/results, or here where there is no such folder.",
+)  # fmt: skip
+@click.option("--list", "only_list", is_flag=True, help="Print operations, cases and providers; time nothing.")
+@json_option
+def kernels(
+    ops: tuple[str, ...], sizes: tuple[str, ...], dtypes: tuple[str, ...], providers: tuple[str, ...],
+    repeats: int | None, out: Path | None, only_list: bool, as_json: bool,
+) -> None:  # fmt: skip
+    """Time operations: forward, backward and both; print tables and add the lines to a CSV file.
+
+    Providers take turns in every round. The floor is what the device's matrix products, copies and exponentials,
+    measured in the same run, allow.
+
+    \b
+    Examples:
+      issl-engine bench kernels --list
+      issl-engine bench kernels --op soft_cross_entropy --repeats 5
+      issl-engine bench kernels --op distillation --provider ours --provider compile
+    """
+    with reserved_stdout():
+        from issl_profiling.kernels.bench import default_device, run_bench
+        from issl_profiling.kernels.operations import choose_cases, choose_operations
+        from issl_profiling.kernels.providers import choose_providers
+        from issl_profiling.kernels.results import append_rows, as_record, check_results_file
+        from issl_profiling.kernels.table import listing, print_bench
+
+        device = default_device()
+        gpu = device.type == "cuda"
+        operations = choose_operations(ops)
+        cases = choose_cases(operations, sizes, gpu=gpu)
+        names = choose_providers(providers, gpu=gpu)
+        if not only_list:
+            results_file = out or _default_results()
+            check_results_file(results_file)
+            measured = run_bench(
+                cases, dtypes=dtypes, providers=names, repeats=repeats, device=device,
+                command=shlex.join(["issl-engine", *sys.argv[1:]]),
+                on_result=lambda result: append_rows(results_file, result.rows),
+            )  # fmt: skip
+    if only_list:
+        listed = listing(operations, names)
+        click.echo(json.dumps(listed, indent=1) if as_json else "\n".join(_lines(listed)))
+        return
+    if as_json:
+        record = {
+            "device": measured.device,
+            "ceilings": {dtype: ceilings._asdict() for dtype, ceilings in measured.ceilings.items()},
+            "rows": [as_record(row) for result in measured.results for row in result.rows],
+            "values": [
+                {"op": result.op, "case": result.case, "dtype": result.dtype, "values": result.values}
+                for result in measured.results
+            ],
+            "left_out": [asdict(left_out) for left_out in measured.left_out],
+        }
+        click.echo(json.dumps(record, indent=1))
+        return
+    print_bench(measured)
+    click.echo(results_file)
+
+
+def _lines(listed: dict[str, list[str]]) -> list[str]:
+    """A heading, and its entries below it."""
+    return [line for heading, entries in listed.items() for line in (heading, *(f"  {entry}" for entry in entries))]
+
+
+def _default_results() -> Path:
+    return (RESULTS_FOLDER if RESULTS_FOLDER.is_dir() else Path()) / "kernels.csv"
+
+
+@bench.command()
+@click.option("--results", type=click.Path(path_type=Path), metavar="FILE", help="CSV to draw; default as bench's.")
+@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Folder for the pictures; default plots.")
+def plot(results: Path | None, out: Path | None) -> None:
+    """Draw time and peak memory over size, a PNG for each operation; prints the files' names.
+
+    \b
+    Example:
+      issl-engine bench plot --results profiling/results/kernels.csv --out plots
+    """
+    with reserved_stdout():
+        from issl_profiling.kernels.plot import draw
+        from issl_profiling.kernels.results import read_rows
+
+        written = draw(read_rows(results or _default_results()), out or Path("plots"))
+    for path in written:
+        click.echo(path)

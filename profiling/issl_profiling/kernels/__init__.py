@@ -1,0 +1,1 @@
+"""Times the operations of issl_kernels beside eager torch, torch.compile and other libraries."""
