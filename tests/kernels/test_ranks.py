@@ -1,5 +1,7 @@
 """Two and three gloo ranks give the loss and the gradients of one process that holds all rows."""
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import torch.distributed as dist
 import torch.multiprocessing as multiprocessing
 from torch import Tensor
 
-from issl_kernels import cross_correlation, distillation, info_nce, sinkhorn
+from issl_kernels import cross_correlation, distillation, info_nce, kernel_path, linear_distillation, sinkhorn
 from issl_kernels.collectives import _reduce_scatter, all_reduce_sum, gather_rows, reduce_scatter_rows
 from issl_kernels.cross_correlation.reference import cross_correlation_reference
 from issl_kernels.distillation.reference import distillation_reference
@@ -23,6 +25,7 @@ DISSL: dict[str, Any] = {
     "invariance_weight": 0.8,
 }
 B = 3
+WEIGHTS = torch.randn(2, 7, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
 
 
 def losses(group: Any) -> dict[str, tuple[Any, list[tuple[int, ...]], int]]:
@@ -43,11 +46,30 @@ def losses(group: Any) -> dict[str, tuple[Any, list[tuple[int, ...]], int]]:
             lambda a, b: info_nce(a, b, temperature=0.3, keep_self=False, group=group), shapes(2, 1), 1,
         ),
         "dissl_one_teacher_view": (lambda t, s: distillation(t, s, **DISSL, group=group)[0], shapes(1, 3), 1),
+        "dissl_triton": (on_triton(lambda t, s: distillation(t, s, **DISSL, group=group)[0]), shapes(2, 4), 1),
+        "dissl_from_features": (
+            lambda t, s: linear_distillation(
+                t, WEIGHTS[0], None, s, WEIGHTS[1], None, **DISSL, group=group)[0], shapes(2, 4), 1,
+        ),
+        "dissl_from_features_triton": (
+            on_triton(lambda t, s: linear_distillation(
+                t, WEIGHTS[0], None, s, WEIGHTS[1], None, **DISSL, group=group)[0]), shapes(2, 4), 1,
+        ),
         "barlow": (lambda a, b: cross_correlation(a, b, off_diagonal_weight=0.02, group=group), [(0, 5), (0, 5)], 0),
         "barlow_reference": (
             lambda a, b: cross_correlation_reference(a, b, off_diagonal_weight=0.02, group=group), [(0, 5), (0, 5)], 0,
         ),
     }  # fmt: skip
+
+
+def on_triton(loss: Callable[..., Any]) -> Callable[..., Any]:
+    """Interpreted, as the ranks are on CPUs; the one process that they are compared with may have a GPU instead."""
+
+    def wrapped(*inputs: Tensor) -> Any:
+        with kernel_path("triton" if os.environ.get("TRITON_INTERPRET") == "1" else "chunked"):
+            return loss(*inputs)
+
+    return wrapped
 
 
 def inputs_for(shapes: list[tuple[int, ...]], axis: int, images: int) -> list[Tensor]:
@@ -58,8 +80,16 @@ def inputs_for(shapes: list[tuple[int, ...]], axis: int, images: int) -> list[Te
     ]
 
 
+SINKHORNS = {
+    "sinkhorn": sinkhorn,
+    "sinkhorn_reference": sinkhorn_reference,
+    "sinkhorn_triton": lambda *scores, **settings: on_triton(lambda x: sinkhorn(x, **settings))(*scores),
+}
+
+
 def work(rank: int, world_size: int, folder: str) -> None:
     torch.set_num_threads(1)
+    os.environ["TRITON_INTERPRET"] = "1"  # before anything imports Triton
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=world_size)
     found: dict[str, Any] = {}
     for name, (loss, shapes, axis) in losses(dist.group.WORLD).items():
@@ -68,7 +98,7 @@ def work(rank: int, world_size: int, folder: str) -> None:
         value.backward()
         found[name] = (value.detach(), [x.grad / world_size for x in mine])  # type: ignore[operator]
     scores = inputs_for([(0, 4)], 0, B * world_size)[0][rank * B : rank * B + B]
-    for name, function in (("sinkhorn", sinkhorn), ("sinkhorn_reference", sinkhorn_reference)):
+    for name, function in SINKHORNS.items():
         found[name] = function(scores, epsilon=0.2, iterations=3, group=dist.group.WORLD)
     teacher, student = (x[:, rank * B : rank * B + B] for x in inputs_for([(2, 0, 5), (4, 0, 5)], 1, B * world_size))
     found["terms"] = tuple(distillation(teacher, student, **DISSL, group=dist.group.WORLD)[1])
@@ -113,7 +143,7 @@ def test_ranks_equal_one_process(world_size: int, tmp_path: Path) -> None:
             gathered = torch.cat([rank[name][1][index] for rank in ranks], dim=axis)
             assert torch.allclose(gathered, x.grad, rtol=1e-8, atol=1e-12), name  # type: ignore[arg-type]
     scores = inputs_for([(0, 4)], 0, B * world_size)[0]
-    for name in ("sinkhorn", "sinkhorn_reference"):
+    for name in SINKHORNS:
         together = torch.cat([rank[name] for rank in ranks])
         assert torch.allclose(together, sinkhorn(scores, epsilon=0.2, iterations=3), rtol=1e-10), name
     teacher, student = inputs_for([(2, 0, 5), (4, 0, 5)], 1, B * world_size)

@@ -106,6 +106,31 @@ def _default_results() -> Path:
 
 
 @bench.command()
+@click.option("--op", "ops", multiple=True, metavar="NAME", help="Operation; may be repeated; default all.")
+@click.option(
+    "--capability", "capabilities", multiple=True, type=int, default=(80, 89, 90), show_default=True,
+    help="Of the GPU, 90 for sm_90; may be repeated.",
+)  # fmt: skip
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="CSV to write.")
+@json_option
+def resources(ops: tuple[str, ...], capabilities: tuple[int, ...], out: Path | None, as_json: bool) -> None:
+    """Compile the Triton kernels for GPUs that need not be here: registers, stack and shared memory of each.
+
+    \b
+    Example:
+      issl-engine bench resources --op distillation --capability 90
+    """
+    with reserved_stdout():
+        from issl_profiling.kernels.compiled import compile_kernels, resources_table, write_resources
+        from issl_profiling.kernels.operations import choose_operations
+
+        found = compile_kernels(choose_operations(ops), capabilities=capabilities)
+        if out is not None:
+            write_resources(out, found)
+    click.echo(json.dumps([asdict(line) for line in found], indent=1) if as_json else resources_table(found))
+
+
+@bench.command()
 @click.option("--results", type=click.Path(path_type=Path), metavar="FILE", help="CSV to draw; default as bench's.")
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Folder for the pictures; default plots.")
 def plot(results: Path | None, out: Path | None) -> None:

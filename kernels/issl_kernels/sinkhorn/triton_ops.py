@@ -23,7 +23,7 @@ BLOCK = 256
 """Columns of a tile."""
 MOST_ROWS = 32
 """Rows of a program: more would leave fewer programs than a large GPU has processors, fewer larger shares to join."""
-SHARES_AT_ONCE = 16
+SHARES_AT_ONCE = 8
 """Programs whose shares of a column are joined in one step."""
 
 
