@@ -114,10 +114,11 @@ def main(quiet: bool, debug: bool) -> None:
       issl-engine list objectives
     """
     level = logging.DEBUG if debug else logging.WARNING if quiet else logging.INFO
-    log = logging.getLogger("issl_engine")
-    log.setLevel(level)
-    if not any(isinstance(handler, _ToStderr) for handler in log.handlers):
-        log.addHandler(_ToStderr())
+    for name in ("issl_engine", "issl_kernels"):
+        log = logging.getLogger(name)
+        log.setLevel(level)
+        if not any(isinstance(handler, _ToStderr) for handler in log.handlers):
+            log.addHandler(_ToStderr())
 
 
 class _ToStderr(logging.Handler):

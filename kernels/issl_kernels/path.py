@@ -82,6 +82,13 @@ def triton_obstacle(device: torch.device) -> str | None:
     return None
 
 
+def check_path_runs_on(device: torch.device) -> None:
+    """Raises ValueError where the Triton kernels were asked for by name and cannot run on ``device``."""
+    obstacle = triton_obstacle(device) if requested_path() == "triton" else None
+    if obstacle is not None:
+        raise ValueError(f"the Triton kernels were asked for, but {obstacle}; ask for auto or chunked instead")
+
+
 @torch.compiler.assume_constant_result
 def resolved_path(operation: str, device: torch.device, has_triton: bool) -> str:
     """The path ``operation`` takes on ``device``: reference, chunked or triton. torch.compile asks once, in tracing.

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -196,3 +197,33 @@ def test_float32_stays_close_to_float64(name: str) -> None:
     actual = single(z.float(), None if teacher is None else teacher.float(), progress()).loss
     assert actual.dtype == torch.float32
     assert actual.item() == pytest.approx(expected.item(), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("swav", {}),
+        ("swav", {"freeze_prototypes_steps": 5}),
+        ("dino", {}),
+        ("dino", {"freeze_last_layer_epochs": 1.0}),
+        ("dissl", {}),
+        ("dissl", {"teacher_head": "residual", "student_head": "mlp"}),
+    ],
+)
+def test_logits_made_in_blocks_change_nothing(name: str, changes: dict[str, Any]) -> None:
+    found = []
+    for in_blocks in (False, True):
+        objective = build(name, 4, logits_in_blocks=in_blocks, **changes)
+        z = features(4).requires_grad_()
+        output = objective(z, teacher_output(objective, z), progress())
+        output.loss.backward()
+        gradients = {key: p.grad for key, p in objective.named_parameters() if p.grad is not None}
+        found.append((output, z.grad, gradients))
+    (whole, d_whole, weights_whole), (blocks, d_blocks, weights_blocks) = found
+    assert torch.allclose(blocks.loss, whole.loss, rtol=1e-10)
+    assert torch.allclose(d_blocks, d_whole, rtol=1e-8, atol=1e-12)
+    assert weights_blocks.keys() == weights_whole.keys()
+    for key, gradient in weights_whole.items():
+        assert torch.allclose(weights_blocks[key], gradient, rtol=1e-8, atol=1e-12), key
+    assert blocks.metrics.keys() == whole.metrics.keys()
+    assert all(torch.allclose(blocks.metrics[key], value) for key, value in whole.metrics.items())

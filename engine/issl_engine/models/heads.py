@@ -32,6 +32,12 @@ class Head(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return self.layers(x.flatten(0, -2)).unflatten(0, x.shape[:-1])
 
+    def before_last(self, x: Tensor) -> tuple[Tensor, nn.Linear]:
+        """(what the last linear layer takes [..., W], that layer), for losses that contain its product."""
+        last = self.layers[-1]
+        assert isinstance(last, nn.Linear), type(last)
+        return self.layers[:-1](x.flatten(0, -2)).unflatten(0, x.shape[:-1]), last
+
 
 class LinearHead(Head):
     """A map with no non-linearity: what a linear probe computes.
@@ -97,6 +103,13 @@ class ResidualHead(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         reduced = self.reduce(x.flatten(0, -2))
         return self.output(reduced + self.block(reduced)).unflatten(0, x.shape[:-1])
+
+    def before_last(self, x: Tensor) -> tuple[Tensor, nn.Linear]:
+        """As Head.before_last."""
+        last = self.output[-1]
+        assert isinstance(last, nn.Linear), type(last)
+        reduced = self.reduce(x.flatten(0, -2))
+        return self.output[:-1](reduced + self.block(reduced)).unflatten(0, x.shape[:-1]), last
 
 
 def _output_layers(

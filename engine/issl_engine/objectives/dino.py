@@ -16,7 +16,7 @@ from issl_engine.models.heads import MLPHead, l2_normalize
 from issl_engine.objectives.assignments import assignment_statistics
 from issl_engine.objectives.base import Objective, ObjectiveConfig, ObjectiveOutput, ObjectiveShape, Progress
 from issl_engine.optim.schedules import cosine
-from issl_kernels import soft_cross_entropy
+from issl_kernels import linear_soft_cross_entropy, soft_cross_entropy
 from issl_kernels.collectives import all_reduce_sum, all_reduce_sum_, world_size
 from issl_kernels.precision import arithmetic_dtype
 
@@ -53,6 +53,10 @@ class DINOConfig(ObjectiveConfig):
     batch_norm: bool = False
     """Batch-norm in the head's hidden layers."""
 
+    logits_in_blocks: bool = False
+    """Make logits inside the loss, a block of images at a time, and never hold all of them: less memory where
+    prototypes are many, about the same time."""
+
     def build(self, shape: ObjectiveShape, group: ProcessGroup | None) -> Objective:
         shape.check_two_views(self.name)
         return DINO(self, shape, group)
@@ -79,8 +83,12 @@ class DINOHead(nn.Module):
         self.last_layer = nn.Parameter(torch.randn(config.num_prototypes, config.bottleneck_dim))
 
     def forward(self, x: Tensor, *, freeze_last_layer: bool = False) -> Tensor:
+        return F.linear(*self.before_last(x, freeze_last_layer=freeze_last_layer))
+
+    def before_last(self, x: Tensor, *, freeze_last_layer: bool = False) -> tuple[Tensor, Tensor]:
+        """(unit rows [..., bottleneck], unit rows [K, bottleneck]), whose cosines the head gives."""
         weight = self.last_layer.detach() if freeze_last_layer else self.last_layer
-        return F.linear(l2_normalize(self.mlp(x)), F.normalize(weight, dim=1))
+        return l2_normalize(self.mlp(x)), F.normalize(weight, dim=1)
 
 
 class DINO(Objective):
@@ -118,11 +126,21 @@ class DINO(Objective):
         """``teacher_GBP``: the teacher's cosines [G, B, K]. Also moves the centre on, after it was used."""
         assert teacher_GBP is not None, "DINO needs the EMA teacher's output"
         freeze = progress.epoch < self.config.freeze_last_layer_epochs
-        student_VBK = self.projector(z_VBD, freeze_last_layer=freeze)
         teacher_GBK = teacher_GBP.detach().to(arithmetic_dtype(teacher_GBP))
         temperature = self.teacher_temperature(progress)
         targets_GBK = ((teacher_GBK - self.centre) / temperature).softmax(-1)
-        own_loss = soft_cross_entropy(student_VBK, targets_GBK, temperature=self.config.student_temperature)
+        if self.config.logits_in_blocks:
+            rows_VBH, prototypes_KH = self.projector.before_last(z_VBD, freeze_last_layer=freeze)
+            own_loss = linear_soft_cross_entropy(
+                rows_VBH, prototypes_KH, None, targets_GBK, temperature=self.config.student_temperature
+            )
+        else:
+            own_loss = soft_cross_entropy(
+                self.projector(z_VBD, freeze_last_layer=freeze),
+                targets_GBK,
+                temperature=self.config.student_temperature,
+                overwrite_logits=True,  # nothing else looks at them
+            )
         loss = all_reduce_sum(own_loss, self.group) / world_size(self.group)
         self._move_centre(teacher_GBK)
         statistics = assignment_statistics(targets_GBK, self.group)

@@ -9,12 +9,12 @@ import logging
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributed import ProcessGroup
 
-from issl_engine.models.heads import LinearHead, MLPHead, ResidualHead
+from issl_engine.models.heads import Head, LinearHead, MLPHead, ResidualHead
 from issl_engine.objectives.base import Objective, ObjectiveConfig, ObjectiveOutput, ObjectiveShape, Progress
-from issl_kernels import distillation
+from issl_kernels import DistillationTerms, distillation, linear_distillation
 
 _log = logging.getLogger("issl_engine")
 
@@ -54,6 +54,10 @@ class DISSLConfig(ObjectiveConfig):
     bottleneck_dim: PositiveInt = 512
     """Width that every head passes through before the classes (batch-norm; no non-linearity but in a
     residual head)."""
+
+    logits_in_blocks: bool = False
+    """Make logits inside the loss, a block of images at a time, and never hold all of them: less memory where
+    classes are many, about the same time."""
 
     @model_validator(mode="after")
     def _ramp_is_whole(self) -> Self:
@@ -101,20 +105,41 @@ class DISSL(Objective):
 
     def forward(self, z_VBD: Tensor, teacher_GBP: Tensor | None, progress: Progress) -> ObjectiveOutput:
         invariance_weight = self.invariance_weight(progress)
-        loss, terms = distillation(
-            self.teacher_head(z_VBD[: self.num_global_views]),
-            self.student_head(z_VBD),
+        if self.config.logits_in_blocks:
+            loss, terms = self._loss_from_features(z_VBD, invariance_weight)
+        else:
+            loss, terms = distillation(
+                self.teacher_head(z_VBD[: self.num_global_views]),
+                self.student_head(z_VBD),
+                teacher_temperature=self.config.teacher_temperature,
+                student_temperature=self.config.student_temperature,
+                entropy_weight=self.config.entropy_weight,
+                invariance_weight=invariance_weight,
+                group=self.group,
+                overwrite_logits=True,  # nothing else looks at them
+            )
+        weight = loss.detach().new_full((), invariance_weight)
+        return ObjectiveOutput(loss, terms._asdict() | {"invariance_weight": weight})
+
+    def _loss_from_features(self, z_VBD: Tensor, invariance_weight: float) -> tuple[Tensor, DistillationTerms]:
+        teacher_GBH, teacher_last = self.teacher_head.before_last(z_VBD[: self.num_global_views])
+        student_VBH, student_last = self.student_head.before_last(z_VBD)
+        return linear_distillation(
+            teacher_GBH,
+            teacher_last.weight,
+            teacher_last.bias,
+            student_VBH,
+            student_last.weight,
+            student_last.bias,
             teacher_temperature=self.config.teacher_temperature,
             student_temperature=self.config.student_temperature,
             entropy_weight=self.config.entropy_weight,
             invariance_weight=invariance_weight,
             group=self.group,
         )
-        weight = loss.detach().new_full((), invariance_weight)
-        return ObjectiveOutput(loss, terms._asdict() | {"invariance_weight": weight})
 
 
-def _head(config: DISSLConfig, kind: Literal["linear", "mlp", "residual"], feature_dim: int) -> nn.Module:
+def _head(config: DISSLConfig, kind: Literal["linear", "mlp", "residual"], feature_dim: int) -> Head | ResidualHead:
     dims = (feature_dim, config.num_classes)
     if kind == "linear":
         return LinearHead(*dims, bottleneck_dim=config.bottleneck_dim)

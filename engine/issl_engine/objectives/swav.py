@@ -16,7 +16,7 @@ from torch.distributed import ProcessGroup
 from issl_engine.models.heads import MLPHead, l2_normalize
 from issl_engine.objectives.assignments import assignment_statistics
 from issl_engine.objectives.base import Objective, ObjectiveConfig, ObjectiveOutput, ObjectiveShape, Progress
-from issl_kernels import sinkhorn, soft_cross_entropy
+from issl_kernels import linear_soft_cross_entropy, sinkhorn, soft_cross_entropy
 from issl_kernels.collectives import all_reduce_sum, world_size
 
 PositiveInt = Annotated[int, Field(ge=1)]
@@ -48,6 +48,10 @@ class SwAVConfig(ObjectiveConfig):
     """Width of the head's hidden layer (batch-norm, ReLU)."""
     projection_dim: PositiveInt = 128
     """Width of the head's output (L2-normalised) and of the prototypes."""
+
+    logits_in_blocks: bool = False
+    """Make logits inside the loss, a block of images at a time, and never hold all of them: less memory where
+    prototypes are many, about the same time."""
 
     def build(self, shape: ObjectiveShape, group: ProcessGroup | None) -> Objective:
         shape.check_two_views(self.name)
@@ -94,11 +98,21 @@ class SwAV(Objective):
         frozen = progress.step < self.config.freeze_prototypes_steps
         # Detached rather than without requires_grad: the optimiser's groups stay the same throughout.
         prototypes_KP = self.prototypes.detach() if frozen else self.prototypes
-        scores_VBK = F.linear(projections_VBP, prototypes_KP)
         G = self.num_global_views
-        assignments_GBK = self._assign(scores_VBK[:G].detach(), progress)
+        if self.config.logits_in_blocks:
+            with torch.no_grad():
+                scores_GBK = F.linear(projections_VBP[:G], prototypes_KP)
+            assignments_GBK = self._assign(scores_GBK, progress)
+            own_loss = linear_soft_cross_entropy(
+                projections_VBP, prototypes_KP, None, assignments_GBK, temperature=self.config.temperature
+            )
+        else:
+            scores_VBK = F.linear(projections_VBP, prototypes_KP)
+            assignments_GBK = self._assign(scores_VBK[:G].detach(), progress)
+            own_loss = soft_cross_entropy(
+                scores_VBK, assignments_GBK, temperature=self.config.temperature, overwrite_logits=True
+            )
         self._enqueue(projections_VBP[:G].detach())
-        own_loss = soft_cross_entropy(scores_VBK, assignments_GBK, temperature=self.config.temperature)
         loss = all_reduce_sum(own_loss, self.group) / world_size(self.group)
         statistics = assignment_statistics(assignments_GBK, self.group)
         metrics = {

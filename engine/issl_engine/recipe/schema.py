@@ -60,6 +60,9 @@ class TrainingConfig(Config):
     """Keep images and convolution weights in channels-last memory order, which convolutions prefer."""
     compile: bool = False
     """Compile the encoder with torch.compile."""
+    kernels: Literal["auto", "reference", "chunked", "triton"] = "auto"
+    """How losses are computed: auto takes Triton on an NVIDIA GPU and the chunked torch path elsewhere. The environment
+    variable ISSL_KERNELS comes before this key."""
     clip_gradient_norm: Annotated[float, Field(gt=0)] | None = None
     """Largest global norm of the gradients, or null for no clipping."""
     clip_gradient_value: Annotated[float, Field(gt=0)] | None = None

@@ -28,6 +28,8 @@ from issl_engine.training.deepspeed import Engine, EngineSettings, Ranks
 from issl_engine.training.interruption import Interrupted, stop_on_signals
 from issl_engine.training.learner import Learner, LearnerOutput
 from issl_engine.training.metrics import MetricsLog
+from issl_kernels import set_kernel_path
+from issl_kernels.path import check_path_runs_on
 
 _log = logging.getLogger("issl_engine")
 
@@ -83,6 +85,8 @@ def build_encoder(recipe: Recipe, seed: int) -> Encoder:
 
 def build_learner(recipe: Recipe, plan: Plan, ranks: Ranks, seed: int) -> Learner:
     """Encoder and heads with the seed's weights, on this rank's device."""
+    set_kernel_path(recipe.training.kernels)
+    check_path_runs_on(ranks.device)
     encoder = build_encoder(recipe, seed)
     shape = ObjectiveShape(
         feature_dim=encoder.dim,
