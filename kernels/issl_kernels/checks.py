@@ -4,7 +4,9 @@ import math
 import os
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
+from torch.distributed import ProcessGroup
 
 CHECK_VARIABLE = "ISSL_KERNELS_CHECK"
 """Set to 1, every operation looks for values that are not finite, which waits for the device."""
@@ -47,6 +49,16 @@ def check_linear(prefix: str, features_vBH: Tensor, weight_CH: Tensor, bias_C: T
         bias_name = f"{prefix}_bias_C" if prefix else "bias_C"
         check_floating(bias_name, bias_C, 1)
         check_same(bias_name, bias_C, name, weight_CH, (0,))
+
+
+def check_group(tensor: Tensor, group: ProcessGroup | None) -> None:
+    """A group whose backend moves tensors of this device."""
+    if group is None:
+        return
+    backend = dist.get_backend(group)
+    unfit = {"nccl": tensor.device.type != "cuda", "gloo": tensor.device.type not in ("cpu", "cuda")}
+    if unfit.get(backend, False):
+        raise ValueError(f"the group's backend is {backend}, which does not move tensors on {tensor.device}")
 
 
 def check_positive(name: str, value: float) -> None:

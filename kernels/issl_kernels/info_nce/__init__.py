@@ -1,17 +1,32 @@
-"""InfoNCE over a global batch: SimCLR (own row dropped) and CISSL (own row kept)."""
+"""InfoNCE over a global batch: SimCLR (own row dropped), CISSL (own row kept), and supervised contrast (SupCon)."""
+
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.distributed import ProcessGroup
+from torch.nn import functional as F
 
-from issl_kernels.checks import check_finite, check_floating, check_positive, check_same
-from issl_kernels.info_nce.chunked import info_nce_chunked
-from issl_kernels.info_nce.reference import info_nce_reference
+from issl_kernels.checks import check_finite, check_floating, check_group, check_positive, check_same
+from issl_kernels.info_nce.chunked import CHUNKED
+from issl_kernels.info_nce.exchange import info_nce_by
+from issl_kernels.info_nce.reference import info_nce_with_terms_reference
+from issl_kernels.info_nce.terms import InfoNCETerms
 from issl_kernels.path import resolved_path
+
+__all__ = ["InfoNCETerms", "info_nce", "info_nce_with_terms"]
 
 
 def info_nce(
-    anchors_VBD: Tensor, targets_GBD: Tensor, *, temperature: float, keep_self: bool, group: ProcessGroup | None = None
+    anchors_VBD: Tensor,
+    targets_GBD: Tensor,
+    *,
+    temperature: float | Tensor,
+    keep_self: bool,
+    normalize: bool = False,
+    labels_B: Tensor | None = None,
+    exchange: Literal["gather", "ring"] = "gather",
+    group: ProcessGroup | None = None,
 ) -> Tensor:
     """Contrastive loss of V·N anchors against G·N targets, N the images of all ranks; scalar, in nats.
 
@@ -20,33 +35,115 @@ def info_nce(
         loss = LSE over targets l − mean over positives l
 
     ``keep_self`` False (SimCLR, Chen et al. 2020): the target of the same image and view is dropped; the positives
-    are the other targets of image i. An anchor without positives (G = 1, v = 0) is left out of the mean.
-    ``keep_self`` True (CISSL, Dubois et al. 2022): nothing is dropped; the positives are all G targets of image i.
+    are the other targets of image i. ``keep_self`` True (CISSL, Dubois et al. 2022): nothing is dropped; the positives
+    are all G targets of image i. ``labels_B`` (integers [B]): positives are the targets of all images of the same
+    label (SupCon, Khosla et al. 2020, equation 2). An anchor without positives (G = 1, v = 0, own row dropped) is left
+    out of the mean.
 
     ``anchors_VBD`` [V, B, D] and ``targets_GBD`` [G, B, D], V >= G, bf16, fp16, fp32 or fp64 (arithmetic in fp32,
-    fp64 for fp64), taken as they are: normalise the rows before. Every rank passes its B images; the first G views
-    of the anchors are the views of the targets. Gradients of both cross ranks (see collectives). Saved for backward:
-    the inputs, all ranks' targets, maximum and sum of each anchor's exponentials; no block of logits is larger than
-    ``chunked.BLOCK_ELEMENTS`` (one anchor's row, where that is longer).
+    fp64 for fp64), taken as they are unless ``normalize``, which divides rows by their length. ``temperature``: a
+    number, or a tensor of one element, which gets its gradient. Every rank passes its B images; the first G views of
+    the anchors are the views of the targets. Gradients of anchors and targets cross ranks (see collectives).
+    ``exchange`` says how the ranks' targets meet (see ``info_nce.exchange``): ``gather`` holds them all, ``ring`` two
+    ranks' at a time.
 
-    Raises ValueError for shapes that do not fit, an empty batch, temperature <= 0, or no positive at all.
+    Saved for backward: the inputs, all ranks' targets (``gather``), three numbers an anchor. The chunked path holds
+    blocks of logits within ``chunked.BLOCK_ELEMENTS`` (one anchor's row, where that is longer) and targets and their
+    gradient in fp32; the Triton path no logits, and gradients in fp32 before they are rounded.
+
+    Raises ValueError for shapes that do not fit, an empty batch, temperature <= 0, no positive at all, or a group that
+    cannot move the tensors; for infinities and NaN where ``ISSL_KERNELS_CHECK`` is 1.
     """
+    loss, _ = info_nce_with_terms(
+        anchors_VBD,
+        targets_GBD,
+        temperature=temperature,
+        keep_self=keep_self,
+        normalize=normalize,
+        labels_B=labels_B,
+        exchange=exchange,
+        group=group,
+    )
+    return loss
+
+
+def info_nce_with_terms(
+    anchors_VBD: Tensor,
+    targets_GBD: Tensor,
+    *,
+    temperature: float | Tensor,
+    keep_self: bool,
+    normalize: bool = False,
+    labels_B: Tensor | None = None,
+    exchange: Literal["gather", "ring"] = "gather",
+    group: ProcessGroup | None = None,
+) -> tuple[Tensor, InfoNCETerms]:
+    """``info_nce``, and what is worth logging of it, from the same pass."""
+    _check(anchors_VBD, targets_GBD, temperature, keep_self, labels_B, exchange, group)
+    path = resolved_path("info_nce", anchors_VBD.device, False)
+    with torch.autocast(anchors_VBD.device.type, enabled=False):
+        if normalize:
+            anchors_VBD, targets_GBD = (_unit_rows(rows) for rows in (anchors_VBD, targets_GBD))
+        if not isinstance(temperature, Tensor):
+            temperature = torch.full((), temperature, dtype=torch.float64, device=anchors_VBD.device)
+        if path == "reference":
+            return info_nce_with_terms_reference(
+                anchors_VBD, targets_GBD, temperature=temperature, keep_self=keep_self, labels_B=labels_B, group=group
+            )
+        return info_nce_by(
+            CHUNKED,
+            anchors_VBD,
+            targets_GBD,
+            temperature,
+            labels_B,
+            keep_self=keep_self,
+            exchange=exchange,
+            group=group,
+        )
+
+
+def _unit_rows(rows: Tensor) -> Tensor:
+    wide = rows if rows.dtype == torch.float64 else rows.float()
+    return F.normalize(wide, dim=-1).to(rows.dtype)
+
+
+def _check(
+    anchors_VBD: Tensor,
+    targets_GBD: Tensor,
+    temperature: float | Tensor,
+    keep_self: bool,
+    labels_B: Tensor | None,
+    exchange: str,
+    group: ProcessGroup | None,
+) -> None:
     check_floating("anchors_VBD", anchors_VBD, 3)
     check_floating("targets_GBD", targets_GBD, 3)
     check_same("anchors_VBD", anchors_VBD, "targets_GBD", targets_GBD, (1, 2))
-    check_positive("temperature", temperature)
+    shapes = f"their shapes are {tuple(targets_GBD.shape)} and {tuple(anchors_VBD.shape)}"
+    if isinstance(temperature, Tensor):
+        if temperature.numel() != 1 or not temperature.is_floating_point():
+            raise ValueError(
+                f"temperature must be a number or a floating-point tensor of one element, not one of shape "
+                f"{tuple(temperature.shape)} and {temperature.dtype}"
+            )
+        check_same("temperature", temperature, "anchors_VBD", anchors_VBD, ())
+    else:
+        check_positive("temperature", temperature)
     if targets_GBD.shape[0] > anchors_VBD.shape[0]:
-        raise ValueError(
-            f"targets_GBD has more views than anchors_VBD: their shapes are {tuple(targets_GBD.shape)} and "
-            f"{tuple(anchors_VBD.shape)}"
-        )
-    if not keep_self and anchors_VBD.shape[0] == 1:
+        raise ValueError(f"targets_GBD has more views than anchors_VBD: {shapes}")
+    if not keep_self and anchors_VBD.shape[0] == 1 and labels_B is None:
         raise ValueError(
             f"anchors_VBD has one view, shape {tuple(anchors_VBD.shape)}: without its own row no anchor has a positive"
         )
+    if labels_B is not None:
+        if labels_B.shape != anchors_VBD.shape[1:2] or labels_B.is_floating_point():
+            raise ValueError(
+                f"labels_B must be an integer for each image, shape ({anchors_VBD.shape[1]},), not {labels_B.dtype} of "
+                f"shape {tuple(labels_B.shape)}; anchors_VBD has the shape {tuple(anchors_VBD.shape)}"
+            )
+        check_same("labels_B", labels_B, "anchors_VBD", anchors_VBD, ())
+    if exchange not in ("gather", "ring"):
+        raise ValueError(f"exchange is {exchange!r}; it must be gather or ring")
+    check_group(anchors_VBD, group)
     check_finite("anchors_VBD", anchors_VBD)
     check_finite("targets_GBD", targets_GBD)
-    path = resolved_path("info_nce", anchors_VBD.device, False)
-    run = info_nce_reference if path == "reference" else info_nce_chunked
-    with torch.autocast(anchors_VBD.device.type, enabled=False):
-        return run(anchors_VBD, targets_GBD, temperature=temperature, keep_self=keep_self, group=group)

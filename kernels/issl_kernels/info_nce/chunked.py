@@ -1,124 +1,117 @@
-"""InfoNCE in blocks of anchors, each against all targets, recomputed in the backward pass.
+"""InfoNCE in blocks of anchors, each against all targets at hand, recomputed in the backward pass.
 
-Letters: V views of the anchors, G of the targets, B images on this rank, N = W·B of all ranks, D width,
-R = V·B anchors of this rank, T = G·N targets, r anchors of a block.
+Letters: V views of the anchors, G of the targets, B images of the anchors, N images of the targets, D width,
+R = V·B anchors, T = G·N targets, r anchors of a block.
 """
 
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributed import ProcessGroup
 
-from issl_kernels.collectives import all_gather, all_reduce_sum_, rank, reduce_scatter_rows, world_size
-from issl_kernels.precision import arithmetic_dtype, without_autocast
+from issl_kernels.info_nce.contrast import Contrast, Rows
+from issl_kernels.info_nce.statistics import RowStatistics
+from issl_kernels.precision import arithmetic_dtype
 
 BLOCK_ELEMENTS = 2**21
 """Largest block of logits, in elements (8 MiB in fp32)."""
 
 
-def info_nce_chunked(
-    anchors_VBD: Tensor, targets_GBD: Tensor, *, temperature: float, keep_self: bool, group: ProcessGroup | None = None
-) -> Tensor:
-    """As ``issl_kernels.info_nce``."""
-    return _InfoNCE.apply(anchors_VBD, targets_GBD, temperature, keep_self, group)
+class _Pairs:
+    """Which targets are an anchor's positives, and which is its own row."""
 
-
-class _Layout:
-    """Where this rank's anchors find their own image among the targets of all ranks."""
-
-    def __init__(self, V: int, G: int, B: int, keep_self: bool, group: ProcessGroup | None) -> None:
-        self.V, self.G, self.B, self.keep_self = V, G, B, keep_self
-        self.world_size = world_size(group)
-        self.N = B * self.world_size
-        self.first_image = rank(group) * B
-        self.rows = V * B
-        self.block = max(1, min(self.rows, BLOCK_ELEMENTS // (G * self.N)))
+    def __init__(self, anchors: Rows, targets: Rows, keep_self: bool) -> None:
+        self.anchors, self.targets, self.keep_self = anchors, targets, keep_self
+        (self.V, self.B, _), (self.G, self.N, _) = anchors.rows.shape, targets.rows.shape
+        self.device = anchors.rows.device
 
     def blocks(self) -> Iterator[slice]:
-        for start in range(0, self.rows, self.block):
-            yield slice(start, min(start + self.block, self.rows))
+        rows = self.V * self.B
+        step = max(1, min(rows, BLOCK_ELEMENTS // (self.G * self.N)))
+        for start in range(0, rows, step):
+            yield slice(start, min(start + step, rows))
 
-    def positive_columns(self, rows: slice, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-        """For each anchor of the block: its image's columns [r, G], which of them are positives [r, G] and which
-        is its own row [r, G], to be dropped."""
-        row_r = torch.arange(rows.start, rows.stop, device=device)
-        view_r, image_r = row_r // self.B, row_r % self.B + self.first_image
-        views_G = torch.arange(self.G, device=device)
-        columns_rG = views_G * self.N + image_r[:, None]
-        own_rG = view_r[:, None] == views_G
-        if self.keep_self:
-            own_rG = torch.zeros_like(own_rG)
-        return columns_rG, ~own_rG, own_rG
+    def of_image(self, rows: slice) -> tuple[Tensor, Tensor, Tensor]:
+        """For each anchor of the block: its image's columns [r, G], whether they are among these targets [r, 1], and
+        which of them is its own row [r, G], to be left out."""
+        row_r = torch.arange(rows.start, rows.stop, device=self.device)
+        view_r = row_r // self.B
+        image_r = row_r % self.B + self.anchors.first_image - self.targets.first_image
+        here_r1 = ((image_r >= 0) & (image_r < self.N))[:, None]
+        views_G = torch.arange(self.G, device=self.device)
+        columns_rG = views_G * self.N + image_r.clamp(0, self.N - 1)[:, None]
+        own_rG = (view_r[:, None] == views_G) & here_r1
+        return columns_rG, here_r1, torch.zeros_like(own_rG) if self.keep_self else own_rG
 
-    @property
-    def num_anchors(self) -> int:
-        """Anchors with a positive, over all ranks: the denominator of the mean."""
-        views = self.V - 1 if self.G == 1 and not self.keep_self else self.V
-        return views * self.N
+    def of_label(self, rows: slice, own_rG: Tensor, columns_rG: Tensor) -> Tensor:
+        """Which targets are positives [r, T], where positives have the anchor's label."""
+        assert self.anchors.labels is not None
+        assert self.targets.labels is not None
+        row_r = torch.arange(rows.start, rows.stop, device=self.device)
+        label_r = self.anchors.labels[row_r % self.B]
+        positive_rT = label_r[:, None] == self.targets.labels.repeat(self.G)
+        return positive_rT.scatter_(1, columns_rG, positive_rT.gather(1, columns_rG) & ~own_rG)
 
 
-class _InfoNCE(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any,
-        anchors_VBD: Tensor,
-        targets_GBD: Tensor,
-        temperature: float,
-        keep_self: bool,
-        group: ProcessGroup | None,
-    ) -> Tensor:
-        dtype = arithmetic_dtype(anchors_VBD, targets_GBD)
-        V, B, D = anchors_VBD.shape
-        layout = _Layout(V, targets_GBD.shape[0], B, keep_self, group)
-        anchors_RD = anchors_VBD.reshape(-1, D)
-        targets_TD = all_gather(targets_GBD, group, dim=1).reshape(-1, D)
-        targets_DT = targets_TD.to(dtype).T / temperature
-        maximum_R1, sum_R1 = torch.empty(2, layout.rows, 1, dtype=dtype, device=anchors_VBD.device)
-        total = torch.zeros((), dtype=dtype, device=anchors_VBD.device)
-        for rows in layout.blocks():
-            logits_rT = anchors_RD[rows].to(dtype) @ targets_DT
-            columns_rG, positive_rG, own_rG = layout.positive_columns(rows, anchors_VBD.device)
-            positives_rG = logits_rT.gather(1, columns_rG)
-            if not keep_self:
-                logits_rT.scatter_(1, columns_rG, positives_rG.masked_fill(own_rG, -torch.inf))
-            count_r1 = positive_rG.sum(1, keepdim=True)
-            # The maximum stays apart from the log of the sum, whose digits it would swallow where logits share a large
-            # offset. Infinity marks an anchor without positives: its probabilities in the backward pass are then zero.
-            maximum_r1 = logits_rT.amax(1, keepdim=True).masked_fill_(count_r1 == 0, torch.inf)
-            sum_r1 = logits_rT.sub_(maximum_r1).exp_().sum(1, keepdim=True).masked_fill_(count_r1 == 0, 1)
-            gap_r1 = torch.where(positive_rG, maximum_r1 - positives_rG, 0).sum(1, keepdim=True)
-            total += (sum_r1.log() + gap_r1 / count_r1.clamp(min=1)).sum()
-            maximum_R1[rows], sum_R1[rows] = maximum_r1, sum_r1
-        all_reduce_sum_(total, group)
-        ctx.save_for_backward(anchors_VBD, targets_TD, maximum_R1, sum_R1)
-        ctx.layout, ctx.temperature, ctx.group, ctx.targets_shape = layout, temperature, group, targets_GBD.shape
-        return total / layout.num_anchors
+def statistics_chunked(
+    anchors: Rows, targets: Rows, inverse_temperature: Tensor, keep_self: bool
+) -> RowStatistics:  # fmt: skip
+    """See Contrast."""
+    pairs = _Pairs(anchors, targets, keep_self)
+    dtype = arithmetic_dtype(anchors.rows, targets.rows)
+    anchors_RD = anchors.rows.flatten(0, 1)
+    targets_DT = (targets.rows.flatten(0, 1).to(dtype) * inverse_temperature).T
+    parts = []
+    for rows in pairs.blocks():
+        logits_rT = anchors_RD[rows].to(dtype) @ targets_DT
+        columns_rG, here_r1, own_rG = pairs.of_image(rows)
+        own_logits_rG = logits_rT.gather(1, columns_rG)
+        if not keep_self:
+            logits_rT.scatter_(1, columns_rG, own_logits_rG.masked_fill(own_rG, -torch.inf))
+        maximum_r1 = logits_rT.amax(1, keepdim=True)
+        level_r1 = maximum_r1.masked_fill(maximum_r1 == -torch.inf, 0)
+        if anchors.labels is None:
+            positive, candidates = here_r1 & ~own_rG, own_logits_rG
+        else:
+            positive, candidates = pairs.of_label(rows, own_rG, columns_rG), logits_rT
+        gaps = level_r1 - candidates
+        count_r, gap_r = positive.sum(1).to(dtype), torch.where(positive, gaps, 0).sum(1)
+        least_gap_r = torch.where(positive, gaps, torch.inf).amin(1)
+        exponentials_r = logits_rT.sub_(level_r1).exp_().sum(1)
+        parts.append((maximum_r1[:, 0], exponentials_r, count_r, gap_r, least_gap_r))
+    return RowStatistics(*(torch.cat(columns) for columns in zip(*parts, strict=True)))
 
-    @staticmethod
-    @without_autocast
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        anchors_VBD, targets_TD, maximum_R1, sum_R1 = ctx.saved_tensors
-        layout, temperature, group = ctx.layout, ctx.temperature, ctx.group
-        dtype = maximum_R1.dtype
-        # Every rank's copy of the global loss is differentiated, and the copies' gradients add up.
-        gradient = all_reduce_sum_(gradients[0].to(dtype).clone(), group)
-        scale = gradient / (layout.num_anchors * temperature)
-        anchors_RD = anchors_VBD.reshape(layout.rows, -1)
-        wide_TD = targets_TD.to(dtype)
-        targets_DT = wide_TD.T / temperature
-        d_anchors_RD = torch.empty_like(anchors_RD)
-        d_targets_TD = torch.zeros_like(wide_TD)
-        for rows in layout.blocks():
-            block_rD = anchors_RD[rows].to(dtype)
-            d_logits_rT = (block_rD @ targets_DT).sub_(maximum_R1[rows]).exp_().mul_(scale / sum_R1[rows])
-            columns_rG, positive_rG, own_rG = layout.positive_columns(rows, anchors_VBD.device)
-            share_rG = positive_rG * (scale / positive_rG.sum(1, keepdim=True).clamp(min=1))
-            d_logits_rT.scatter_(1, columns_rG, torch.where(own_rG, 0, d_logits_rT.gather(1, columns_rG)) - share_rG)
-            d_anchors_RD[rows] = (d_logits_rT @ wide_TD).to(d_anchors_RD.dtype)
-            d_targets_TD.addmm_(d_logits_rT.T, block_rD)
-        G, _, D = ctx.targets_shape
-        d_targets_GND = d_targets_TD.view(G, layout.N, D)
-        d_targets_GBD = reduce_scatter_rows(d_targets_GND, group, dim=1).to(targets_TD.dtype)
-        return d_anchors_RD.view_as(anchors_VBD), d_targets_GBD, None, None, None
+
+def gradients_chunked(
+    anchors: Rows,
+    targets: Rows,
+    inverse_temperature: Tensor,
+    keep_self: bool,
+    statistics: tuple[Tensor, Tensor, Tensor],
+) -> tuple[Tensor, Tensor]:
+    """See Contrast."""
+    pairs = _Pairs(anchors, targets, keep_self)
+    dtype = arithmetic_dtype(anchors.rows, targets.rows)
+    maximum_R, inverse_sum_R, inverse_count_R = statistics
+    anchors_RD = anchors.rows.flatten(0, 1)
+    wide_TD = targets.rows.flatten(0, 1).to(dtype)
+    targets_DT = (wide_TD * inverse_temperature).T
+    d_anchors_RD = torch.empty(anchors_RD.shape, dtype=dtype, device=anchors_RD.device)
+    d_targets_TD = torch.zeros_like(wide_TD)
+    for rows in pairs.blocks():
+        block_rD = anchors_RD[rows].to(dtype)
+        slope_rT = (block_rD @ targets_DT).sub_(maximum_R[rows, None]).exp_().mul_(inverse_sum_R[rows, None])
+        columns_rG, here_r1, own_rG = pairs.of_image(rows)
+        share_r1 = inverse_count_R[rows, None]
+        of_image_rG = torch.where(own_rG, 0, slope_rT.gather(1, columns_rG))
+        if anchors.labels is None:
+            of_image_rG = of_image_rG - share_r1 * (here_r1 & ~own_rG)
+        slope_rT.scatter_(1, columns_rG, of_image_rG)
+        if anchors.labels is not None:
+            slope_rT.sub_(share_r1 * pairs.of_label(rows, own_rG, columns_rG))
+        torch.mm(slope_rT, wide_TD, out=d_anchors_RD[rows])
+        d_targets_TD.addmm_(slope_rT.T, block_rD)
+    return d_anchors_RD.view_as(anchors.rows), d_targets_TD.view_as(targets.rows)
+
+
+CHUNKED = Contrast(statistics_chunked, gradients_chunked)
