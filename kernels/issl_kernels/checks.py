@@ -51,14 +51,25 @@ def check_linear(prefix: str, features_vBH: Tensor, weight_CH: Tensor, bias_C: T
         check_same(bias_name, bias_C, name, weight_CH, (0,))
 
 
-def check_group(tensor: Tensor, group: ProcessGroup | None) -> None:
-    """A group whose backend moves tensors of this device."""
+def check_group(name: str, tensor: Tensor, group: ProcessGroup | None) -> None:
+    """A group whose backend moves tensors of this device, and whose ranks all bring as many images (axis 1). With NCCL
+    the second is looked at only where ISSL_KERNELS_CHECK is 1, since it waits for the device."""
     if group is None:
         return
     backend = dist.get_backend(group)
     unfit = {"nccl": tensor.device.type != "cuda", "gloo": tensor.device.type not in ("cpu", "cuda")}
     if unfit.get(backend, False):
         raise ValueError(f"the group's backend is {backend}, which does not move tensors on {tensor.device}")
+    if backend == "nccl" and os.environ.get(CHECK_VARIABLE) != "1":
+        return
+    sizes = torch.tensor([tensor.shape[1], -tensor.shape[1]], device=tensor.device)
+    dist.all_reduce(sizes, op=dist.ReduceOp.MAX, group=group)
+    most, least = int(sizes[0]), -int(sizes[1])
+    if most != least:
+        raise ValueError(
+            f"{name} has {tensor.shape[1]} images on this rank, shape {tuple(tensor.shape)}, and ranks have from "
+            f"{least} to {most}: every rank must bring as many (drop the last, smaller batch)"
+        )
 
 
 def check_positive(name: str, value: float) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor
 import issl_kernels
 from issl_kernels.case import Case
 from issl_kernels.distillation import triton_ops as distillation_ops
+from issl_kernels.info_nce import triton_ops as nce_ops
 from issl_kernels.sinkhorn import triton_ops as sinkhorn_ops
 from issl_kernels.soft_cross_entropy import triton_ops as soft_ops
 
@@ -72,3 +73,9 @@ def small_triton_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
         for name, size in sizes.items():
             assert isinstance(getattr(module, name), int)
             monkeypatch.setattr(module, name, size)
+    monkeypatch.setattr(nce_ops, "PROGRAMS", 26)
+    if DEVICE == "cpu":  # matrix instructions take 16 rows and columns at least; the interpreter takes any number
+        tiles = nce_ops.Tiles(8, 16, 8, 8, 1, 1)
+        monkeypatch.setattr(nce_ops, "LEAST_WIDTH", 4)
+        monkeypatch.setattr(nce_ops, "_statistics_tiles", lambda dtype, D: tiles._replace(targets=8))
+        monkeypatch.setattr(nce_ops, "_gradient_tiles", lambda dtype, D: tiles)

@@ -55,3 +55,49 @@ DISSL: dict[str, Any] = {
 def test_the_argument_is_named(call: Callable[[], object], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         call()
+
+
+def logits(*shape: int) -> torch.Tensor:
+    """Not a leaf, in memory of its own."""
+    return X(*shape, requires_grad=True) * 1.0
+
+
+@pytest.mark.parametrize(
+    ("teacher", "student", "sentence"),
+    [
+        (lambda: X(2, 3, 4).requires_grad_(), lambda: logits(3, 3, 4), "would overwrite teacher_GBC, a leaf"),
+        (lambda: logits(2, 3, 4), lambda: X(3, 3, 4).requires_grad_(), "would overwrite student_VBC, a leaf"),
+        (lambda: logits(1, 3, 4).expand(2, 3, 4), lambda: logits(3, 3, 4), "teacher_GBC in memory of its own"),
+        (lambda: logits(2, 3, 4), lambda: logits(3, 4, 3).transpose(1, 2), "contiguous along the classes"),
+    ],
+)
+def test_logits_that_may_not_be_overwritten_are_named(
+    teacher: Callable[[], torch.Tensor], student: Callable[[], torch.Tensor], sentence: str
+) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        distillation(teacher(), student(), **DISSL, overwrite_logits=True)
+
+
+def test_views_of_the_same_logits_may_not_be_overwritten() -> None:
+    """A head that teacher and student share: each gradient would be written over the other's logits."""
+    shared = logits(3, 3, 4)
+    with pytest.raises(ValueError, match="teacher_GBC and student_VBC in memory of their own, but they share it"):
+        distillation(shared[:2], shared, **DISSL, overwrite_logits=True)
+
+
+def test_overwritten_logits_allow_one_backward_pass() -> None:
+    loss, _ = distillation(logits(2, 3, 4), logits(3, 3, 4), **DISSL, overwrite_logits=True)
+    loss.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+
+
+def test_a_value_that_is_not_finite_is_named_under_the_debug_switch(monkeypatch: pytest.MonkeyPatch) -> None:
+    teacher, student = X(2, 3, 4), X(3, 3, 4)
+    student[2, 1, 3] = torch.inf
+    distillation(teacher, student, **DISSL)
+    monkeypatch.setenv("ISSL_KERNELS_CHECK", "1")
+    with pytest.raises(
+        ValueError, match=r"student_VBC holds 1 values .* inf in student_VBC\[2, 1\], at position 3 of 4"
+    ):
+        distillation(teacher, student, **DISSL)

@@ -21,7 +21,8 @@ def resources() -> list[dict[str, Any]]:
     assert done.returncode == 0, done.stderr
     lines = json.loads(done.stdout)
     assert {line["capability"] for line in lines} == {80, 89, 90}
-    assert {line["op"] for line in lines} >= {"distillation", "soft_cross_entropy", "sinkhorn", "linear_distillation"}
+    names = {"distillation", "soft_cross_entropy", "sinkhorn", "linear_distillation", "info_nce"}
+    assert {line["op"] for line in lines} >= names
     return lines
 
 
@@ -52,12 +53,21 @@ def test_two_programs_fit_a_processors_registers(resources: list[dict[str, Any]]
 
 def test_rows_are_read_and_gradients_written_in_the_widest_accesses(resources: list[dict[str, Any]]) -> None:
     """Also rows of 3000 elements, which start at multiples of 16 bytes but not of 16 elements."""
-    readers = [line for line in resources if line["kernel"] in ("statistics", "mass", "column_shares", "assign")]
+    kernels = ("statistics", "mass", "column_shares", "assign")
+    readers = [line for line in resources if line["kernel"] in kernels and line["op"] != "info_nce"]
     assert any(line["case"].endswith("3000") for line in readers)
     assert all(line["widest_load_bytes"] == 16 for line in readers)
     writers = [line for line in resources if line["kernel"] == "gradients" and not line["op"].startswith("linear_soft")]
     assert writers
     assert all(line["widest_store_bytes"] == 16 for line in writers)
+
+
+def test_tiles_of_logits_are_products_of_the_matrix_units(resources: list[dict[str, Any]]) -> None:
+    """Hopper's own instruction on sm_90, the older one elsewhere."""
+    lines = [line for line in resources if line["op"] == "info_nce"]
+    assert {line["kernel"] for line in lines} == {"statistics", "anchor_gradients", "target_gradients"}
+    for line in lines:
+        assert line["matrix_instruction"] == ("wgmma" if line["capability"] == 90 else "mma")
 
 
 def test_an_interpreter_compiles_nothing_and_says_so() -> None:

@@ -9,6 +9,7 @@ from torch import Tensor
 from issl_kernels import (
     LinearTeacher,
     distillation,
+    info_nce,
     kernel_path,
     linear_distillation,
     linear_soft_cross_entropy,
@@ -17,6 +18,8 @@ from issl_kernels import (
 )
 from issl_kernels.distillation import cases as distillation_cases
 from issl_kernels.distillation.reference import distillation_reference
+from issl_kernels.info_nce import cases as nce_cases
+from issl_kernels.info_nce.reference import info_nce_reference
 from issl_kernels.linear_distillation import cases as linear_cases
 from issl_kernels.linear_distillation.reference import linear_distillation_reference
 from issl_kernels.path import resolved_path
@@ -34,6 +37,8 @@ REAL = [
     Operation("soft_cross_entropy", soft_cross_entropy_reference, soft_cases.BENCH_CASES[1]),
     Operation("sinkhorn", sinkhorn_reference, sinkhorn_cases.BENCH_CASES[0]),
     Operation("linear_distillation", linear_distillation_reference, linear_cases.BENCH_CASES[0]),
+    Operation("info_nce", info_nce_reference, nce_cases.BENCH_CASES[0]),
+    Operation("info_nce", info_nce_reference, nce_cases.BENCH_CASES[1]),
 ]
 LOGITS = REAL[:2]
 DISSL: dict[str, Any] = {
@@ -235,3 +240,25 @@ def test_launching_waits_for_nothing() -> None:
             soft_cross_entropy(student, sinkhorn(teacher.detach()[0], epsilon=1.0, iterations=3)[None], temperature=0.5)
         finally:
             torch.cuda.set_sync_debug_mode("default")
+
+
+def test_a_hundred_thousand_rows_train() -> None:
+    """131072 anchors x 131072 targets, whose logits would take 64 GiB in fp32."""
+    rows = torch.nn.functional.normalize(random(2, 2**16, 256, dtype=torch.float32), dim=-1).bfloat16()
+    rows.requires_grad_()
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    loss = info_nce(rows, rows, temperature=0.1, keep_self=False)
+    loss.backward()
+    torch.cuda.synchronize()
+    assert loss.isfinite()
+    assert rows.grad is not None
+    assert rows.grad.isfinite().all()
+    assert torch.cuda.max_memory_allocated() - before <= 16 * rows.nbytes
+    # A few anchors against all targets, in plain torch.
+    some = torch.arange(5, device="cuda")
+    logits = rows.detach()[0, some].float() @ rows.detach().flatten(0, 1).float().T / 0.1
+    logits[some, some] = -torch.inf
+    expected = (logits.logsumexp(1) - logits[some, 2**16 + some]).mean()
+    assert float(loss.detach()) == pytest.approx(float(expected), rel=0.1)

@@ -12,6 +12,9 @@ from issl_kernels import kernel_path
 from issl_kernels.distillation import cases as distillation_cases
 from issl_kernels.distillation import triton_ops as distillation_ops
 from issl_kernels.distillation.reference import distillation_reference
+from issl_kernels.info_nce import cases as nce_cases
+from issl_kernels.info_nce import triton_ops as nce_ops
+from issl_kernels.info_nce.reference import info_nce_reference
 from issl_kernels.sinkhorn import cases as sinkhorn_cases
 from issl_kernels.sinkhorn import triton_ops as sinkhorn_ops
 from issl_kernels.sinkhorn.reference import sinkhorn_reference
@@ -44,10 +47,19 @@ SINKHORN = [
         sinkhorn_cases.SinkhornCase(name="mutation", N=11, K=21, epsilon=0.3, spread=1.0),
     ),
 ]
+NCE = [
+    Operation(
+        "info_nce",
+        info_nce_reference,
+        nce_cases.InfoNCECase(name=name, V=2, G=2, B=17, D=11, temperature=0.3, keep_self=keep_self),
+    )
+    for name, keep_self in (("simclr", False), ("cissl", True))
+]
 PLACES = {
     "distillation": (distillation_ops, DISTILLATION),
     "soft_cross_entropy": (soft_ops, SOFT),
     "sinkhorn": (sinkhorn_ops, SINKHORN),
+    "info_nce": (nce_ops, NCE),
 }
 
 MUTATIONS = [
@@ -136,6 +148,30 @@ MUTATIONS = [
     ("sinkhorn", "inverse_total = 1 / total", "inverse_total = total"),
     ("sinkhorn", "out = assignments + row[:, None] * K", "out = assignments + row[:, None] * (K - 1)"),
     ("sinkhorn", "tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)\n    row_mask = row < N\n    maximum", "tl.program_id(0).to(tl.int64) + tl.arange(0, ROWS)\n    row_mask = row < N\n    maximum"),
+    # InfoNCE: tile_of_logits, positives_and_own
+    ("info_nce", "for first in range(0, D, STEP):", "for first in range(0, D - STEP + 1, STEP):"),
+    ("info_nce", "return product * inverse_temperature", "return product"),
+    ("info_nce", "product = tl.dot(a_part, tl.trans(b_part), product,", "product = tl.dot(a_part, tl.trans(b_part), product * 0,"),
+    ("info_nce", "own = inside & same_image & is_same_view", "own = inside & same_image"),
+    ("info_nce", "return positive & (own == 0), own", "return positive, own"),
+    # statistics
+    ("info_nce", "total = total * tl.exp(-rise) + ", "total = total + "),
+    ("info_nce", "gap += count * rise", "gap += rise"),
+    ("info_nce", "tl.where(target_mask[None, :] & (own == 0), logits, -float(\"inf\"))", "tl.where(target_mask[None, :], logits, -float(\"inf\"))"),
+    ("info_nce", "nearest = tl.where(positive, level[:, None] - logits, 0)", "nearest = tl.where(positive, logits, 0)"),
+    ("info_nce", "count += tl.sum", "count = tl.sum"),
+    # slopes and anchor_gradients
+    ("info_nce", "p = tl.where(target_mask[None, :] & (own == 0), p, 0)", "p = tl.where(target_mask[None, :], p, 0)"),
+    ("info_nce", "return p - tl.where(positive, inverse_count[:, None], 0)", "return p"),
+    ("info_nce", "gradient = tl.dot(d.to(b_tile.dtype), b_tile, gradient,", "gradient = tl.dot(d.to(b_tile.dtype), b_tile, gradient * 0,"),
+    ("info_nce", "b_tile = load_rows(targets, target_row, target_mask, first_column, D, WIDTH)", "b_tile = load_rows(targets, target_row, target_mask, 0, D, WIDTH)"),
+    ("info_nce", "out = partials + (tl.program_id(1).to(tl.int64) * V * B + anchor_row)[:, None]", "out = partials + anchor_row[:, None]"),
+    # target_gradients
+    ("info_nce", "tl.trans(d).to(a_tile.dtype), a_tile, gradient,", "tl.trans(d).to(a_tile.dtype), a_tile, gradient * 0,"),
+    ("info_nce", "a_tile = load_rows(anchors, anchor_row, anchor_mask, first_column, D, WIDTH)", "a_tile = load_rows(anchors, anchor_row, anchor_mask, 0, D, WIDTH)"),
+    ("info_nce", "v, anchor_block = tile // anchor_blocks, tile % anchor_blocks", "v, anchor_block = tile // anchor_blocks, 0 * tile"),
+    ("info_nce", "last_tile = tl.minimum(first_tile + tiles_per_split, V * anchor_blocks)", "last_tile = tl.minimum(first_tile + tiles_per_split, V * anchor_blocks - 1)"),
+    ("info_nce", "out = partials + (tl.program_id(1).to(tl.int64) * G * N + target_row)[:, None]", "out = partials + target_row[:, None]"),
 ]  # fmt: skip
 
 

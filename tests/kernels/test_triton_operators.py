@@ -7,8 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from issl_kernels import distillation, kernel_path, sinkhorn, soft_cross_entropy
+from issl_kernels import distillation, info_nce, kernel_path, sinkhorn, soft_cross_entropy
 from issl_kernels.distillation import triton_ops as distillation_ops
+from issl_kernels.info_nce import triton_ops as nce_ops
+from issl_kernels.info_nce.statistics import RowStatistics
 from issl_kernels.sinkhorn import triton_ops as sinkhorn_ops
 from issl_kernels.soft_cross_entropy import triton_ops as soft_ops
 
@@ -40,6 +42,17 @@ def soft_gradients() -> tuple[Any, ...]:
     return student, targets, *rest, loss, 0.1, True
 
 
+def nce_statistics() -> tuple[Any, ...]:
+    anchors, targets = torch.randn(V, B, 4, device=DEVICE), torch.randn(G, B, 4, device=DEVICE)
+    return anchors, targets, None, None, torch.tensor(3.0, device=DEVICE), 0, 0, False
+
+
+def nce_gradients() -> tuple[Any, ...]:
+    arguments = nce_statistics()
+    rows = RowStatistics(*nce_ops.info_nce_statistics(*arguments).unbind())
+    return (*arguments, *rows.for_gradients())
+
+
 OPERATORS: list[tuple[Any, Callable[[], tuple[Any, ...]]]] = [
     (distillation_ops.distillation_statistics, statistics),
     (distillation_ops.distillation_finish, lambda: (torch.rand(G * C + C + 3, device=DEVICE), B, V, G, 2.3, 0.8)),
@@ -48,6 +61,8 @@ OPERATORS: list[tuple[Any, Callable[[], tuple[Any, ...]]]] = [
     (soft_ops.soft_cross_entropy_statistics, lambda: (tensors()[1], tensors()[0].softmax(-1), 0.1, True)),
     (soft_ops.soft_cross_entropy_gradients, soft_gradients),
     (soft_ops.soft_cross_entropy_gradients_, soft_gradients),
+    (nce_ops.info_nce_statistics, nce_statistics),
+    (nce_ops.info_nce_gradients, nce_gradients),
     (sinkhorn_ops.sinkhorn_columns, lambda: (torch.randn(7, C, device=DEVICE), None, None, 0.1)),
     (
         sinkhorn_ops.sinkhorn_columns,
@@ -95,7 +110,9 @@ def test_compile_finds_no_graph_break(path: str, overwrite: bool) -> None:
         assigned = sinkhorn(features[0] @ weight.T, epsilon=0.5, iterations=2)
         targets = torch.stack([assigned, assigned.flip(0)])
         soft = soft_cross_entropy(features @ weight.T, targets, temperature=0.1, overwrite_logits=overwrite)
-        return loss + soft + terms.marginal_entropy
+        rows = features @ weight.T
+        contrast = info_nce(rows, rows[:G], temperature=0.5, keep_self=False)
+        return loss + soft + contrast + terms.marginal_entropy
 
     found = []
     with kernel_path(path):

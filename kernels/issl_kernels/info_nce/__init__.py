@@ -80,7 +80,7 @@ def info_nce_with_terms(
 ) -> tuple[Tensor, InfoNCETerms]:
     """``info_nce``, and what is worth logging of it, from the same pass."""
     _check(anchors_VBD, targets_GBD, temperature, keep_self, labels_B, exchange, group)
-    path = resolved_path("info_nce", anchors_VBD.device, False)
+    path = resolved_path("info_nce", anchors_VBD.device, True)
     with torch.autocast(anchors_VBD.device.type, enabled=False):
         if normalize:
             anchors_VBD, targets_GBD = (_unit_rows(rows) for rows in (anchors_VBD, targets_GBD))
@@ -90,8 +90,12 @@ def info_nce_with_terms(
             return info_nce_with_terms_reference(
                 anchors_VBD, targets_GBD, temperature=temperature, keep_self=keep_self, labels_B=labels_B, group=group
             )
+        if path == "chunked":
+            contrast = CHUNKED
+        else:
+            from issl_kernels.info_nce.triton_ops import TRITON as contrast
         return info_nce_by(
-            CHUNKED,
+            contrast,
             anchors_VBD,
             targets_GBD,
             temperature,
@@ -144,6 +148,6 @@ def _check(
         check_same("labels_B", labels_B, "anchors_VBD", anchors_VBD, ())
     if exchange not in ("gather", "ring"):
         raise ValueError(f"exchange is {exchange!r}; it must be gather or ring")
-    check_group(anchors_VBD, group)
+    check_group("anchors_VBD", anchors_VBD, group)
     check_finite("anchors_VBD", anchors_VBD)
     check_finite("targets_GBD", targets_GBD)

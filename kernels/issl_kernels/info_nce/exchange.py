@@ -40,9 +40,12 @@ class Passing:
         self._pending = dist.batch_isend_irecv(operations)
 
     def wait(self) -> list[Tensor]:
+        """What has arrived. What was sent is let go."""
         for work in self._pending:
             work.wait()
-        return self._arriving
+        self._sent, arrived = [], self._arriving
+        self._arriving = []
+        return arrived
 
 
 def _tensors(targets: Rows) -> list[Tensor]:
@@ -52,13 +55,17 @@ def _tensors(targets: Rows) -> list[Tensor]:
 def _blocks_in_a_ring(own: Rows, group: ProcessGroup) -> Iterator[Rows]:
     """Every rank's targets, ours first; the next block is on its way while one is used."""
     size, here, B = world_size(group), rank(group), own.rows.shape[1]
-    block = own
+    at_hand = [own]  # popped, so that a block whose turn is over is held by nobody
     for step in range(size):
-        passing = Passing(_tensors(block), group) if step + 1 < size else None
-        yield block
+        passing = Passing(_tensors(at_hand[0]), group) if step + 1 < size else None
+        yield at_hand.pop()
         if passing is not None:
-            rows, *labels = passing.wait()
-            block = Rows(rows, labels[0] if labels else None, (here - step - 1) % size * B)
+            at_hand.append(_arrived(passing.wait(), (here - step - 1) % size * B))
+
+
+def _arrived(tensors: list[Tensor], first_image: int) -> Rows:
+    rows, *labels = tensors
+    return Rows(rows, labels[0] if labels else None, first_image)
 
 
 def _gathered(own: Rows, group: ProcessGroup | None) -> Rows:
@@ -87,18 +94,17 @@ class _InfoNCE(torch.autograd.Function):
             iter([_gathered(own, group)]) if group is None or exchange == "gather" else _blocks_in_a_ring(own, group)
         )
         statistics: RowStatistics | None = None
-        gathered = None
+        kept = own  # a ring's blocks come by once more in the backward pass; gathered targets stay for it
         for block in blocks:
-            gathered = block
             found = contrast.statistics(anchors, block, inverse_temperature, keep_self)
             statistics = found if statistics is None else statistics.join(found)
+            if exchange == "gather":
+                kept = block
+            del block  # the next may only now take its place
         assert statistics is not None
-        assert gathered is not None
         loss, num_anchors, terms = terms_of(
             statistics, anchors_VBD, targets_GBD, temperature.to(dtype), keep_self, group
         )
-        # The gathered targets stay for the backward pass; in a ring they come by once more.
-        kept = gathered if exchange == "gather" else own
         ctx.save_for_backward(
             anchors_VBD, kept.rows, kept.labels, labels_B, inverse_temperature, num_anchors, *statistics.for_gradients()
         )
@@ -143,9 +149,12 @@ def _gradients_in_a_ring(
     travelling: Tensor | None = None
     for block in _blocks_in_a_ring(own, group):
         d_anchors_part, d_block = contrast.gradients(anchors, block, *settings)
+        del block
         d_anchors = d_anchors_part if d_anchors is None else d_anchors.add_(d_anchors_part)
         d_block = d_block if travelling is None else d_block.add_(travelling)
+        del d_anchors_part
         (travelling,) = Passing([d_block], group).wait()
+        del d_block
     assert d_anchors is not None
     assert travelling is not None
     return d_anchors, travelling

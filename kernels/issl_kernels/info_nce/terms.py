@@ -68,9 +68,10 @@ def terms_of(
     loss = total / num_anchors
     num_own = 0 if keep_self else min(V, G) * N
     num_negatives = V * N * G * N - num_own - num_positives
+    negatives = (anchor_D * target_D).sum() - own - positives * temperature
     terms = InfoNCETerms(
         positive_similarity=means / num_anchors * temperature,
-        negative_similarity=((anchor_D * target_D).sum() - own - positives * temperature) / num_negatives,
+        negative_similarity=torch.where(num_negatives > 0, negatives / num_negatives, torch.nan),
         mutual_information_bound=log_targets / num_anchors - loss,
         retrieval_accuracy=retrieved / num_anchors,
     )

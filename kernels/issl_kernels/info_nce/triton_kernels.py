@@ -30,17 +30,17 @@ def load_rows(pointer, row, mask, first, D: tl.constexpr, WIDTH: tl.constexpr):
 @triton.jit
 def tile_of_logits(
     anchors, targets, a_tile, anchor_row, anchor_mask, target_row, target_mask, inverse_temperature,
-    D: tl.constexpr, WIDTH: tl.constexpr, PRECISION: tl.constexpr, ACC: tl.constexpr,
+    D: tl.constexpr, STEP: tl.constexpr, PRECISION: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
-    """Anchors x targets; ``a_tile`` holds the anchors' rows where one tile is as wide as they are."""
-    if D <= WIDTH:
-        b_tile = load_rows(targets, target_row, target_mask, 0, D, WIDTH)
+    """Anchors x targets; ``a_tile`` holds the anchors' rows where one step is as wide as they are."""
+    if D <= STEP:
+        b_tile = load_rows(targets, target_row, target_mask, 0, D, STEP)
         product = tl.dot(a_tile, tl.trans(b_tile), input_precision=PRECISION, out_dtype=ACC)
     else:
         product = tl.zeros((anchor_row.shape[0], target_row.shape[0]), ACC)
-        for first in range(0, D, WIDTH):
-            a_part = load_rows(anchors, anchor_row, anchor_mask, first, D, WIDTH)
-            b_part = load_rows(targets, target_row, target_mask, first, D, WIDTH)
+        for first in range(0, D, STEP):
+            a_part = load_rows(anchors, anchor_row, anchor_mask, first, D, STEP)
+            b_part = load_rows(targets, target_row, target_mask, first, D, STEP)
             product = tl.dot(a_part, tl.trans(b_part), product, input_precision=PRECISION, out_dtype=ACC)
     return product * inverse_temperature
 
@@ -70,7 +70,7 @@ def positives_and_own(
 def statistics(
     anchors, targets, labels, target_labels, inverse_temperature, partials, first_image, first_target, B, N,
     tiles_per_split, V: tl.constexpr, G: tl.constexpr, D: tl.constexpr, KEEP_SELF: tl.constexpr,
-    LABELS: tl.constexpr, WIDTH: tl.constexpr, ANCHORS: tl.constexpr, TARGETS: tl.constexpr,
+    LABELS: tl.constexpr, STEP: tl.constexpr, ANCHORS: tl.constexpr, TARGETS: tl.constexpr,
     PRECISION: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
     """A tile of anchors against one split of the targets: (m, S, n, Σ (m − l), min (m − l)) of each anchor into
@@ -81,7 +81,7 @@ def statistics(
     image = block * ANCHORS + tl.arange(0, ANCHORS)
     anchor_mask = image < B
     anchor_row = v.to(tl.int64) * B + image
-    a_tile = load_rows(anchors, anchor_row, anchor_mask, 0, D, WIDTH)
+    a_tile = load_rows(anchors, anchor_row, anchor_mask, 0, D, STEP)
 
     maximum = tl.full((ANCHORS,), -float("inf"), ACC)
     total = tl.zeros((ANCHORS,), ACC)
@@ -97,7 +97,7 @@ def statistics(
         target_mask = target_image < N
         target_row = g.to(tl.int64) * N + target_image
         logits = tile_of_logits(
-            anchors, targets, a_tile, anchor_row, anchor_mask, target_row, target_mask, inverse, D, WIDTH,
+            anchors, targets, a_tile, anchor_row, anchor_mask, target_row, target_mask, inverse, D, STEP,
             PRECISION, ACC,
         )  # fmt: skip
         positive, own = positives_and_own(
@@ -140,8 +140,8 @@ def slopes(
 def anchor_gradients(
     anchors, targets, labels, target_labels, inverse_temperature, maxima, inverse_sums, inverse_counts, partials,
     first_image, first_target, B, N, tiles_per_split, V: tl.constexpr, G: tl.constexpr, D: tl.constexpr,
-    KEEP_SELF: tl.constexpr, LABELS: tl.constexpr, WIDTH: tl.constexpr, ANCHORS: tl.constexpr,
-    TARGETS: tl.constexpr, PRECISION: tl.constexpr, ACC: tl.constexpr,
+    KEEP_SELF: tl.constexpr, LABELS: tl.constexpr, STEP: tl.constexpr, WIDTH: tl.constexpr,
+    ANCHORS: tl.constexpr, TARGETS: tl.constexpr, PRECISION: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
     """A tile of anchors against one split of the targets, WIDTH columns of their gradient: into partials
     [splits, V · B, D]."""
@@ -152,7 +152,7 @@ def anchor_gradients(
     image = block * ANCHORS + tl.arange(0, ANCHORS)
     anchor_mask = image < B
     anchor_row = v.to(tl.int64) * B + image
-    a_tile = load_rows(anchors, anchor_row, anchor_mask, 0, D, WIDTH)
+    a_tile = load_rows(anchors, anchor_row, anchor_mask, 0, D, STEP)
     maximum = tl.load(maxima + anchor_row, mask=anchor_mask, other=0)
     inverse_sum = tl.load(inverse_sums + anchor_row, mask=anchor_mask, other=0)
     inverse_count = tl.load(inverse_counts + anchor_row, mask=anchor_mask, other=0)
@@ -166,7 +166,7 @@ def anchor_gradients(
         target_mask = target_image < N
         target_row = g.to(tl.int64) * N + target_image
         logits = tile_of_logits(
-            anchors, targets, a_tile, anchor_row, anchor_mask, target_row, target_mask, inverse, D, WIDTH,
+            anchors, targets, a_tile, anchor_row, anchor_mask, target_row, target_mask, inverse, D, STEP,
             PRECISION, ACC,
         )  # fmt: skip
         positive, own = positives_and_own(
@@ -185,8 +185,8 @@ def anchor_gradients(
 def target_gradients(
     anchors, targets, labels, target_labels, inverse_temperature, maxima, inverse_sums, inverse_counts, partials,
     first_image, first_target, B, N, tiles_per_split, V: tl.constexpr, G: tl.constexpr, D: tl.constexpr,
-    KEEP_SELF: tl.constexpr, LABELS: tl.constexpr, WIDTH: tl.constexpr, ANCHORS: tl.constexpr,
-    TARGETS: tl.constexpr, PRECISION: tl.constexpr, ACC: tl.constexpr,
+    KEEP_SELF: tl.constexpr, LABELS: tl.constexpr, STEP: tl.constexpr, WIDTH: tl.constexpr,
+    ANCHORS: tl.constexpr, TARGETS: tl.constexpr, PRECISION: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
     """A tile of targets against one split of the anchors, WIDTH columns of their gradient: into partials
     [splits, G · N, D]."""
@@ -197,7 +197,7 @@ def target_gradients(
     target_image = block * TARGETS + tl.arange(0, TARGETS)
     target_mask = target_image < N
     target_row = g.to(tl.int64) * N + target_image
-    b_tile = load_rows(targets, target_row, target_mask, 0, D, WIDTH)
+    b_tile = load_rows(targets, target_row, target_mask, 0, D, STEP)
     gradient = tl.zeros((TARGETS, WIDTH), ACC)
     anchor_blocks = tl.cdiv(B, ANCHORS)
     first_tile = tl.program_id(1) * tiles_per_split
@@ -210,7 +210,7 @@ def target_gradients(
         # The transposed tile is what the product below takes: targets x anchors.
         logits = tl.trans(
             tile_of_logits(
-                targets, anchors, b_tile, target_row, target_mask, anchor_row, anchor_mask, inverse, D, WIDTH,
+                targets, anchors, b_tile, target_row, target_mask, anchor_row, anchor_mask, inverse, D, STEP,
                 PRECISION, ACC,
             )
         )  # fmt: skip

@@ -27,8 +27,9 @@ from issl_profiling.kernels.operations import Operation, discover_operations
 
 SHARED_BYTES = {80: 166912, 86: 101376, 89: 101376, 90: 232448, 100: 232448}
 """Capability → the most shared memory that a program may ask for."""
-IMAGES = 64
-"""Their number changes no kernel, and the inputs are drawn before their memory is taken away."""
+IMAGES, IMAGES_OF_WIDE_CASES = 512, 64
+"""Their number changes no kernel that it does not fall short of a tile of, and the inputs are drawn before their memory
+is taken away: fewer where every image has thousands of classes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +49,8 @@ class Resources:
     shared_bytes: int
     widest_load_bytes: int
     widest_store_bytes: int
+    matrix_instruction: str
+    """``wgmma``, ``mma`` or nothing."""
 
 
 def compile_kernels(
@@ -96,7 +99,8 @@ def resources_table(lines: Sequence[Resources]) -> str:
 
 def _compile_case(operation: Operation, case: Case, dtype: torch.dtype, capability: int) -> list[Resources]:
     batch = "B" if hasattr(case, "B") else "N"
-    small: Case = replace(case, **{batch: IMAGES})  # type: ignore[arg-type]
+    images = IMAGES_OF_WIDE_CASES if hasattr(case, "C") or hasattr(case, "K") else IMAGES
+    small: Case = replace(case, **{batch: images})  # type: ignore[arg-type]
     inputs = [x.to("meta") for x in small.inputs(dtype)]
     leaves = [x.requires_grad_(i < case.differentiable_inputs) for i, x in enumerate(inputs)]
     with _launches_only_compile(capability) as compiled, kernel_path("triton"):
@@ -185,6 +189,7 @@ def _read(kernel: Any) -> dict[str, Any]:
         "shared_bytes": kernel.metadata.shared,
         "widest_load_bytes": _widest(ptx, "ld"),
         "widest_store_bytes": _widest(ptx, "st"),
+        "matrix_instruction": "wgmma" if "wgmma.mma_async" in ptx else "mma" if "mma.sync" in ptx else "",
     }
 
 
