@@ -32,6 +32,12 @@ def product_dtype(features: Tensor) -> torch.dtype:
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else features.dtype
 
 
+def all_logits(features_vBH: Tensor, weight_CH: Tensor, bias_C: Tensor | None) -> Tensor:
+    """The layer's output for all images at once, in its products' dtype: what blocks avoid, and references do."""
+    dtype = product_dtype(features_vBH)
+    return F.linear(features_vBH.to(dtype), weight_CH.to(dtype), None if bias_C is None else bias_C.to(dtype))
+
+
 class LinearInBlocks:
     """features · weightᵀ + bias a block at a time, and the sums of its gradients, of those that are wanted."""
 

@@ -1,14 +1,13 @@
 """The memory-lean path against the specification: values, gradients, peaked inputs, dtypes, strides, autocast."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
 import torch
 from torch import Tensor
 
-from issl_kernels import cross_correlation, distillation, info_nce, sinkhorn, soft_cross_entropy, view_pairs
-from issl_kernels.case import Case
+from issl_kernels import distillation, info_nce, sinkhorn, soft_cross_entropy, view_pairs
 from issl_kernels.cross_correlation import cases as correlation_cases
 from issl_kernels.cross_correlation import chunked as correlation_module
 from issl_kernels.cross_correlation.reference import cross_correlation_reference
@@ -23,29 +22,15 @@ from issl_kernels.sinkhorn.reference import sinkhorn_reference
 from issl_kernels.soft_cross_entropy import cases as soft_cases
 from issl_kernels.soft_cross_entropy.reference import soft_cross_entropy_reference
 
-
-class Operation(NamedTuple):
-    ours: Callable[..., Any]
-    reference: Callable[..., Any]
-    differentiable: int
-    """How many of the inputs, from the first, take a gradient."""
-    case: Case
-
+from .conftest import Operation, bound, label, value_and_gradients
 
 LOSSES = [
-    *(Operation(info_nce, info_nce_reference, 2, case) for case in nce_cases.TEST_CASES),
-    *(Operation(distillation, distillation_reference, 2, case) for case in distillation_cases.TEST_CASES),
-    *(Operation(soft_cross_entropy, soft_cross_entropy_reference, 1, case) for case in soft_cases.TEST_CASES),
-    *(Operation(cross_correlation, cross_correlation_reference, 2, case) for case in correlation_cases.TEST_CASES),
+    *(Operation("info_nce", info_nce_reference, case) for case in nce_cases.TEST_CASES),
+    *(Operation("distillation", distillation_reference, case) for case in distillation_cases.TEST_CASES),
+    *(Operation("soft_cross_entropy", soft_cross_entropy_reference, case) for case in soft_cases.TEST_CASES),
+    *(Operation("cross_correlation", cross_correlation_reference, case) for case in correlation_cases.TEST_CASES),
 ]
-STEEP = ("peaked", "agreement", "cold", "10_000", "large", "constant")
-"""Names of cases whose slopes change too fast, or are too small, for finite differences or half precision."""
-FLAT_LOSSES = [operation for operation in LOSSES if not any(word in operation.case.name for word in STEEP)]
-
-
-def label(operation: Operation) -> str:
-    return f"{operation.ours.__name__}-{operation.case.name}"
-
+FLAT_LOSSES = [operation for operation in LOSSES if not operation.is_steep]
 
 every_loss = pytest.mark.parametrize("operation", LOSSES, ids=label)
 flat_losses = pytest.mark.parametrize("operation", FLAT_LOSSES, ids=label)
@@ -59,23 +44,6 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(view_pairs, "BLOCK_ELEMENTS", 500)
     monkeypatch.setattr(sinkhorn_module, "BLOCK_ELEMENTS", 50)
     monkeypatch.setattr(correlation_module, "BLOCK_ELEMENTS", 40)
-
-
-def value_and_gradients(
-    operation: Operation, function: Callable[..., Any], inputs: tuple[Tensor, ...], upstream: float
-) -> list[Tensor]:
-    leaves = [x.detach().requires_grad_(i < operation.differentiable) for i, x in enumerate(inputs)]
-    value = operation.case.call(function, *leaves)
-    (value * upstream).backward()
-    gradients = [leaf.grad for leaf in leaves[: operation.differentiable]]
-    assert all(gradient is not None for gradient in gradients)
-    return [value.detach(), *(gradient for gradient in gradients if gradient is not None)]
-
-
-def bound(floor: Tensor, truth: Tensor) -> float:
-    """Twice the eager path's own error, and a few units in the last place of a large value."""
-    largest = float(truth.abs().max())
-    return 2 * float((floor - truth).abs().max()) + 1e-5 + 2 * torch.finfo(torch.float32).eps * largest
 
 
 @every_loss
@@ -103,7 +71,7 @@ def test_fp32_is_as_accurate_as_the_eager_path(operation: Operation, seed: int) 
 @pytest.mark.parametrize("which", ["ours", "reference"])
 def test_gradients_are_those_of_finite_differences(operation: Operation, which: str) -> None:
     inputs = operation.case.inputs(torch.float64)
-    leaves = [x.requires_grad_(i < operation.differentiable) for i, x in enumerate(inputs)]
+    leaves = [x.requires_grad_(i < operation.case.differentiable_inputs) for i, x in enumerate(inputs)]
     function = getattr(operation, which)
     assert torch.autograd.gradcheck(lambda *x: operation.case.call(function, *x), leaves, fast_mode=True)
 

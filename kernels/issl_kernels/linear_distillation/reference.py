@@ -2,11 +2,10 @@
 
 from torch import Tensor
 from torch.distributed import ProcessGroup
-from torch.nn import functional as F
 
 from issl_kernels.distillation.reference import distillation_reference
 from issl_kernels.distillation.terms import DistillationTerms
-from issl_kernels.linear_blocks import product_dtype
+from issl_kernels.linear_blocks import all_logits
 
 
 def linear_distillation_reference(
@@ -25,13 +24,9 @@ def linear_distillation_reference(
 ) -> tuple[Tensor, DistillationTerms]:
     """As ``issl_kernels.linear_distillation``; memory (G + V) · B · C."""
 
-    def logits(features_vBH: Tensor, weight_CH: Tensor, bias_C: Tensor | None) -> Tensor:
-        dtype = product_dtype(features_vBH)
-        return F.linear(features_vBH.to(dtype), weight_CH.to(dtype), None if bias_C is None else bias_C.to(dtype))
-
     return distillation_reference(
-        logits(teacher_features_GBH, teacher_weight_CH, teacher_bias_C),
-        logits(student_features_VBH, student_weight_CH, student_bias_C),
+        all_logits(teacher_features_GBH, teacher_weight_CH, teacher_bias_C),
+        all_logits(student_features_VBH, student_weight_CH, student_bias_C),
         teacher_temperature=teacher_temperature,
         student_temperature=student_temperature,
         entropy_weight=entropy_weight,

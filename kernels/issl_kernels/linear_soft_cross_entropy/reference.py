@@ -2,9 +2,8 @@
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from issl_kernels.linear_blocks import product_dtype
+from issl_kernels.linear_blocks import all_logits
 from issl_kernels.linear_soft_cross_entropy.teacher import LinearTeacher
 from issl_kernels.precision import arithmetic_dtype
 from issl_kernels.soft_cross_entropy.reference import soft_cross_entropy_reference
@@ -21,15 +20,11 @@ def linear_soft_cross_entropy_reference(
 ) -> Tensor:
     """As ``issl_kernels.linear_soft_cross_entropy``; memory (G + V) · B · C."""
 
-    def logits(features_vBH: Tensor, weight_CH: Tensor, bias_C: Tensor | None) -> Tensor:
-        dtype = product_dtype(features_vBH)
-        return F.linear(features_vBH.to(dtype), weight_CH.to(dtype), None if bias_C is None else bias_C.to(dtype))
-
     if isinstance(targets, LinearTeacher):
         with torch.no_grad():
-            logits_GBC = logits(targets.features_GBH, targets.weight_CH, targets.bias_C)
+            logits_GBC = all_logits(targets.features_GBH, targets.weight_CH, targets.bias_C)
             like = torch.empty(0, dtype=arithmetic_dtype(logits_GBC), device=logits_GBC.device)
             targets = targets.targets(logits_GBC, like)
     return soft_cross_entropy_reference(
-        logits(features_VBH, weight_CH, bias_C), targets, temperature=temperature, skip_same_view=skip_same_view
+        all_logits(features_VBH, weight_CH, bias_C), targets, temperature=temperature, skip_same_view=skip_same_view
     )
