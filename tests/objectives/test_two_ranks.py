@@ -25,7 +25,7 @@ IMAGES, VIEWS, STEPS = 6, 4, 4
 
 CASES: dict[str, dict[str, Any]] = {
     "simclr": {},
-    "cissl": {},
+    "cissl": {"exchange": "ring"},
     "swav": {
         "queue_length": 12,
         "queue_start_epochs": 0.1,

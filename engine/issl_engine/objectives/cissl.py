@@ -23,6 +23,9 @@ class CISSLConfig(ObjectiveConfig):
     """Which objective this is."""
     temperature: Annotated[float, Field(gt=0)] = 0.07
     """Cosines are divided by this."""
+    exchange: Literal["gather", "ring"] = "gather"
+    """How rows of several ranks meet: gather holds those of all ranks, ring two ranks' at a time, so that memory does
+    not grow with their number."""
     student_head: Literal["linear", "mlp"] = "linear"
     """The student's head: take the architecture of the probe that the representation is meant for."""
     hidden_dim: Annotated[int, Field(ge=1)] = 1024
@@ -44,6 +47,7 @@ class CISSL(Objective):
     def __init__(self, config: CISSLConfig, shape: ObjectiveShape, group: ProcessGroup | None) -> None:
         super().__init__()
         self.temperature = config.temperature
+        self.exchange = config.exchange
         self.num_global_views = shape.num_global_views
         self.group = group
         self.uninformed_loss = self.collapse_loss = uninformed_loss(shape, keep_self=True)
@@ -58,7 +62,14 @@ class CISSL(Objective):
     def forward(self, z_VBD: Tensor, teacher_GBP: Tensor | None, progress: Progress) -> ObjectiveOutput:
         anchors_VBP = l2_normalize(self.student_head(z_VBD))
         targets_GBP = l2_normalize(self.teacher_head(z_VBD[: self.num_global_views]))
-        loss = info_nce(anchors_VBP, targets_GBP, temperature=self.temperature, keep_self=True, group=self.group)
+        loss = info_nce(
+            anchors_VBP,
+            targets_GBP,
+            temperature=self.temperature,
+            keep_self=True,
+            exchange=self.exchange,
+            group=self.group,
+        )
         metrics = contrastive_metrics(
             loss,
             anchors_VBP,

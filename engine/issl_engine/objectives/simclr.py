@@ -24,6 +24,9 @@ class SimCLRConfig(ObjectiveConfig):
     """Which objective this is."""
     temperature: Annotated[float, Field(gt=0)] = 0.1
     """Cosines are divided by this; 0.1 was used on ImageNet, 0.07 on TinyImageNet."""
+    exchange: Literal["gather", "ring"] = "gather"
+    """How rows of several ranks meet: gather holds those of all ranks, ring two ranks' at a time, so that memory does
+    not grow with their number."""
     hidden_dim: Annotated[int, Field(ge=1)] = 1024
     """Width of the head's hidden layer (batch-norm, ReLU)."""
     projection_dim: Annotated[int, Field(ge=1)] = 128
@@ -44,6 +47,7 @@ class SimCLR(Objective):
     def __init__(self, config: SimCLRConfig, shape: ObjectiveShape, group: ProcessGroup | None) -> None:
         super().__init__()
         self.temperature = config.temperature
+        self.exchange = config.exchange
         self.num_global_views = shape.num_global_views
         self.group = group
         self.uninformed_loss = self.collapse_loss = uninformed_loss(shape, keep_self=False)
@@ -52,7 +56,14 @@ class SimCLR(Objective):
     def forward(self, z_VBD: Tensor, teacher_GBP: Tensor | None, progress: Progress) -> ObjectiveOutput:
         anchors_VBP = l2_normalize(self.head(z_VBD))
         targets_GBP = anchors_VBP[: self.num_global_views]
-        loss = info_nce(anchors_VBP, targets_GBP, temperature=self.temperature, keep_self=False, group=self.group)
+        loss = info_nce(
+            anchors_VBP,
+            targets_GBP,
+            temperature=self.temperature,
+            keep_self=False,
+            exchange=self.exchange,
+            group=self.group,
+        )
         metrics = contrastive_metrics(
             loss,
             anchors_VBP,
