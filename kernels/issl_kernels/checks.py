@@ -95,8 +95,10 @@ def check_finite(name: str, tensor: Tensor) -> None:
 def check_may_be_overwritten(**tensors: Tensor) -> None:
     """Logits whose memory is to take their gradient: no leaves, no memory that is shared."""
     for name, tensor in tensors.items():
-        if tensor.is_leaf and tensor.requires_grad:
-            raise ValueError(f"overwrite_logits would overwrite {name}, a leaf that keeps its value: pass False")
+        owner = tensor if tensor._base is None else tensor._base
+        if owner.is_leaf and owner.requires_grad:
+            what = "a leaf" if owner is tensor else "a view of a leaf"
+            raise ValueError(f"overwrite_logits would overwrite {name}, {what} that keeps its value: pass False")
         if tensor.stride(-1) != 1 or any(step == 0 for step in tensor.stride()):
             raise ValueError(
                 f"overwrite_logits needs {name} in memory of its own, contiguous along the classes; its shape is "

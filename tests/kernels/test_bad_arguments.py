@@ -67,6 +67,7 @@ def logits(*shape: int) -> torch.Tensor:
     [
         (lambda: X(2, 3, 4).requires_grad_(), lambda: logits(3, 3, 4), "would overwrite teacher_GBC, a leaf"),
         (lambda: logits(2, 3, 4), lambda: X(3, 3, 4).requires_grad_(), "would overwrite student_VBC, a leaf"),
+        (lambda: X(3, 3, 4).requires_grad_()[:2], lambda: logits(3, 3, 4), "teacher_GBC, a view of a leaf"),
         (lambda: logits(1, 3, 4).expand(2, 3, 4), lambda: logits(3, 3, 4), "teacher_GBC in memory of its own"),
         (lambda: logits(2, 3, 4), lambda: logits(3, 4, 3).transpose(1, 2), "contiguous along the classes"),
     ],

@@ -68,6 +68,18 @@ def _triton_obstacle(operation: Operation, device: torch.device) -> str | None:
     return triton_obstacle(device) if operation.has_triton else "has no Triton kernels in this version"
 
 
+class SameMemory(torch.autograd.Function):
+    """A leaf as something computed, in the leaf's memory: what a network hands to a loss, without the network."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.detach()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return gradients[0]
+
+
 def _own_provider(name: str, operation: Operation, case: Case) -> Provider:
     if name in COMPILE_MODES:
         # Fixed shapes: what torch.compile does best, and what training has.
@@ -77,9 +89,9 @@ def _own_provider(name: str, operation: Operation, case: Case) -> Provider:
     on_path = "auto" if name in (OURS, IN_PLACE) else name
 
     def in_place(*logits_and_more: Tensor, **settings: Any) -> Any:
-        # Views, since a leaf may not be overwritten; what is then in the inputs' place takes as long to work on.
-        views = (x.view_as(x) if i < case.differentiable_inputs else x for i, x in enumerate(logits_and_more))
-        return operation.function(*views, **settings, overwrite_logits=True)
+        # A leaf may not be overwritten, but here nobody needs it: what is then in its place takes as long to work on.
+        logits = (SameMemory.apply(x) if i < case.differentiable_inputs else x for i, x in enumerate(logits_and_more))
+        return operation.function(*logits, **settings, overwrite_logits=True)
 
     def call(inputs: Tensors) -> Tensor:
         if name == EAGER or name in COMPILE_MODES:
