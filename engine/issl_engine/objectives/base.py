@@ -5,7 +5,7 @@ representation; P width of a projection.
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from torch import Tensor, nn
 from torch.distributed import ProcessGroup
@@ -34,7 +34,8 @@ class Progress:
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectiveShape:
-    """The sizes an objective is built for. ``batch_size`` is images a rank and forward pass (micro-batch)."""
+    """The sizes an objective is built for. ``batch_size`` is the images of one rank that one loss sees: those of a
+    forward pass, or of all forward passes of a step with ``training.exact_accumulation``."""
 
     feature_dim: int
     num_views: int
@@ -100,6 +101,15 @@ class Objective(nn.Module):
         global views (no gradient), None for objectives without one."""
         raise AssertionError(f"{type(self).__name__} must implement forward")
 
+    def embed(self, z_VBD: Tensor) -> tuple[Tensor, ...]:
+        """What the loss compares: the heads' outputs, each [views, B, width]. Only objectives whose Config has
+        ``loss_compares_embeddings``; their ``forward`` is ``compare`` of ``embed``."""
+        raise AssertionError(f"{type(self).__name__} has no embeddings apart from its loss")
+
+    def compare(self, embeddings: tuple[Tensor, ...], progress: Progress) -> ObjectiveOutput:
+        """The loss of ``embed``'s outputs, of one forward pass or of several joined along the images."""
+        raise AssertionError(f"{type(self).__name__} has no loss apart from its embeddings")
+
     def after_step(self, progress: Progress) -> None:
         """Called after every optimiser step (re-normalise prototypes, ...)."""
 
@@ -113,6 +123,9 @@ class ObjectiveConfig(Config):
     """Base of every objective's Config: its ``name`` is a Literal, its defaults are the published ones."""
 
     name: str
+
+    loss_compares_embeddings: ClassVar[bool] = False
+    """Whether the Module has ``embed`` and ``compare``, as ``training.exact_accumulation`` needs."""
 
     def build(self, shape: ObjectiveShape, group: ProcessGroup | None) -> Objective:
         """The objective with freshly initialised heads; ``group`` None means this process alone."""

@@ -4,7 +4,7 @@ Letters: V views, the first G global; B images on this rank, N of all ranks; D w
 of the projection.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 from torch import Tensor
@@ -33,6 +33,8 @@ class CISSLConfig(ObjectiveConfig):
     projection_dim: Annotated[int, Field(ge=1)] = 128
     """Width of both heads' outputs (batch-norm, then L2-normalised)."""
 
+    loss_compares_embeddings: ClassVar[bool] = True
+
     def build(self, shape: ObjectiveShape, group: ProcessGroup | None) -> Objective:
         shape.check_two_views(self.name)
         shape.check_other_images(self.name)
@@ -60,8 +62,15 @@ class CISSL(Objective):
         self.teacher_head = MLPHead(*dims, hidden_dim=config.hidden_dim, batch_norm_out=True)
 
     def forward(self, z_VBD: Tensor, teacher_GBP: Tensor | None, progress: Progress) -> ObjectiveOutput:
+        return self.compare(self.embed(z_VBD), progress)
+
+    def embed(self, z_VBD: Tensor) -> tuple[Tensor, ...]:
+        """(anchors [V, B, P], targets [G, B, P]), normalised."""
         anchors_VBP = l2_normalize(self.student_head(z_VBD))
-        targets_GBP = l2_normalize(self.teacher_head(z_VBD[: self.num_global_views]))
+        return anchors_VBP, l2_normalize(self.teacher_head(z_VBD[: self.num_global_views]))
+
+    def compare(self, embeddings: tuple[Tensor, ...], progress: Progress) -> ObjectiveOutput:
+        anchors_VBP, targets_GBP = embeddings
         loss = info_nce(
             anchors_VBP,
             targets_GBP,

@@ -5,7 +5,7 @@ Letters: V views, the first G global; B images on this rank, N of all ranks; D w
 of the projection.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 from torch import Tensor
@@ -32,6 +32,8 @@ class SimCLRConfig(ObjectiveConfig):
     projection_dim: Annotated[int, Field(ge=1)] = 128
     """Width of the head's output (batch-norm, then L2-normalised)."""
 
+    loss_compares_embeddings: ClassVar[bool] = True
+
     def build(self, shape: ObjectiveShape, group: ProcessGroup | None) -> Objective:
         shape.check_two_views(self.name)
         shape.check_other_images(self.name)
@@ -54,7 +56,14 @@ class SimCLR(Objective):
         self.head = MLPHead(shape.feature_dim, config.projection_dim, hidden_dim=config.hidden_dim, batch_norm_out=True)
 
     def forward(self, z_VBD: Tensor, teacher_GBP: Tensor | None, progress: Progress) -> ObjectiveOutput:
-        anchors_VBP = l2_normalize(self.head(z_VBD))
+        return self.compare(self.embed(z_VBD), progress)
+
+    def embed(self, z_VBD: Tensor) -> tuple[Tensor, ...]:
+        """(projections [V, B, P], normalised): anchors, and the targets among them."""
+        return (l2_normalize(self.head(z_VBD)),)
+
+    def compare(self, embeddings: tuple[Tensor, ...], progress: Progress) -> ObjectiveOutput:
+        (anchors_VBP,) = embeddings
         targets_GBP = anchors_VBP[: self.num_global_views]
         loss = info_nce(
             anchors_VBP,

@@ -18,7 +18,7 @@ from issl_engine.objectives.base import ObjectiveConfig
 from issl_engine.optim.base import OptimizerConfig
 from issl_engine.optim.schedules import ScheduleConfig
 from issl_engine.probing.base import ProbeConfig
-from issl_engine.variants import one_of
+from issl_engine.variants import one_of, variants
 
 if TYPE_CHECKING:  # the choices are found at run time; a type checker knows what they have in common
     AnySource = SourceConfig
@@ -53,7 +53,11 @@ class TrainingConfig(Config):
     global_batch_size: Annotated[int, Field(ge=2)]
     """Images an optimiser step, over all ranks and accumulation steps."""
     accumulation_steps: PositiveInt = 1
-    """Forward and backward passes an optimiser step. Losses that compare images see only one pass's images."""
+    """Forward and backward passes an optimiser step. Losses that compare images see only one pass's images, unless
+    exact_accumulation is true."""
+    exact_accumulation: bool = False
+    """With accumulation_steps > 1, compare the images of all passes of a step: the loss of the whole batch with the
+    memory of one pass, for a second forward pass. Contrastive objectives only; batch-norm still sees one pass."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Arithmetic of encoder and heads; bf16 is autocast (weights, batch-norm and losses stay in fp32)."""
     channels_last: bool = True
@@ -163,6 +167,20 @@ class Recipe(Config):
     def _seeds_differ(self) -> Self:
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError(f"seeds must differ, not {list(self.seeds)}")
+        return self
+
+    @model_validator(mode="after")
+    def _exact_accumulation_has_embeddings(self) -> Self:
+        if self.training.exact_accumulation and not self.objective.loss_compares_embeddings:
+            able = [
+                name
+                for name, config in variants(objectives, ObjectiveConfig).items()
+                if config.loss_compares_embeddings
+            ]
+            raise ValueError(
+                f"training.exact_accumulation is for contrastive objectives ({', '.join(able)}), and objective.name is "
+                f"{self.objective.name}; set training.exact_accumulation to false or choose one of those"
+            )
         return self
 
 

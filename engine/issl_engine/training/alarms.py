@@ -1,7 +1,13 @@
 """Says when a run has gone wrong: loss not finite, loss stuck at its collapse value."""
 
 import logging
+import math
 from collections import deque
+
+from torch import Tensor
+
+from issl_engine.objectives.base import Progress
+from issl_engine.training.deepspeed import Ranks
 
 _log = logging.getLogger("issl_engine")
 
@@ -11,6 +17,18 @@ TOLERANCE = 0.005
 
 class TrainingStopped(ValueError):
     """The loss is not finite: one sentence with the step, the images and the last good checkpoint."""
+
+
+def check_finite(loss: Tensor, ids_B: Tensor, progress: Progress, ranks: Ranks) -> None:
+    """Raises TrainingStopped on all ranks when the loss of any is not finite; ``ids_B`` are the images it saw here."""
+    finite = math.isfinite(loss.item())
+    if not ranks.any(not finite):
+        return
+    ids = ", ".join(str(i) for i in ids_B[:16].tolist()) + (", ..." if len(ids_B) > 16 else "")
+    where = f"on rank {ranks.rank} " if ranks.world_size > 1 else ""
+    raise TrainingStopped(
+        f"step {progress.step}: the loss is {loss.item()} {where}for the images with ids {ids}; no weight was changed"
+    )
 
 
 class CollapseAlarm:

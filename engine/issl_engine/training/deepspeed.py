@@ -118,13 +118,15 @@ class Engine:
             self._engine, self.optimizer, _, _ = deepspeed.initialize(
                 model=module, optimizer=optimizer, config=settings.as_config(), dist_init_required=False
             )
+        self.module = module
 
     def __call__(self, *inputs: Any) -> Any:
         return self._engine(*inputs)
 
-    def backward(self, loss: Tensor) -> None:
-        """Gradients of the loss over the accumulation steps; averaged over ranks at the last one."""
-        self._engine.backward(loss)
+    def backward(self, loss: Tensor, *, add_up: bool = False) -> None:
+        """Gradients of the mean of the losses of the accumulation steps, or of their sum with ``add_up``; averaged over
+        ranks at the last step."""
+        self._engine.backward(loss, scale_wrt_gas=not add_up)
 
     def step(self) -> None:
         """The optimiser step, if this was the last accumulation step; else nothing."""

@@ -22,6 +22,13 @@ class LearnerOutput(NamedTuple):
     z_BD: Tensor
 
 
+class LearnerEmbeddings(NamedTuple):
+    """``embeddings`` as the objective's ``embed`` gives them, with gradient; ``z_BD`` first global view, detached."""
+
+    embeddings: tuple[Tensor, ...]
+    z_BD: Tensor
+
+
 class Learner(nn.Module):
     """crops → encoder → heads → objective."""
 
@@ -35,8 +42,13 @@ class Learner(nn.Module):
         if objective.uses_ema_teacher:
             self.teacher = EmaTeacher(encoder, objective.projector)
 
-    def forward(self, batch: MultiCropBatch, progress: Progress) -> LearnerOutput:
+    def forward(
+        self, batch: MultiCropBatch, progress: Progress, embed_only: bool = False
+    ) -> LearnerOutput | LearnerEmbeddings:
+        """The batch's loss, or with ``embed_only`` what the objective's ``compare`` makes the loss of."""
         z_VBD = encode_views(self.encoder, batch.crops, self.memory_format)
+        if embed_only:
+            return LearnerEmbeddings(self.objective.embed(z_VBD), z_VBD[0].detach())
         loss, metrics = self.objective(z_VBD, self.teacher_projections(batch), progress)
         return LearnerOutput(loss, metrics, z_VBD[0].detach())
 

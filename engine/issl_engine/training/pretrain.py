@@ -4,7 +4,6 @@ views (DALI) → encoder → heads → objective → backward → optimiser step
 """
 
 import logging
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,15 +17,16 @@ from issl_engine.data.dali_pipeline import TrainingViews, check_views_fit
 from issl_engine.data.sources.base import Dataset
 from issl_engine.data.views import MultiCropBatch
 from issl_engine.models.encoders.base import Encoder
-from issl_engine.objectives.base import ObjectiveShape, Progress
+from issl_engine.objectives.base import ObjectiveOutput, ObjectiveShape, Progress
 from issl_engine.optim.schedules import check_schedule, learning_rate
 from issl_engine.probing.online import OnlineProbe
 from issl_engine.recipe.schema import Recipe
-from issl_engine.training.alarms import CollapseAlarm, TrainingStopped
+from issl_engine.training.alarms import CollapseAlarm, TrainingStopped, check_finite
 from issl_engine.training.checkpoint import latest_checkpoint, read_manifest, restore_checkpoint, save_checkpoint
+from issl_engine.training.contrastive_accumulation import contrastive_accumulation
 from issl_engine.training.deepspeed import Engine, EngineSettings, Ranks
 from issl_engine.training.interruption import Interrupted, stop_on_signals
-from issl_engine.training.learner import Learner, LearnerOutput
+from issl_engine.training.learner import Learner, LearnerEmbeddings, LearnerOutput
 from issl_engine.training.metrics import MetricsLog
 from issl_kernels import set_kernel_path
 from issl_kernels.path import check_path_runs_on
@@ -42,6 +42,8 @@ class Plan:
     """What follows from a recipe, the data and the ranks; written beside the recipe in resolved.yaml."""
 
     micro_batch_size: int
+    loss_batch_size: int
+    """Images a rank that one loss sees: those of one forward pass, or with exact_accumulation of all of a step."""
     steps_per_epoch: int
     total_steps: int
     checkpoint_every_steps: int
@@ -68,8 +70,10 @@ def make_plan(recipe: Recipe, dataset: Dataset, ranks: Ranks) -> Plan:
     steps_per_epoch = len(dataset.train) // training.global_batch_size
     total_steps = max(1, round(training.epochs * steps_per_epoch))
     check_schedule(recipe.schedule, steps_per_epoch=steps_per_epoch, total_steps=total_steps)
+    micro_batch_size = training.global_batch_size // parts
     return Plan(
-        micro_batch_size=training.global_batch_size // parts,
+        micro_batch_size=micro_batch_size,
+        loss_batch_size=micro_batch_size * (training.accumulation_steps if training.exact_accumulation else 1),
         steps_per_epoch=steps_per_epoch,
         total_steps=total_steps,
         checkpoint_every_steps=max(1, round(recipe.checkpoint.every_epochs * steps_per_epoch)),
@@ -92,7 +96,7 @@ def build_learner(recipe: Recipe, plan: Plan, ranks: Ranks, seed: int) -> Learne
         feature_dim=encoder.dim,
         num_views=recipe.views.num_views,
         num_global_views=recipe.views.num_global_views,
-        batch_size=plan.micro_batch_size,
+        batch_size=plan.loss_batch_size,
         world_size=ranks.world_size,
     )
     objective = recipe.objective.build(shape, ranks.group)
@@ -149,7 +153,8 @@ def _clip_values(optimizer: torch.optim.Optimizer, limit: float) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class StepResult:
-    """One optimiser step: mean loss of its forward passes, the last one's metrics, seconds spent waiting for data."""
+    """One optimiser step: mean loss of its forward passes and the last one's metrics (loss and metrics of all images
+    with exact accumulation), seconds spent waiting for data."""
 
     loss: Tensor
     metrics: dict[str, Tensor]
@@ -165,16 +170,19 @@ def train_step(
     lr: float,
     ranks: Ranks,
     accumulation_steps: int,
+    exact_accumulation: bool = False,
 ) -> StepResult:
     """One optimiser step. Raises TrainingStopped, before any weight has changed, when the loss is not finite."""
     engine.set_lr(lr)
+    if exact_accumulation and accumulation_steps > 1:
+        return _exact_step(engine, views, online_probe, progress, ranks, accumulation_steps)
     data_seconds, loss, metrics = 0.0, torch.zeros((), device=ranks.device), {}
     for _ in range(accumulation_steps):
         asked = time.perf_counter()
         batch = next(views).to(ranks.device)
         data_seconds += time.perf_counter() - asked
         output: LearnerOutput = engine(batch, progress)
-        _check_finite(output.loss, batch, progress, ranks)
+        check_finite(output.loss, batch.ids, progress, ranks)
         engine.backward(output.loss)
         engine.step()
         loss += output.loss.detach() / accumulation_steps
@@ -185,15 +193,46 @@ def train_step(
     return StepResult(loss=loss, metrics=metrics, data_seconds=data_seconds)
 
 
-def _check_finite(loss: Tensor, batch: MultiCropBatch, progress: Progress, ranks: Ranks) -> None:
-    finite = math.isfinite(loss.item())
-    if not ranks.any(not finite):
-        return
-    ids = ", ".join(str(i) for i in batch.ids[:16].tolist()) + (", ..." if len(batch.ids) > 16 else "")
-    where = f"on rank {ranks.rank} " if ranks.world_size > 1 else ""
-    raise TrainingStopped(
-        f"step {progress.step}: the loss is {loss.item()} {where}for the images with ids {ids}; no weight was changed"
+def _exact_step(
+    engine: Engine,
+    views: TrainingViews,
+    online_probe: OnlineProbe | None,
+    progress: Progress,
+    ranks: Ranks,
+    accumulation_steps: int,
+) -> StepResult:
+    """The step whose loss compares the images of all its forward passes (training.exact_accumulation)."""
+    learner = engine.module
+    assert isinstance(learner, Learner)
+    asked = time.perf_counter()
+    batches = [next(views).to(ranks.device) for _ in range(accumulation_steps)]
+    data_seconds = time.perf_counter() - asked
+    ids = torch.cat([batch.ids for batch in batches])
+    z_of_passes: list[Tensor] = []
+
+    def embed(batch: MultiCropBatch) -> tuple[Tensor, ...]:
+        output: LearnerEmbeddings = engine(batch, progress, True)
+        z_of_passes.append(output.z_BD)
+        return output.embeddings
+
+    def compare(embeddings: tuple[Tensor, ...]) -> ObjectiveOutput:
+        output = learner.objective.compare(embeddings, progress)
+        check_finite(output.loss, ids, progress, ranks)
+        return output
+
+    def backward(partial: Tensor) -> None:
+        engine.backward(partial, add_up=True)
+        engine.step()
+
+    loss, metrics, replay_error = contrastive_accumulation(
+        batches, embed, compare, module=learner, dim=1, backward=backward
     )
+    metrics = metrics | {"replay_error": replay_error}
+    if online_probe is not None:
+        for z_BD, batch in zip(z_of_passes[-accumulation_steps:], batches, strict=True):
+            probed = online_probe.step(z_BD, batch.labels)
+            metrics |= {f"online_{name}": value for name, value in probed.items()}
+    return StepResult(loss=loss, metrics=metrics, data_seconds=data_seconds)
 
 
 def pretrain(
@@ -280,7 +319,7 @@ class _Run:
                     lr = self._lr(step)
                     result = train_step(
                         self.engine, views, self.online_probe, progress=plan.progress(step), lr=lr, ranks=ranks,
-                        accumulation_steps=accumulation,
+                        accumulation_steps=accumulation, exact_accumulation=recipe.training.exact_accumulation,
                     )  # fmt: skip
                     done = plan.progress(step + 1)
                     self.learner.after_step(done)
