@@ -54,11 +54,12 @@ def contrastive_accumulation(
     What equals what: where an image's embedding depends on that image alone (no batch-norm, or batch-norm in eval
     mode), loss and gradients are those of one pass over all images, up to rounding. Batch-norm in training mode
     normalises by each micro-batch's own rows, as in plain accumulation: the gradients are then exactly those of the
-    loss of these embeddings, which are not the embeddings of one large pass. Running statistics and other buffers move
-    once for each micro-batch, in order. Random numbers (CPU, current CUDA device) are replayed, so that both passes
-    draw the same dropout masks; afterwards the generators stand where one pass and ``compare`` leave them. Both passes
-    run under the caller's autocast. Kernels that are not deterministic, or that are chosen by whether a graph is wanted
-    (torch.compile, attention), can make the passes differ: ``replay_error`` says by how much.
+    loss of these embeddings, which are not the embeddings of one large pass. An image's views share their statistics
+    with few others then, which gives the positives away: prefer few, large micro-batches. Running statistics and other
+    buffers move once for each micro-batch, in order. Random numbers (CPU, current CUDA device) are replayed, so that
+    both passes draw the same dropout masks; afterwards the generators stand where one pass and ``compare`` leave them.
+    Both passes run under the caller's autocast. Kernels that are not deterministic, or that are chosen by whether a
+    graph is wanted (torch.compile, attention), can make the passes differ: ``replay_error`` says by how much.
 
     Several ranks: ``embed`` takes this rank's images and ``compare`` gathers over its process group, in the convention
     of ``issl_kernels.collectives``; average gradients over ranks as ever. All ranks need as many micro-batches.
@@ -66,7 +67,8 @@ def contrastive_accumulation(
     Memory: the micro-batches themselves, all embeddings twice, the graph of ``compare``, and one micro-batch's graph.
 
     Raises ValueError for no micro-batches, embeddings that are not a tuple of tensors or do not fit together along
-    ``dim``, an ``embed`` that gives other shapes the second time, and a loss that is no scalar or has no gradient.
+    ``dim``, an ``embed`` that gives other shapes the second time or tensors without gradient, and a loss that is no
+    scalar or has no gradient.
     """
     batches = list(micro_batches)
     if not batches:
@@ -93,6 +95,8 @@ def contrastive_accumulation(
         for tensor, its_gradient in zip(embeddings, gradient, strict=True):
             if its_gradient is not None:
                 partial = partial + (tensor * its_gradient).sum()
+        if not partial.requires_grad:
+            raise ValueError("embed gave tensors without gradient; let it use weights that require one, undetached")
         replay_error = torch.maximum(replay_error, _largest_difference(before, embeddings))
         backward(partial)
     after.restore()
