@@ -151,8 +151,10 @@ def test_with_dropout_and_batch_norm_gradients_are_those_of_one_graph(name: str)
 
 
 def test_the_second_pass_draws_the_dropout_of_the_first() -> None:
-    model, drawn = Model("simclr", dropout=0.5).eval(), []
+    model = Model("simclr", dropout=0.5).eval()
     model.dropout.train()
+    drawn: list[tuple[Tensor, ...]] = []
+    states: list[Tensor] = []
 
     def embed(part: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         drawn.append(model.embed(part))
@@ -160,6 +162,7 @@ def test_the_second_pass_draws_the_dropout_of_the_first() -> None:
 
     def compare(embeddings: tuple[Tensor, ...]) -> ObjectiveOutput:
         torch.rand(7)  # moves the generator between the passes
+        states.append(torch.get_rng_state())
         return model.compare(embeddings)
 
     parts = [in_parts(all_crops())[0]] * 3  # the same images, so that only the dropout tells them apart
@@ -170,6 +173,7 @@ def test_the_second_pass_draws_the_dropout_of_the_first() -> None:
     assert not any(a.requires_grad for a in first)
     assert not torch.equal(first[0], first[1])
     assert result.replay_error == 0
+    assert torch.equal(torch.get_rng_state(), states[0])
 
 
 def test_replay_error_says_how_far_the_passes_differ() -> None:

@@ -79,7 +79,7 @@ def contrastive_accumulation(
         for batch in batches:
             states.append(_RandomState.now())
             first.append(_as_embeddings(embed(batch)))
-    # Autocast caches its casts of the weights; those made without a graph would cut the second pass from the weights.
+    # Autocast caches its casts of the weights; one made without a graph must not serve the pass that needs it.
     torch.clear_autocast_cache()
 
     loss, metrics, gradients, own = _loss_and_gradients(first, compare, dim)
@@ -87,7 +87,6 @@ def contrastive_accumulation(
     after = _RandomState.now()
     replay_error = torch.zeros((), device=loss.device)
     for batch, state, before, gradient in zip(batches, states, first, gradients, strict=True):
-        # Before the embeddings, so that autograd comes to it last: engines prepare a backward pass at the embeddings.
         partial = sum(((leaf * share).sum() for leaf, share in own), torch.zeros_like(loss)) / len(batches)
         state.restore()
         embeddings = _as_embeddings(embed(batch))
