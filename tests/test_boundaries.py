@@ -33,10 +33,10 @@ STRANGERS = {
 """Pairs (importer, imported) that the order would allow and the design does not."""
 
 ONLY_IN = {
-    "nvidia": "issl_engine/data/dali_pipeline.py",
+    "nvidia": "issl_engine/data/dali",
     "deepspeed": "issl_engine/training/deepspeed.py",
 }
-"""A library → the one file that imports it."""
+"""A library → the one file, or the one folder, that imports it."""
 
 
 def files(package: str) -> list[Path]:
@@ -126,7 +126,7 @@ def test_imports_follow_the_flow_of_data() -> None:
 
 
 @pytest.mark.parametrize("library", ONLY_IN)
-def test_a_heavy_library_is_imported_in_one_file_only(library: str) -> None:
+def test_a_heavy_library_is_imported_in_one_place_only(library: str) -> None:
     importers = {
         str(path.relative_to(SOURCES[package]))
         for package in SOURCES
@@ -134,7 +134,8 @@ def test_a_heavy_library_is_imported_in_one_file_only(library: str) -> None:
         for module, _ in imports(path)
         if module.split(".")[0] == library
     }
-    assert importers == {ONLY_IN[library]}
+    assert importers
+    assert {importer for importer in importers if not Path(importer).is_relative_to(ONLY_IN[library])} == set()
 
 
 def test_no_module_is_a_drawer() -> None:

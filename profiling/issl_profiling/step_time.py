@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import torch
 
-from issl_engine.data.dali_pipeline import TrainingViews
+from issl_engine.data.dali import TrainingViews
 from issl_engine.data.sources.base import Dataset
 from issl_engine.recipe.schema import Recipe
 from issl_engine.training.deepspeed import Ranks

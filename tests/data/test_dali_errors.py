@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from issl_engine.data.dali_pipeline import EvaluationImages, TrainingViews, check_views_fit
+from issl_engine.data.dali import EvaluationImages, TrainingViews, check_views_fit
 from issl_engine.data.draws import epoch_order
 from issl_engine.data.sources.base import ImageSet
 from issl_engine.data.views import CropGroup, ViewsConfig

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from issl_engine.data.dali_pipeline import EvaluationImages
+from issl_engine.data.dali import EvaluationImages
 from issl_engine.data.sources.base import ImageSet
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from issl_engine.data.dali_pipeline import EvaluationImages, TrainingViews
+from issl_engine.data.dali import EvaluationImages, TrainingViews
 from issl_engine.data.sources.base import ImageSet
 from issl_engine.data.views import Augmentation, Blur, CropGroup, MultiCropBatch, Solarise, ViewsConfig
 

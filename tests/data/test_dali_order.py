@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from issl_engine.data.dali_pipeline import TrainingViews
+from issl_engine.data.dali import TrainingViews
 from issl_engine.data.sources.base import ImageSet
 from issl_engine.data.views import (
     Augmentation,

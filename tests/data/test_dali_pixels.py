@@ -6,7 +6,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from issl_engine.data.dali_pipeline import TrainingViews
+from issl_engine.data.dali import TrainingViews
 from issl_engine.data.draws import ViewDraws, draw_views
 from issl_engine.data.sources.base import ImageSet
 from issl_engine.data.views import Augmentation, Blur, ColourJitter, CropGroup, Solarise, ViewsConfig

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from issl_engine.data.dali_pipeline import TrainingViews
+from issl_engine.data.dali import TrainingViews
 from issl_engine.data.sources.base import Dataset
 from issl_engine.objectives import simclr
 from issl_engine.objectives.base import ObjectiveOutput, Progress

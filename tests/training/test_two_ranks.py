@@ -21,7 +21,7 @@ import torch
 torch.set_num_threads(1)
 sys.path.insert(0, sys.argv[1])
 from conftest import SMALL_OBJECTIVES, make_images, make_recipe
-from issl_engine.data.dali_pipeline import TrainingViews
+from issl_engine.data.dali import TrainingViews
 from issl_engine.data.sources.base import Dataset
 from issl_engine.training.deepspeed import start_ranks
 from issl_engine.training.pretrain import build_engine, build_learner, make_plan, train_step

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageOps
 
-from issl_engine.data.dali_pipeline import TrainingViews
+from issl_engine.data.dali import TrainingViews
 from issl_engine.data.sources.base import ImageSet
 from issl_engine.data.views import Augmentation, CropGroup, MultiCropBatch, ViewsConfig
 

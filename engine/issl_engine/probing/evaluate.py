@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from issl_engine.data.dali_pipeline import EvaluationImages
+from issl_engine.data.dali import EvaluationImages
 from issl_engine.data.sources.base import Dataset, ImageSet
 from issl_engine.probing.base import Features, ProbeConfig, ProbeResult
 from issl_engine.probing.features import RAW_PIXELS_SIDE, extract_features

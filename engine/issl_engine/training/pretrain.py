@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from issl_engine.data.dali_pipeline import TrainingViews, check_views_fit
+from issl_engine.data.dali import TrainingViews, check_views_fit
 from issl_engine.data.sources.base import Dataset
 from issl_engine.data.views import MultiCropBatch
 from issl_engine.models.encoders.base import Encoder

@@ -1,0 +1,47 @@
+"""Building and running a DALI pipeline, and its outputs as tensors."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from nvidia.dali.pipeline import Pipeline
+from torch import Tensor
+
+
+def build_pipeline(
+    graph: Callable[[], tuple[Any, ...]],
+    *,
+    batch_size: int,
+    num_threads: int,
+    device: torch.device,
+    prefetch: int,
+) -> Pipeline:
+    pipeline = Pipeline(
+        batch_size=batch_size,
+        num_threads=num_threads,
+        device_id=_gpu(device),
+        prefetch_queue_depth=prefetch,
+        exec_dynamic=True,  # its outputs stay valid for as long as a tensor refers to them
+    )
+    with pipeline:
+        pipeline.set_outputs(*graph())
+    pipeline.build()
+    return pipeline
+
+
+def _gpu(device: torch.device) -> int | None:
+    if device.type != "cuda":
+        return None
+    return device.index if device.index is not None else torch.cuda.current_device()
+
+
+def run_pipeline(pipeline: Pipeline, device: torch.device) -> Any:
+    """One batch. On a GPU it is ordered into torch's stream, so that DALI waits for torch's copies."""
+    if device.type == "cuda":
+        return pipeline.run(cuda_stream=torch.cuda.current_stream(device))
+    return pipeline.run()
+
+
+def to_torch(output: Any) -> Tensor:
+    """A batch of equal shapes, sharing DALI's memory, which DALI may write again later: callers copy."""
+    return torch.from_dlpack(output.as_tensor())

@@ -1,0 +1,126 @@
+"""Crops of the training split, batch after batch, without end.
+
+Letters: B images of a batch.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from nvidia.dali import fn
+from nvidia.dali.pipeline import Pipeline
+
+from issl_engine.data.dali.images import decode, image_inputs, layout, num_channels, undecodable
+from issl_engine.data.dali.pipeline import build_pipeline, run_pipeline, to_torch
+from issl_engine.data.dali.view import augmented_view
+from issl_engine.data.draws import draw_views, epoch_order
+from issl_engine.data.operator_arguments import num_operator_arguments, operator_arguments
+from issl_engine.data.sources.base import ImageSet
+from issl_engine.data.views import Augmentation, MultiCropBatch, ViewsConfig
+
+
+def check_views_fit(images: ImageSet, views: ViewsConfig) -> None:
+    """Raises ValueError when a crop group's size exceeds every image: crops would be enlarged throughout."""
+    largest = int(images.sizes_HW.min(axis=1).max())
+    for index, group in enumerate(views.groups):
+        if group.size > largest:
+            raise ValueError(
+                f"views.groups.{index}.size: crops of {group.size} px are larger than the images (at most "
+                f"{largest} px on their shorter side); make the crops {largest} px or smaller"
+            )
+
+
+class TrainingViews:
+    """An endless iterator of MultiCropBatch over epochs, for one rank.
+
+    With R ranks, global batch b of an epoch holds the positions [b·B·R, (b+1)·B·R) of the epoch's
+    permutation, and this rank its own slice of B; the images of the incomplete last batch wait for another
+    epoch. ``start_batch`` batches are passed over without being made. Raises ValueError when a batch is
+    larger than the data, for a seed out of range, and for an image that cannot be decoded, which also closes
+    the loader.
+    """
+
+    def __init__(
+        self, images: ImageSet, views: ViewsConfig, *, batch_size: int, rank: int, world_size: int, seed: int,
+        device: torch.device, num_threads: int, prefetch_batches: int = 2, start_batch: int = 0,
+    ) -> None:  # fmt: skip
+        self.batches_per_epoch = len(images) // (batch_size * world_size)
+        if self.batches_per_epoch == 0:
+            raise ValueError(
+                f"the batch of {batch_size * world_size} images is larger than the {len(images)} images of "
+                "the training split; lower training.global_batch_size"
+            )
+        self.images, self.views = images, views
+        self.batch_size, self.rank, self.world_size, self.seed = batch_size, rank, world_size, seed
+        self.device = device
+        self.batches_consumed = start_batch
+        self._next_to_feed = start_batch
+        self._in_flight: deque[NDArray[np.int64]] = deque()
+        self._epoch = -1
+        self._order = np.empty(0, dtype=np.int64)
+        self._pipeline: Pipeline | None = build_pipeline(
+            lambda: _training_graph(images, views, self._feed, device),
+            batch_size=batch_size, num_threads=num_threads, device=device, prefetch=prefetch_batches,
+        )  # fmt: skip
+
+    def __iter__(self) -> "TrainingViews":
+        return self
+
+    def __next__(self) -> MultiCropBatch:
+        assert self._pipeline is not None, "the loader is closed"
+        try:
+            outputs = run_pipeline(self._pipeline, self.device)
+        except RuntimeError as error:
+            self.close()  # DALI would go on with the next batch, and its crops would get this one's ids
+            # The batches made ahead are looked at, too: all that is broken there comes in one message.
+            raise undecodable(self.images, list(self._in_flight), error) from None
+        ids = self._in_flight.popleft()
+        crops, first = [], 0
+        for group in self.views.groups:
+            crops.append(torch.stack([to_torch(output) for output in outputs[first : first + group.count]]))
+            first += group.count
+        self.batches_consumed += 1
+        return MultiCropBatch(
+            crops=tuple(crops), ids=torch.from_numpy(ids), labels=torch.from_numpy(self.images.labels[ids])
+        )
+
+    def close(self) -> None:
+        """Frees DALI's threads and buffers; safe to call twice."""
+        self._pipeline = None
+
+    def _feed(self) -> tuple[Any, ...]:
+        """The inputs of the next batch; DALI asks for some batches ahead of the one it returns."""
+        epoch, within = divmod(self._next_to_feed, self.batches_per_epoch)
+        first = (within * self.world_size + self.rank) * self.batch_size
+        if epoch != self._epoch:
+            self._epoch, self._order = epoch, epoch_order(len(self.images), self.seed, epoch)
+        ids = self._order[first : first + self.batch_size]
+        draws = draw_views(self.views, self.images.sizes_HW[ids], seed=self.seed, epoch=epoch, first_position=first)
+        arguments: list[Any] = [image_inputs(self.images, ids)]
+        for draw, augmentation in zip(draws, _augmentations(self.views), strict=True):
+            arguments += operator_arguments(draw, augmentation, num_channels(self.images))
+        self._in_flight.append(ids)
+        self._next_to_feed += 1
+        return tuple(arguments)
+
+
+def _augmentations(views: ViewsConfig) -> list[Augmentation]:
+    return [group.augmentation or views.augmentation for group in views.groups for _ in range(group.count)]
+
+
+def _training_graph(
+    images: ImageSet, views: ViewsConfig, feed: Callable[[], tuple[Any, ...]], device: torch.device
+) -> tuple[Any, ...]:
+    channels, augmentations = num_channels(images), _augmentations(views)
+    num_arguments = sum(num_operator_arguments(augmentation, channels) for augmentation in augmentations)
+    layouts = [layout(images)] + [""] * num_arguments
+    inputs: Iterator[Any] = iter(fn.external_source(source=feed, num_outputs=len(layouts), batch=True, layout=layouts))
+    decoded = decode(images, next(inputs), device)
+    sizes = [group.size for group in views.groups for _ in range(group.count)]
+    return tuple(
+        augmented_view(decoded, inputs, size, augmentation, views, channels)
+        for size, augmentation in zip(sizes, augmentations, strict=True)
+    )
