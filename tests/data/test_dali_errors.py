@@ -36,6 +36,20 @@ def make_loader(images: ImageSet, *, batch_size: int = 4, world_size: int = 1, s
     )
 
 
+def make_evaluation(images: ImageSet) -> EvaluationImages:
+    return EvaluationImages(
+        images,
+        resize=32,
+        crop=32,
+        mean=(0, 0, 0),
+        std=(1, 1, 1),
+        batch_size=4,
+        device=torch.device("cpu"),
+        num_threads=1,
+        interpolation="bilinear",
+    )
+
+
 def truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-300])
 
@@ -63,7 +77,6 @@ def files(tmp_path: Path) -> ImageSet:
     [
         (truncate, "truncated"),
         (replace_by_text, "cannot identify image"),
-        (Path.unlink, "the file is gone"),
         (replace_by_gif, "DALI cannot read this kind of image"),
     ],
 )
@@ -81,6 +94,43 @@ def test_a_file_that_cannot_be_decoded_is_named(files: ImageSet, spoil: Callable
     assert message.count(".jpg") == 1
     assert message.count("\n") == 0
     assert "remove or mend the file" in message
+
+
+def replace_by_smaller(path: Path) -> None:
+    Image.new("RGB", (3, 4)).save(path)
+
+
+def replace_by_larger(path: Path) -> None:
+    Image.new("RGB", (70, 50)).save(path)
+
+
+def replace_by_other_sides(path: Path) -> None:
+    """As many pixels, so that nothing but the sides tells."""
+    Image.new("RGB", (64, 16)).save(path)
+
+
+CHANGES: list[tuple[Callable[[Path], None], str]] = [
+    (Path.unlink, "the file is gone"),
+    (replace_by_smaller, "3 x 4 px instead of 32 x 32"),
+    (replace_by_larger, "70 x 50 px instead of 32 x 32"),
+    (replace_by_other_sides, "64 x 16 px instead of 32 x 32"),
+]
+
+
+@pytest.mark.parametrize(("change", "how"), CHANGES)
+@pytest.mark.parametrize("evaluating", [False, True])
+def test_a_file_changed_since_the_scan_is_named(
+    files: ImageSet, change: Callable[[Path], None], how: str, evaluating: bool
+) -> None:
+    """Crop windows come from the scan; DALI would read beyond the memory of a smaller image."""
+    assert files.paths is not None
+    change(Path(files.paths[CULPRIT]))
+    with pytest.raises(ValueError) as caught:
+        list(make_evaluation(files) if evaluating else islice(make_loader(files), 3))
+    assert str(caught.value) == (
+        f"{files.paths[CULPRIT]} ({how}): the folder changed during the run; put the file back as it was, then run the "
+        "same command again"
+    )
 
 
 def test_batches_before_the_broken_one_are_given_and_none_after_it(files: ImageSet) -> None:
@@ -110,19 +160,8 @@ def test_broken_files_of_the_batches_made_ahead_are_named_too(files: ImageSet) -
 def test_a_file_that_cannot_be_decoded_is_named_in_evaluation(files: ImageSet) -> None:
     assert files.paths is not None
     truncate(Path(files.paths[CULPRIT]))
-    images = EvaluationImages(
-        files,
-        resize=32,
-        crop=32,
-        mean=(0, 0, 0),
-        std=(1, 1, 1),
-        batch_size=4,
-        device=torch.device("cpu"),
-        num_threads=1,
-        interpolation="bilinear",
-    )
     with pytest.raises(ValueError, match=r"/5\.jpg \(.*truncated"):
-        list(images)
+        list(make_evaluation(files))
 
 
 @pytest.mark.parametrize("world_size", [1, 2])

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from nvidia.dali import fn
 from torch import Tensor
 
+from issl_engine.data.dali.expected_size import check_sizes, expected_sizes, of_expected_size
 from issl_engine.data.dali.images import decode, image_inputs, layout, num_channels, undecodable
 from issl_engine.data.dali.pipeline import build_pipeline, run_pipeline, to_torch
 from issl_engine.data.dali.view import INTERPOLATION, normalise
@@ -58,7 +59,8 @@ class EvaluationImages:
 
         def feed() -> tuple[Any, ...]:
             chosen = next(rows, padded[-1])
-            places = image_inputs(self.images, chosen), self._tops[chosen], self._lefts[chosen]
+            inputs = image_inputs(self.images, chosen), expected_sizes(self.images, chosen)
+            places = *inputs, self._tops[chosen], self._lefts[chosen]
             return (*places, self._sides_HW[chosen]) if self._resizes else places
 
         pipeline = build_pipeline(
@@ -68,7 +70,8 @@ class EvaluationImages:
         )  # fmt: skip
         for index, batch in enumerate(padded):
             try:
-                (output,) = run_pipeline(pipeline, self.device)
+                output, shapes = run_pipeline(pipeline, self.device)
+                check_sizes(self.images, batch, shapes)
             except RuntimeError as error:
                 raise undecodable(self.images, list(padded[index : index + PREFETCHED + 1]), error) from None
             kept = min(self.batch_size, len(ids) - index * self.batch_size)
@@ -87,9 +90,12 @@ def _evaluation_graph(
     images: ImageSet, resizes: bool, crop: int, mean: tuple[float, float, float], std: tuple[float, float, float],
     interpolation: str, feed: Callable[[], tuple[Any, ...]], device: torch.device,
 ) -> tuple[Any, ...]:  # fmt: skip
-    layouts = [layout(images), "", ""] + [""] * resizes
-    source, top, left, *sides = fn.external_source(source=feed, num_outputs=len(layouts), batch=True, layout=layouts)
-    view = decode(images, source, device)
+    layouts = [layout(images), "", "", ""] + [""] * resizes
+    source, size, top, left, *sides = fn.external_source(
+        source=feed, num_outputs=len(layouts), batch=True, layout=layouts
+    )
+    view, shapes = of_expected_size(decode(images, source, device), size)
     if resizes:
         view = fn.resize(view, size=sides[0], antialias=True, interp_type=INTERPOLATION[interpolation])
-    return (normalise(view, mean, std, num_channels(images), crop=[crop, crop], crop_pos_y=top, crop_pos_x=left),)
+    view = normalise(view, mean, std, num_channels(images), crop=[crop, crop], crop_pos_y=top, crop_pos_x=left)
+    return view, shapes

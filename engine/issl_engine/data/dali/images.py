@@ -10,6 +10,7 @@ from nvidia.dali.pipeline import Pipeline
 from PIL import Image
 
 from issl_engine.data.sources.base import ImageSet
+from issl_engine.data.sources.changed_files import changed_files
 
 
 def image_inputs(images: ImageSet, ids: NDArray[np.int64]) -> Any:
@@ -49,7 +50,13 @@ def undecodable(images: ImageSet, batches: list[NDArray[np.int64]], error: Runti
     """Names the files that broke one of these batches, since DALI names none; else ``error`` itself."""
     if images.paths is None:
         return error
-    paths = [images.paths[i] for i in dict.fromkeys(i for batch in batches for i in batch.tolist())]
+    indices = list(dict.fromkeys(i for batch in batches for i in batch.tolist()))
+    if changed := changed_files(images, indices):
+        return ValueError(
+            f"{'; '.join(changed[:5])}: the folder changed during the run; put the file back as it was, then run the "
+            "same command again"
+        )
+    paths = [images.paths[i] for i in indices]
     broken = [f"{path} ({reason})" for path in paths if (reason := _refused_by_pillow(path))]
     if not broken:
         broken = [f"{path} (DALI cannot read this kind of image)" for path in paths if _refused_by_dali(path)]
@@ -66,8 +73,6 @@ def _refused_by_pillow(path: str) -> str | None:
     try:
         with Image.open(path) as image:
             image.load()
-    except FileNotFoundError:
-        return "the file is gone"
     except (OSError, SyntaxError, ValueError) as reason:
         return str(reason).replace(f" file {path!r}", "")
     return None

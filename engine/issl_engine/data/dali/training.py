@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from nvidia.dali import fn
 from nvidia.dali.pipeline import Pipeline
 
+from issl_engine.data.dali.expected_size import check_sizes, expected_sizes, of_expected_size
 from issl_engine.data.dali.images import decode, image_inputs, layout, num_channels, undecodable
 from issl_engine.data.dali.pipeline import build_pipeline, run_pipeline, to_torch
 from issl_engine.data.dali.view import augmented_view
@@ -72,7 +73,8 @@ class TrainingViews:
     def __next__(self) -> MultiCropBatch:
         assert self._pipeline is not None, "the loader is closed"
         try:
-            outputs = run_pipeline(self._pipeline, self.device)
+            *outputs, shapes = run_pipeline(self._pipeline, self.device)
+            check_sizes(self.images, self._in_flight[0], shapes)
         except RuntimeError as error:
             self.close()  # DALI would go on with the next batch, and its crops would get this one's ids
             # The batches made ahead are looked at, too: all that is broken there comes in one message.
@@ -99,7 +101,7 @@ class TrainingViews:
             self._epoch, self._order = epoch, epoch_order(len(self.images), self.seed, epoch)
         ids = self._order[first : first + self.batch_size]
         draws = draw_views(self.views, self.images.sizes_HW[ids], seed=self.seed, epoch=epoch, first_position=first)
-        arguments: list[Any] = [image_inputs(self.images, ids)]
+        arguments: list[Any] = [image_inputs(self.images, ids), expected_sizes(self.images, ids)]
         for draw, augmentation in zip(draws, _augmentations(self.views), strict=True):
             arguments += operator_arguments(draw, augmentation, num_channels(self.images))
         self._in_flight.append(ids)
@@ -116,11 +118,12 @@ def _training_graph(
 ) -> tuple[Any, ...]:
     channels, augmentations = num_channels(images), _augmentations(views)
     num_arguments = sum(num_operator_arguments(augmentation, channels) for augmentation in augmentations)
-    layouts = [layout(images)] + [""] * num_arguments
+    layouts = [layout(images), ""] + [""] * num_arguments
     inputs: Iterator[Any] = iter(fn.external_source(source=feed, num_outputs=len(layouts), batch=True, layout=layouts))
-    decoded = decode(images, next(inputs), device)
+    decoded, shapes = of_expected_size(decode(images, next(inputs), device), next(inputs))
     sizes = [group.size for group in views.groups for _ in range(group.count)]
-    return tuple(
+    crops = [
         augmented_view(decoded, inputs, size, augmentation, views, channels)
         for size, augmentation in zip(sizes, augmentations, strict=True)
-    )
+    ]
+    return *crops, shapes

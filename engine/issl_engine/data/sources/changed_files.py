@@ -1,0 +1,23 @@
+"""Files that are not what they were when the source was scanned."""
+
+import os
+
+from issl_engine.data.sources.base import ImageSet
+from issl_engine.data.sources.image_sizes import read_size
+
+
+def changed_files(images: ImageSet, indices: list[int]) -> list[str]:
+    """Each such file and how it changed: gone, or an image of another size."""
+    if images.paths is None:
+        return []
+    changed = []
+    for index in indices:
+        path, expected = images.paths[index], tuple(images.sizes_HW[index].tolist())
+        try:
+            size = read_size(path, os.path.getsize(path))
+        except FileNotFoundError:
+            changed.append(f"{path} (the file is gone)")
+            continue
+        if not isinstance(size, str) and size != expected:
+            changed.append(f"{path} ({size[1]} x {size[0]} px instead of {expected[1]} x {expected[0]})")
+    return changed
