@@ -98,7 +98,7 @@ def run_arm(recipe: Recipe, folder: Path, seed: int, ranks: Ranks, on_log: OnLog
         plan = make_plan(recipe, dataset, ranks)
         (folder / "resolved.yaml").write_text(render(recipe, derived=asdict(plan)), encoding="utf-8")
         if not (folder / "views.png").exists():
-            write_contact_sheet(folder / "views.png", dataset.train, recipe.views, num_images=4, seed=seed)
+            write_contact_sheet(folder / "views.png", dataset.pretraining_images, recipe.views, num_images=4, seed=seed)
     ranks.barrier()
     checkpoint = pretrain(recipe, dataset, ranks, folder=folder, seed=seed, on_log=on_log)
     same_probes = previous is not None and _part(previous, PROBING_KEYS) == _part(recipe, PROBING_KEYS)

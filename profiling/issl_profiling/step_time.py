@@ -58,8 +58,8 @@ def measure_step(recipe: Recipe, dataset: Dataset, ranks: Ranks, *, steps: int, 
     learner.train()
     accumulation = recipe.training.accumulation_steps
     views = TrainingViews(
-        dataset.train, recipe.views, batch_size=plan.micro_batch_size, rank=ranks.rank, world_size=ranks.world_size,
-        seed=recipe.seeds[0], device=ranks.device, num_threads=recipe.data.decode_threads,
+        dataset.pretraining_images, recipe.views, batch_size=plan.micro_batch_size, rank=ranks.rank,
+        world_size=ranks.world_size, seed=recipe.seeds[0], device=ranks.device, num_threads=recipe.data.decode_threads,
         prefetch_batches=recipe.data.prefetch_batches,
     )  # fmt: skip
     clock = _Clock(ranks.device)

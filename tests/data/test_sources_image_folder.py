@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from issl_engine.data.sources import image_folder, image_sizes
+from issl_engine.data.sources import image_files, image_sizes
 from issl_engine.data.sources.base import SourceError
 from issl_engine.data.sources.image_folder import ImageFolderConfig
 
@@ -209,7 +209,7 @@ def test_an_image_in_both_splits_is_an_error(
     how: Callable[[Path, Path], object], compared_at_most: int, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In large folders copies are not looked for, links are."""
-    monkeypatch.setattr(image_folder, "COMPARED_AT_MOST", compared_at_most)
+    monkeypatch.setattr(image_files, "COMPARED_AT_MOST", compared_at_most)
     how(folder / "train" / "cat" / "0.jpg", folder / "val" / "dog" / "same.jpg")
     if how is shutil.copy and compared_at_most == 0:
         assert len(ImageFolderConfig(folder=folder).load().test) == 5

@@ -19,7 +19,7 @@ from issl_engine.commands.stdout import reserved_stdout
     help="PNG file to write.",
 )  # fmt: skip
 def views(recipe: str, overrides: tuple[str, ...], arm: str | None, images: int, seed: int, out: Path) -> None:
-    """Draw the crops that RECIPE makes of a few training images, by the DALI pipeline that training uses.
+    """Draw the crops that RECIPE makes of a few images that pretraining sees, by the DALI pipeline that training uses.
 
     \b
     Examples:
@@ -31,7 +31,7 @@ def views(recipe: str, overrides: tuple[str, ...], arm: str | None, images: int,
         from issl_engine.recipe.load import load_recipe
 
         chosen = next(iter(load_recipe(recipe, overrides, [arm] if arm else None).arms.values()))
-        train = chosen.source.load().train
+        seen = chosen.source.load().pretraining_images
         out.parent.mkdir(parents=True, exist_ok=True)
-        write_contact_sheet(out, train, chosen.views, num_images=min(images, len(train)), seed=seed)
+        write_contact_sheet(out, seen, chosen.views, num_images=min(images, len(seen)), seed=seed)
     click.echo(out)

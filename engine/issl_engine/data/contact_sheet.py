@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageOps
+from PIL import Image, ImageDraw
 
 from issl_engine.data.dali import TrainingViews
 from issl_engine.data.sources.base import ImageSet
+from issl_engine.data.sources.open_image import open_image
 from issl_engine.data.views import Augmentation, CropGroup, MultiCropBatch, ViewsConfig
 
 PAPER, INK = (255, 255, 255), (40, 40, 40)
@@ -108,12 +109,7 @@ def _write_header(
 
 def _original(images: ImageSet, index: int, cell: int) -> Image.Image:
     """The whole image, made smaller to fit a square cell or larger by a whole number."""
-    if images.paths is not None:
-        with Image.open(images.paths[index]) as image:
-            original = ImageOps.exif_transpose(image).convert("RGB")
-    else:
-        assert images.pixels is not None
-        original = Image.fromarray(images.pixels[index].squeeze()).convert("RGB")
+    original = open_image(images, index)
     original.thumbnail((cell, cell))  # only ever makes it smaller
     scale = max(1, cell // max(original.size))
     return original.resize((original.width * scale, original.height * scale), Image.Resampling.NEAREST)

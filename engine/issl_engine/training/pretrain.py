@@ -62,12 +62,19 @@ def make_plan(recipe: Recipe, dataset: Dataset, ranks: Ranks) -> Plan:
             f"training.global_batch_size ({training.global_batch_size}) must be a multiple of ranks x "
             f"accumulation_steps ({ranks.world_size} x {training.accumulation_steps} = {parts})"
         )
-    if training.global_batch_size > len(dataset.train):
+    if recipe.online_probe is not None and dataset.pretrain is not None:
         raise ValueError(
-            f"training.global_batch_size ({training.global_batch_size}) is larger than the training split of "
-            f"{dataset.name} ({len(dataset.train)} images); make the batch smaller or the data larger"
+            f"online_probe: {dataset.name} is pretrained on images without classes, so there is nothing to fit it on; "
+            "set online_probe to null"
         )
-    steps_per_epoch = len(dataset.train) // training.global_batch_size
+    num_images = len(dataset.pretraining_images)
+    if training.global_batch_size > num_images:
+        split = "training split" if dataset.pretrain is None else "unlabelled images"
+        raise ValueError(
+            f"training.global_batch_size ({training.global_batch_size}) is larger than the {split} of "
+            f"{dataset.name} ({num_images} images); make the batch smaller or the data larger"
+        )
+    steps_per_epoch = num_images // training.global_batch_size
     total_steps = max(1, round(training.epochs * steps_per_epoch))
     check_schedule(recipe.schedule, steps_per_epoch=steps_per_epoch, total_steps=total_steps)
     micro_batch_size = training.global_batch_size // parts
@@ -246,7 +253,7 @@ def pretrain(
     if recipe.training.threads:
         torch.set_num_threads(recipe.training.threads)
     plan = make_plan(recipe, dataset, ranks)
-    check_views_fit(dataset.train, recipe.views)
+    check_views_fit(dataset.pretraining_images, recipe.views)
     checkpoints = folder / "checkpoints"
     found = latest_checkpoint(checkpoints)
     if found is not None and read_manifest(found).finished:
@@ -305,8 +312,8 @@ class _Run:
         recipe, plan, ranks = self.recipe, self.plan, self.ranks
         accumulation = recipe.training.accumulation_steps
         views = TrainingViews(
-            dataset.train, recipe.views, batch_size=plan.micro_batch_size, rank=ranks.rank, world_size=ranks.world_size,
-            seed=self.seed, device=ranks.device, num_threads=recipe.data.decode_threads,
+            dataset.pretraining_images, recipe.views, batch_size=plan.micro_batch_size, rank=ranks.rank,
+            world_size=ranks.world_size, seed=self.seed, device=ranks.device, num_threads=recipe.data.decode_threads,
             prefetch_batches=recipe.data.prefetch_batches, start_batch=first_step * accumulation,
         )  # fmt: skip
         log = MetricsLog(self.folder, resume_step=first_step) if ranks.is_first else None

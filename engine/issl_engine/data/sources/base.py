@@ -57,13 +57,23 @@ class CorruptFile:
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """A source, loaded: two splits that share no image, and the names of the classes."""
+    """A source, loaded: two splits that share no image, and the names of the classes.
+
+    ``pretrain`` holds images without classes (labels -1) that pretraining takes instead of the training split, which
+    probes go on using; None where pretraining takes the training split.
+    """
 
     name: str
     classes: tuple[str, ...]
     train: ImageSet
     test: ImageSet
+    pretrain: ImageSet | None = None
     skipped: tuple[CorruptFile, ...] = field(default=())
+
+    @property
+    def pretraining_images(self) -> ImageSet:
+        """What pretraining sees."""
+        return self.train if self.pretrain is None else self.pretrain
 
     @property
     def num_classes(self) -> int:
@@ -82,3 +92,7 @@ class SourceConfig(Config):
     def load(self) -> Dataset:
         """Read (or make) the images. Raises SourceError."""
         raise AssertionError(f"{type(self).__name__} must implement load")
+
+    def survey(self) -> Dataset:
+        """As load, for looking at: corrupt files and images in both splits are no error here, however many."""
+        return self.load()

@@ -1,13 +1,11 @@
 """Fashion-MNIST (Xiao et al. 2017): 70 000 grey images of 28 px, ten kinds of clothing, in IDX files."""
 
-import gzip
 import hashlib
 import http.client
 import logging
 import os
 import tempfile
 import urllib.request
-import zlib
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -16,8 +14,10 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from issl_engine.data.cache import cache_folder
-from issl_engine.data.sources.base import Dataset, ImageSet, SourceConfig, SourceError
-from issl_engine.data.sources.idx import parse_idx
+from issl_engine.data.sources.base import Dataset, SourceConfig, SourceError
+from issl_engine.data.sources.file_content import file_content
+from issl_engine.data.sources.idx import idx_path, parse_idx, unpack
+from issl_engine.data.sources.pixel_images import pixel_images
 
 _log = logging.getLogger("issl_engine")
 
@@ -63,16 +63,16 @@ class FashionMNISTConfig(SourceConfig):
     def load(self) -> Dataset:
         folder = self._find()
         arrays = {name: _read(folder, name) for name in SHA256}
-        train = _image_set(arrays["train-images-idx3-ubyte"], arrays["train-labels-idx1-ubyte"])
+        train = pixel_images(arrays["train-images-idx3-ubyte"][..., None], arrays["train-labels-idx1-ubyte"])
         if self.max_train_images is not None:
             train = train.subset(balanced_subset(train.labels, self.max_train_images, self.subset_seed))
-        test = _image_set(arrays["t10k-images-idx3-ubyte"], arrays["t10k-labels-idx1-ubyte"])
+        test = pixel_images(arrays["t10k-images-idx3-ubyte"][..., None], arrays["t10k-labels-idx1-ubyte"])
         return Dataset(name="fashion_mnist", classes=CLASSES, train=train, test=test)
 
     def _find(self) -> Path:
         candidates = [self.folder] if self.folder is not None else [cache_folder() / "fashion-mnist", DEBIAN_FOLDER]
         for candidate in candidates:
-            if candidate is not None and all(_path(candidate, name) for name in SHA256):
+            if candidate is not None and all(idx_path(candidate, name) for name in SHA256):
                 return candidate
         places = " and ".join(str(candidate) for candidate in candidates)
         raise SourceError(
@@ -98,15 +98,15 @@ def fetch_fashion_mnist(folder: Path | None = None, *, origin: Path | None = Non
     Files that are there already and right are left alone. Returns the folder. Raises SourceError.
     """
     target = folder if folder is not None else cache_folder() / "fashion-mnist"
-    if origin is not None and not all(_path(origin, name) for name in SHA256):
+    if origin is not None and not all(idx_path(origin, name) for name in SHA256):
         raise SourceError(f"{origin}: Fashion-MNIST's four IDX files are not all there; name another folder, or none")
     for name in SHA256:
         if (target / name).is_file() and _digest_of(target / name) == SHA256[name]:
             _log.info("%s: already there, checksum right", target / name)
             continue
-        found = _path(origin if origin is not None else DEBIAN_FOLDER, name)
+        found = idx_path(origin if origin is not None else DEBIAN_FOLDER, name)
         if found:
-            _write(target / name, _checked(_unpack(_bytes_of(found), found), name, found))
+            _write(target / name, _checked(unpack(file_content(found), found), name, found))
         else:
             _write(target / name, _download(name))
         _log.info("%s: %s, checksum right", target / name, "copied" if found else "downloaded")
@@ -121,7 +121,7 @@ def _download(name: str) -> bytes:
         request = urllib.request.Request(address, headers={"User-Agent": "issl-engine"})
         try:
             with urllib.request.urlopen(request, timeout=60) as answer:
-                return _checked(_unpack(answer.read(), address), name, address)
+                return _checked(unpack(answer.read(), address), name, address)
         except SourceError as error:
             failures.append(str(error))
         except (OSError, http.client.HTTPException) as error:
@@ -148,29 +148,8 @@ def _write(path: Path, content: bytes) -> None:
         raise SourceError(f"{path}: cannot be written ({error.strerror}); choose another folder") from error
 
 
-def _path(folder: Path, name: str) -> Path | None:
-    return next((path for path in (folder / name, folder / f"{name}.gz") if path.is_file()), None)
-
-
-def _bytes_of(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise SourceError(f"{path}: the file cannot be read ({error.strerror}); change its permissions") from error
-
-
-def _unpack(content: bytes, place: Path | str) -> bytes:
-    """Bytes that are not gzip's are returned as they are."""
-    if content[:2] != b"\x1f\x8b":
-        return content
-    try:
-        return gzip.decompress(content)
-    except (gzip.BadGzipFile, zlib.error, EOFError) as error:
-        raise SourceError(f"{place}: the file cannot be unpacked ({error}); fetch it again") from error
-
-
 def _digest_of(path: Path) -> str:
-    return hashlib.sha256(_bytes_of(path)).hexdigest()
+    return hashlib.sha256(file_content(path)).hexdigest()
 
 
 def _checked(content: bytes, name: str, place: Path | str) -> bytes:
@@ -180,17 +159,9 @@ def _checked(content: bytes, name: str, place: Path | str) -> bytes:
 
 
 def _read(folder: Path, name: str) -> NDArray[np.uint8]:
-    path = _path(folder, name)
+    path = idx_path(folder, name)
     assert path is not None
-    content = _unpack(_bytes_of(path), path)
+    content = unpack(file_content(path), path)
     array = parse_idx(content, path)  # first, because what it finds says more than a checksum
     _checked(content, name, path)
     return array
-
-
-def _image_set(images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> ImageSet:
-    return ImageSet(
-        labels=labels.astype(np.int64),
-        sizes_HW=np.full((len(images), 2), images.shape[1], dtype=np.int32),
-        pixels=np.ascontiguousarray(images[..., None]),
-    )

@@ -1,6 +1,8 @@
-"""The IDX format of the MNIST family: a magic number, the sizes, then bytes."""
+"""The IDX format of the MNIST family: a magic number, the sizes, then bytes; the file may be packed by gzip."""
 
+import gzip
 import math
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,25 @@ from numpy.typing import NDArray
 from issl_engine.data.sources.base import SourceError
 
 UNSIGNED_BYTE = 8
+
+
+def idx_path(folder: Path, name: str) -> Path | None:
+    """The file of this name in ``folder``, plain or packed (.gz); None where neither is.
+
+    Some copies write train-images.idx3-ubyte for train-images-idx3-ubyte.
+    """
+    names = [f"{spelt}{suffix}" for spelt in (name, name.replace("-idx", ".idx")) for suffix in ("", ".gz")]
+    return next((folder / each for each in names if (folder / each).is_file()), None)
+
+
+def unpack(content: bytes, place: Path | str) -> bytes:
+    """Bytes that are not gzip's are returned as they are."""
+    if content[:2] != b"\x1f\x8b":
+        return content
+    try:
+        return gzip.decompress(content)
+    except (gzip.BadGzipFile, zlib.error, EOFError) as error:
+        raise SourceError(f"{place}: the file cannot be unpacked ({error}); fetch it again") from error
 
 
 def parse_idx(content: bytes, path: Path) -> NDArray[np.uint8]:

@@ -1,86 +1,160 @@
-"""Images in folders: train/<class>/* and val/<class>/*, ImageNet's layout."""
+"""Images in folders: train/<class>/* and val/<class>/*, ImageNet's layout; or anywhere, listed by a table."""
 
-import hashlib
 import logging
 import os
-from collections import defaultdict
+from collections import Counter
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from issl_engine.data.sources.base import CorruptFile, Dataset, ImageSet, SourceConfig, SourceError
-from issl_engine.data.sources.image_sizes import ImageFile, ImageSizes
+from issl_engine.data.sources.base import Dataset, SourceConfig, SourceError
+from issl_engine.data.sources.image_files import ClassFiles, FoundFiles, find_images
+from issl_engine.data.sources.image_sizes import ImageSizes
+from issl_engine.data.sources.manifest import ManifestColumns, ManifestRow, classes_of, labels_of, read_manifest
 
 _log = logging.getLogger("issl_engine")
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
-NAMED_AT_MOST = 10
-"""Corrupt files that a message names."""
-COMPARED_AT_MOST = 20_000
-"""Up to so many images, files of equal length are compared by content; above, only links to one file."""
-
 
 class ImageFolderConfig(SourceConfig):
-    """One folder a class, one of them in train/ and one in the test split's folder."""
+    """One folder a class, one of them in train/ and one in the test split's folder; or files that a table lists."""
 
     name: Literal["image_folder"] = "image_folder"
     folder: Path
-    """Folder that holds train/ and the test split's folder."""
+    """Folder that holds train/ and the test split's folder, or that the manifest's paths start from."""
     test_split: Literal["val", "test"] = "val"
-    """Folder whose images play the test split."""
+    """Folder whose images play the test split, or the manifest's word for it."""
+    classes: tuple[str, ...] | Path | None = None
+    """Classes to take, in this order: a list of names, or a text file with one name a line; null takes all, sorted."""
+    manifest: Path | None = None
+    """CSV or Parquet file with one row an image, in place of a folder a class; null for the folders."""
+    path_column: str = "path"
+    """The manifest's column of paths, relative to source.folder or absolute."""
+    label_column: str = "label"
+    """The manifest's column of labels: names, or whole numbers."""
+    split_column: str = "split"
+    """The manifest's column of splits: train, or test_split's word; other rows are left out."""
     max_corrupt_files: Annotated[int, Field(ge=0)] = 10
     """More unreadable image files than this are an error; fewer are named, counted and left out."""
 
+    @model_validator(mode="after")
+    def _columns_belong_to_a_manifest(self) -> Self:
+        for key in ("path_column", "label_column", "split_column"):
+            if self.manifest is None and getattr(self, key) != type(self).model_fields[key].default:
+                raise ValueError(f"{key} is set, but there is no manifest; set manifest or remove {key}")
+        return self
+
     def load(self) -> Dataset:
+        return self._find().dataset(max_corrupt_files=self.max_corrupt_files)
+
+    def survey(self) -> Dataset:
+        return self._find().survey()
+
+    def _find(self) -> FoundFiles:
         if not self.folder.is_dir():
-            raise SourceError(f"source.folder: {self.folder} is not a folder; name the one that holds train/")
-        train_folder, test_folder = self.folder / "train", self.folder / self.test_split
-        classes, test_classes = _classes(train_folder), _classes(test_folder)
-        if classes != test_classes:
-            odd = sorted(set(classes) ^ set(test_classes))
-            raise SourceError(
-                f"{self.folder}: train/ and {self.test_split}/ must hold the same classes, but only one "
-                f"of them has {', '.join(odd[:5])}{' and others' if len(odd) > 5 else ''}; "
-                "add or remove these folders"
-            )
+            what = "start from" if self.manifest is not None else "find train/ in"
+            raise SourceError(f"source.folder: {self.folder} is not a folder; name the one to {what}")
+        given = _given_classes(self.classes)
+        if self.manifest is not None:
+            return self._listed(self.manifest, given)
+        train, test = self.folder / "train", self.folder / self.test_split
+        classes = _classes(train, test) if given is None else _chosen(given, train, test)
         sizes = ImageSizes(self.folder)
-        train = [_scan(train_folder / name, sizes) for name in classes]
-        test = [_scan(test_folder / name, sizes) for name in classes]
-        sizes.save()
-        corrupt = tuple(
-            CorruptFile(path=Path(file.path), reason=file.reason)
-            for files in train + test
-            for file in files
-            if file.size_HW is None
-        )
-        self._report(corrupt)
-        for split, found in ((train_folder, train), (test_folder, test)):
-            _check_no_class_is_empty(split, classes, found)
-        _check_disjoint(train, test)
-        return Dataset(
-            name=self.folder.resolve().name,
+        found = FoundFiles(
+            folder=self.folder,
             classes=classes,
-            train=_image_set(train),
-            test=_image_set(test),
-            skipped=corrupt,
+            train=[find_images(train / name, sizes) for name in classes],
+            test=[find_images(test / name, sizes) for name in classes],
         )
+        sizes.save()
+        return found
 
-    def _report(self, corrupt: tuple[CorruptFile, ...]) -> None:
-        named = "; ".join(f"{file.path} ({file.reason})" for file in corrupt[:NAMED_AT_MOST])
-        if len(corrupt) > NAMED_AT_MOST:
-            named += f" and {len(corrupt) - NAMED_AT_MOST} more"
-        if len(corrupt) > self.max_corrupt_files:
+    def _listed(self, manifest: Path, given: tuple[str, ...] | None) -> FoundFiles:
+        rows = read_manifest(
+            manifest, ManifestColumns(path=self.path_column, label=self.label_column, split=self.split_column)
+        )
+        splits = Counter(row.split for row in rows)
+        for split in ("train", self.test_split):
+            if not splits[split]:
+                raise SourceError(
+                    f"{manifest}: no row has '{split}' in column '{self.split_column}' (there are: "
+                    f"{', '.join(sorted(splits)[:5])}); correct the column, or choose source.test_split"
+                )
+        used = [row for row in rows if row.split in ("train", self.test_split)]
+        if len(used) < len(rows):
+            _log.info("%s: left out %d rows of other splits", manifest, len(rows) - len(used))
+        classes = given if given is not None else classes_of(manifest, used)
+        labelled = list(zip(used, labels_of(manifest, used, classes, given=given is not None), strict=True))
+        sizes = ImageSizes(self.folder)
+
+        def files(split: str) -> list[ClassFiles]:
+            mine: list[list[ManifestRow]] = [[] for _ in classes]
+            for row, label in labelled:
+                if label is not None and row.split == split:
+                    mine[label].append(row)
+            return [
+                ClassFiles(
+                    place=f"{manifest}, split {split}, class {name}",
+                    files=list(sizes.look_up([self._absolute(row.path) for row in members])),
+                )
+                for name, members in zip(classes, mine, strict=True)
+            ]
+
+        found = FoundFiles(folder=self.folder, classes=classes, train=files("train"), test=files(self.test_split))
+        sizes.save()
+        return found
+
+    def _absolute(self, path: str) -> str:
+        return os.path.normpath(os.path.join(self.folder.absolute(), path))
+
+
+def _given_classes(classes: tuple[str, ...] | Path | None) -> tuple[str, ...] | None:
+    """The names of source.classes, read from its file if it is one."""
+    if classes is None:
+        return None
+    if isinstance(classes, Path):
+        try:
+            lines = classes.read_text(encoding="utf-8-sig").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
             raise SourceError(
-                f"{self.folder}: {len(corrupt)} image files cannot be read, more than "
-                f"source.max_corrupt_files ({self.max_corrupt_files}); mend or remove {named}"
+                f"source.classes: {classes} cannot be read as text ({error}); name a file with one class a line"
+            ) from error
+        place, names = f"source.classes: {classes}", tuple(line.strip() for line in lines if line.strip())
+    else:
+        place, names = "source.classes", classes
+    if not names:
+        raise SourceError(f"{place}: names no class; name some, or set source.classes to null")
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise SourceError(f"{place}: class '{twice[0]}' is named twice; name it once")
+    return names
+
+
+def _chosen(names: tuple[str, ...], train: Path, test: Path) -> tuple[str, ...]:
+    for split in (train, test):
+        there = _class_folders(split)
+        missing = [name for name in names if name not in there]
+        if missing:
+            raise SourceError(
+                f"source.classes: {split} has no folder {', '.join(missing[:5])}"
+                f"{' and others' if len(missing) > 5 else ''}; correct the list or add the folders"
             )
-        if corrupt:
-            _log.warning("%s: left out %d image files that cannot be read: %s", self.folder, len(corrupt), named)
+    return names
 
 
-def _classes(folder: Path) -> tuple[str, ...]:
+def _classes(train: Path, test: Path) -> tuple[str, ...]:
+    classes, test_classes = _class_folders(train), _class_folders(test)
+    if classes != test_classes:
+        odd = sorted(set(classes) ^ set(test_classes))
+        raise SourceError(
+            f"{train.parent}: train/ and {test.name}/ must hold the same classes, but only one "
+            f"of them has {', '.join(odd[:5])}{' and others' if len(odd) > 5 else ''}; "
+            "add or remove these folders"
+        )
+    return classes
+
+
+def _class_folders(folder: Path) -> tuple[str, ...]:
     if not folder.is_dir():
         raise SourceError(
             f"{folder}: the folder is missing; image_folder needs train/<class>/* and val/<class>/* "
@@ -90,61 +164,3 @@ def _classes(folder: Path) -> tuple[str, ...]:
     if not classes:
         raise SourceError(f"{folder}: there are no class folders in it; image_folder needs {folder.name}/<class>/*")
     return classes
-
-
-def _scan(folder: Path, sizes: ImageSizes) -> list[ImageFile]:
-    """Every image file at any depth, sorted by path; not hidden ones: macOS leaves ._x.jpg beside x.jpg."""
-    paths = [
-        os.path.join(place, name)
-        for place, _, names in os.walk(folder.absolute())
-        for name in names
-        if os.path.splitext(name)[1].lower() in SUFFIXES and name[0] != "."
-    ]
-    return list(sizes.look_up(sorted(paths)))
-
-
-def _check_no_class_is_empty(split: Path, classes: tuple[str, ...], found: list[list[ImageFile]]) -> None:
-    for name, files in zip(classes, found, strict=True):
-        if all(file.size_HW is None for file in files):
-            why = f"none of its {len(files)} image files can be read" if files else "the class has no image"
-            raise SourceError(f"{split / name}: {why}; add images or remove the class from both splits")
-
-
-def _image_set(found: list[list[ImageFile]]) -> ImageSet:
-    labelled = [(file, label) for label, files in enumerate(found) for file in files if file.size_HW is not None]
-    return ImageSet(
-        labels=np.array([label for _, label in labelled], dtype=np.int64),
-        sizes_HW=np.array([file.size_HW for file, _ in labelled], dtype=np.int32),
-        paths=tuple(file.path for file, _ in labelled),
-    )
-
-
-def _check_disjoint(train: list[list[ImageFile]], test: list[list[ImageFile]]) -> None:
-    """Raises SourceError when both splits hold the same content, under whatever name."""
-    total = sum(map(len, train)) + sum(map(len, test))
-
-    def key(file: ImageFile) -> tuple[int, ...]:
-        return (file.num_bytes,) if total <= COMPARED_AT_MOST else (file.device, file.inode)
-
-    candidates: defaultdict[tuple[int, ...], list[ImageFile]] = defaultdict(list)
-    for file in (file for files in train for file in files if file.size_HW is not None):
-        candidates[key(file)].append(file)
-    contents: dict[str, str] = {}
-    shared: list[tuple[str, str]] = []
-    for file in (file for files in test for file in files if file.size_HW is not None):
-        for other in candidates.get(key(file), ()):
-            if _content(file.path, contents) == _content(other.path, contents):
-                shared.append((other.path, file.path))
-    if shared:
-        raise SourceError(
-            f"{shared[0][1]}: the same image is in the training split, as {shared[0][0]} ({len(shared)} such "
-            "pairs); remove it from one of them"
-        )
-
-
-def _content(path: str, known: dict[str, str]) -> str:
-    """SHA-256 of the file."""
-    if path not in known:
-        with open(path, "rb") as file:
-            known[path] = hashlib.file_digest(file, "sha256").hexdigest()
-    return known[path]

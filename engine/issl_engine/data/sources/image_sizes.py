@@ -15,16 +15,19 @@ from PIL import Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH, TiffImageFile
 
 from issl_engine.data.cache import cache_folder
+from issl_engine.data.sources.image_kinds import refused_kind
 
 _log = logging.getLogger("issl_engine")
 
-FORMAT = 1
+FORMAT = 2
 """Of the index file; raise it whenever sizes are read differently."""
 EXIF_ORIENTATION = 0x0112
 TURNED = frozenset({5, 6, 7, 8})
 """EXIF orientations that swap height and width; DALI's decoder applies them."""
+END_MARKS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND"}
+"""How a whole file ends; Pillow does without a PNG's end mark, DALI does not."""
 TAIL_BYTES = 1024
-"""A JPEG's end-of-image marker is looked for in so many last bytes: some cameras append padding."""
+"""The end mark is looked for in so many last bytes: some cameras append padding."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,22 +118,28 @@ class ImageSizes:
 
 
 def read_size(path: str, num_bytes: int) -> tuple[int, int] | str:
-    """(height, width) as decoded, in pixels, or why the file cannot be read.
+    """(height, width) as decoded, in pixels, or why the file cannot be read or is of a kind that is left out.
 
-    From the header, and for JPEG the end-of-image marker: decoding all of ImageNet would take an hour.
+    Of a JPEG only header and end-of-image marker are looked at: decoding all of ImageNet would take an hour. Files of
+    other formats are decoded, as their headers say nothing of a missing end.
     """
     if num_bytes == 0:
         return "empty file"
     try:
-        with Image.open(path) as image:
+        with open(path, "rb") as file, Image.open(file) as image:
+            refusal = refused_kind(image, file)
+            if refusal is not None:
+                return refusal
             width, height = image.size
             if isinstance(image, TiffImageFile):  # whose size Pillow has already turned, in some versions
                 width, height = image.tag_v2[IMAGEWIDTH], image.tag_v2[IMAGELENGTH]
             if image.getexif().get(EXIF_ORIENTATION) in TURNED:
                 width, height = height, width
-            is_jpeg = image.format in ("JPEG", "MPO")
-        if is_jpeg and not _ends_whole(path, num_bytes):
-            return "truncated"
+            if image.format not in ("JPEG", "MPO"):
+                image.load()
+            mark = END_MARKS.get(str(image.format))
+            if mark is not None and not _ends_with(path, num_bytes, mark):
+                return "truncated"
     except UnidentifiedImageError:
         return "not an image"
     except (
@@ -146,7 +155,7 @@ def read_size(path: str, num_bytes: int) -> tuple[int, int] | str:
     return height, width
 
 
-def _ends_whole(path: str, num_bytes: int) -> bool:
+def _ends_with(path: str, num_bytes: int, mark: bytes) -> bool:
     with open(path, "rb") as file:
         file.seek(max(0, num_bytes - TAIL_BYTES))
-        return b"\xff\xd9" in file.read()
+        return mark in file.read()
