@@ -1,0 +1,87 @@
+"""Images without classes: pretraining alone takes them, probes keep the labelled splits."""
+
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from issl_engine.data.sources.base import Dataset
+from issl_engine.experiment import probe_encoder
+from issl_engine.training.checkpoint import latest_checkpoint, load_encoder
+from issl_engine.training.deepspeed import start_ranks
+from issl_engine.training.interruption import Interrupted
+from issl_engine.training.pretrain import make_plan, pretrain
+
+from .conftest import BATCH, NUM_TRAIN, make_images, make_recipe
+
+NUM_UNLABELLED = 3 * BATCH
+
+
+@pytest.fixture
+def unlabelled(dataset: Dataset) -> Dataset:
+    images = make_images(NUM_UNLABELLED, 2)
+    return replace(dataset, pretrain=replace(images, labels=np.full(NUM_UNLABELLED, -1)))
+
+
+def weights(folder: Path) -> bytes:
+    checkpoint = latest_checkpoint(folder / "checkpoints")
+    assert checkpoint is not None
+    return (checkpoint / "encoder.safetensors").read_bytes()
+
+
+def test_steps_and_limits_are_those_of_the_pretraining_images(dataset: Dataset, unlabelled: Dataset) -> None:
+    ranks = start_ranks()
+    assert make_plan(make_recipe(), dataset, ranks).steps_per_epoch == NUM_TRAIN // BATCH
+    assert make_plan(make_recipe(online_probe=None), unlabelled, ranks).steps_per_epoch == NUM_UNLABELLED // BATCH
+    recipe = make_recipe(online_probe=None, training={"epochs": 1, "global_batch_size": 32})
+    with pytest.raises(ValueError, match=r"\(32\) is larger than the unlabelled images of tiny \(24 images\)"):
+        make_plan(recipe, unlabelled, ranks)
+
+
+def test_pretraining_reads_only_them(dataset: Dataset, unlabelled: Dataset, tmp_path: Path) -> None:
+    """As if they were the training split: other images there change nothing."""
+    assert unlabelled.pretrain is not None
+    recipe, ranks = make_recipe(online_probe=None), start_ranks()
+    for name in ("a", "b", "c", "other"):
+        (tmp_path / name).mkdir()
+    pretrain(recipe, unlabelled, ranks, folder=tmp_path / "a", seed=0)
+    pretrain(recipe, replace(unlabelled, train=make_images(9, 7)), ranks, folder=tmp_path / "b", seed=0)
+    pretrain(recipe, replace(dataset, train=unlabelled.pretrain), ranks, folder=tmp_path / "c", seed=0)
+    pretrain(recipe, dataset, ranks, folder=tmp_path / "other", seed=0)
+    assert weights(tmp_path / "a") == weights(tmp_path / "b") == weights(tmp_path / "c")
+    assert weights(tmp_path / "a") != weights(tmp_path / "other")
+
+
+def test_an_online_probe_is_refused_before_anything_is_written(unlabelled: Dataset, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"^online_probe: tiny is pretrained on images without classes, .* to null$"):
+        pretrain(make_recipe(), unlabelled, start_ranks(), folder=tmp_path / "run", seed=0)
+    assert not (tmp_path / "run").exists()
+
+
+def test_probes_are_fitted_on_the_labelled_training_split(unlabelled: Dataset, tmp_path: Path) -> None:
+    recipe = make_recipe(online_probe=None, probes=[{"name": "knn"}])
+    checkpoint = pretrain(recipe, unlabelled, start_ranks(), folder=tmp_path, seed=0)
+    encoder, _, _ = load_encoder(checkpoint)
+    (result,) = probe_encoder(encoder, recipe, unlabelled, seed=0, device=torch.device("cpu"))
+    assert result.num_train_images == NUM_TRAIN
+    assert result.num_split_images == len(unlabelled.test)
+
+
+def test_interrupted_and_resumed_is_uninterrupted(unlabelled: Dataset, tmp_path: Path) -> None:
+    def stop(record: dict[str, float], total_steps: int) -> None:
+        assert total_steps == 2 * NUM_UNLABELLED // BATCH
+        if record["step"] == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    recipe = make_recipe(online_probe=None)
+    for name in ("whole", "parts"):
+        (tmp_path / name).mkdir()
+    pretrain(recipe, unlabelled, start_ranks(), folder=tmp_path / "whole", seed=0)
+    with pytest.raises(Interrupted, match="step 2 of 6"):
+        pretrain(recipe, unlabelled, start_ranks(), folder=tmp_path / "parts", seed=0, on_log=stop)
+    pretrain(recipe, unlabelled, start_ranks(), folder=tmp_path / "parts", seed=0)
+    assert weights(tmp_path / "parts") == weights(tmp_path / "whole")
