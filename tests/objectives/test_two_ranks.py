@@ -67,7 +67,7 @@ def run(name: str, changes: dict[str, Any], rank: int, ranks: int, group: Proces
             if group is not None:
                 dist.all_reduce(gradient, group=group)
             result[f"{step} gradient of {key}"] = gradient / ranks
-            parameter.data -= 0.1 * gradient / ranks
+            parameter.data -= 0.01 * gradient / ranks
         objective.after_step(progress(step + 1))
     for key, buffer in objective.named_buffers():
         if key == "queue" and group is not None:
