@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from issl_profiling.kernels.compiled import SHARED_BYTES
+from issl_kernels.shared_memory import SHARED_BYTES
 
 pytest.importorskip("triton")
 

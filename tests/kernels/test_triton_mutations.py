@@ -174,7 +174,13 @@ MUTATIONS = [
     ("info_nce", "tl.where(target_mask[None, :] & (own == 0), logits, -float(\"inf\"))", "tl.where(target_mask[None, :], logits, -float(\"inf\"))"),
     ("info_nce", "nearest = tl.where(positive, level[:, None] - logits, 0)", "nearest = tl.where(positive, logits, 0)"),
     ("info_nce", "count += tl.sum", "count = tl.sum"),
+    # needs_masks
+    ("info_nce", "first < first_other + TARGETS", "first > first_other + TARGETS"),
+    ("info_nce", "first_other < first + ANCHORS", "first_other > first + ANCHORS"),
+    ("info_nce", "(target_block + 1) * TARGETS > N", "target_block * TARGETS > N"),
+    ("info_nce", "            allowed = logits\n", "            allowed = -logits\n"),
     # slopes and anchor_gradients
+    ("info_nce", "inverse_sum[:, None]\n\n", "inverse_sum[:, None] * 2\n\n"),
     ("info_nce", "return tl.where(allowed, p, 0)", "return tl.where(target_mask[None, :], p, 0)"),
     ("info_nce", "- tl.where(positive, inverse_count[:, None], 0)", ""),
     ("info_nce", "gradient = tl.dot(d.to(b_tile.dtype), b_tile, gradient,", "gradient = tl.dot(d.to(b_tile.dtype), b_tile, gradient * 0,"),
@@ -195,13 +201,16 @@ MUTATIONS = [
     ("sigmoid_contrastive", "tl.where(positive, -logits, logits)", "logits"),
     ("sigmoid_contrastive", "loss += tl.sum", "loss = tl.sum"),
     ("sigmoid_contrastive", "slope += tl.sum", "slope = tl.sum"),
-    ("sigmoid_contrastive", "tl.where(allowed, sigmoid_slopes(logits, positive), 0)", "sigmoid_slopes(logits, positive)"),
+    ("sigmoid_contrastive", "masked_sigmoid_slopes(logits, positive, allowed)", "sigmoid(logits)"),
+    ("sigmoid_contrastive", "tl.sum(softplus(logits), 1)", "tl.sum(logits, 1)"),
+    ("sigmoid_contrastive", "tl.sum(sigmoid(logits), 1)", "tl.sum(logits, 1)"),
     ("sigmoid_contrastive", "out = partials + tl.program_id(1).to(tl.int64) * V * B + anchor_row", "out = partials + anchor_row"),
     # its slopes in InfoNCE's kernels
-    ("sigmoid_contrastive gradients", "return tl.where(positive, -p, p)", "return p"),
-    ("sigmoid_contrastive gradients", "tl.where(signed >= 0, 1, small)", "tl.where(signed >= 0, small, 1)"),
-    ("sigmoid_contrastive gradients", "signed = tl.where(positive, -logits, logits)", "signed = logits"),
-    ("sigmoid_contrastive gradients", "logits + tl.load(bias).to(ACC), positive), 0)", "logits, positive), 0)"),
+    ("sigmoid_contrastive gradients", "tl.where(positive, -p, p), 0)", "p, 0)"),
+    ("sigmoid_contrastive gradients", "tl.where(x >= 0, 1, small)", "tl.where(x >= 0, small, 1)"),
+    ("sigmoid_contrastive gradients", "p = sigmoid(tl.where(positive, -logits, logits))", "p = sigmoid(logits)"),
+    ("sigmoid_contrastive gradients", "logits += shift", "logits += 0 * shift"),
+    ("sigmoid_contrastive gradients", "return sigmoid(logits)", "return logits"),
     ("sigmoid_contrastive gradients", "allowed = target_mask[None, :] & (own == 0)", "allowed = target_mask[None, :]"),
 ]  # fmt: skip
 

@@ -68,6 +68,18 @@ def positives_and_own(
 
 
 @triton.jit
+def needs_masks(
+    block, target_block, first_image, first_target, N, LABELS: tl.constexpr, ANCHORS: tl.constexpr,
+    TARGETS: tl.constexpr,
+):  # fmt: skip
+    """Whether a tile may hold positives, own rows or targets outside: of large batches nearly none does, and all others
+    are spared the comparing."""
+    first, first_other = block * ANCHORS + first_image, target_block * TARGETS + first_target
+    shares_images = (first < first_other + TARGETS) & (first_other < first + ANCHORS)
+    return shares_images | ((target_block + 1) * TARGETS > N) | LABELS
+
+
+@triton.jit
 def statistics(
     anchors, targets, labels, target_labels, inverse_temperature, partials, first_image, first_target, B, N,
     tiles_per_split, V: tl.constexpr, G: tl.constexpr, D: tl.constexpr, KEEP_SELF: tl.constexpr,
@@ -101,11 +113,15 @@ def statistics(
             anchors, targets, a_tile, anchor_row, anchor_mask, target_row, target_mask, inverse, D, STEP,
             PRECISION, ACC,
         )  # fmt: skip
-        positive, own = positives_and_own(
-            labels, target_labels, image, target_image, first_image, first_target, v == g, LABELS, anchor_mask,
-            target_mask, KEEP_SELF,
-        )  # fmt: skip
-        allowed = tl.where(target_mask[None, :] & (own == 0), logits, -float("inf"))
+        masked = needs_masks(block, target_block, first_image, first_target, N, LABELS, ANCHORS, TARGETS)
+        if masked:
+            positive, own = positives_and_own(
+                labels, target_labels, image, target_image, first_image, first_target, v == g, LABELS, anchor_mask,
+                target_mask, KEEP_SELF,
+            )  # fmt: skip
+            allowed = tl.where(target_mask[None, :] & (own == 0), logits, -float("inf"))
+        else:
+            allowed = logits
         higher = tl.maximum(maximum, tl.max(allowed, 1))
         # Nothing allowed so far: zero in place of −inf keeps the differences finite.
         level = tl.where(higher == -float("inf"), 0, higher)
@@ -114,10 +130,15 @@ def statistics(
         gap += count * rise
         least_gap += rise
         maximum = higher
-        nearest = tl.where(positive, level[:, None] - logits, 0)
-        count += tl.sum(tl.where(positive, 1.0, 0.0).to(ACC), 1)
-        gap += tl.sum(nearest, 1)
-        least_gap = tl.minimum(least_gap, tl.min(tl.where(positive, nearest, float("inf")), 1))
+        if masked:
+            positive, own = positives_and_own(
+                labels, target_labels, image, target_image, first_image, first_target, v == g, LABELS, anchor_mask,
+                target_mask, KEEP_SELF,
+            )  # fmt: skip
+            nearest = tl.where(positive, level[:, None] - logits, 0)
+            count += tl.sum(tl.where(positive, 1.0, 0.0).to(ACC), 1)
+            gap += tl.sum(nearest, 1)
+            least_gap = tl.minimum(least_gap, tl.min(tl.where(positive, nearest, float("inf")), 1))
     step = tl.num_programs(1).to(tl.int64) * V * B
     out = partials + tl.program_id(1).to(tl.int64) * V * B + anchor_row
     tl.store(out, maximum, mask=anchor_mask)
@@ -140,24 +161,36 @@ def row_statistics(maxima, inverse_sums, inverse_counts, row, mask, SIGMOID: tl.
 
 
 @triton.jit
-def sigmoid_slopes(logits, positive):
-    """σ(l) − [positive], as −σ(−l) for positives; nothing overflows."""
-    signed = tl.where(positive, -logits, logits)
-    small = tl.exp(-tl.abs(signed))
-    p = tl.where(signed >= 0, 1, small) / (1 + small)
-    return tl.where(positive, -p, p)
+def sigmoid(x):
+    """1 / (1 + exp(−x)); nothing overflows."""
+    small = tl.exp(-tl.abs(x))
+    return tl.where(x >= 0, 1, small) / (1 + small)
 
 
 @triton.jit
-def slopes(
-    logits, positive, own, target_mask, maximum, inverse_sum, inverse_count, bias, SIGMOID: tl.constexpr,
-    ACC: tl.constexpr,
+def slopes(logits, maximum, inverse_sum, SIGMOID: tl.constexpr):
+    """Slopes of the losses by the logits of a tile without positives."""
+    if SIGMOID:
+        return sigmoid(logits)
+    return tl.exp(logits - maximum[:, None]) * inverse_sum[:, None]
+
+
+@triton.jit
+def masked_sigmoid_slopes(logits, positive, allowed):
+    """Zero where not allowed. A positive's σ(l) − 1 is −σ(−l)."""
+    p = sigmoid(tl.where(positive, -logits, logits))
+    return tl.where(allowed, tl.where(positive, -p, p), 0)
+
+
+@triton.jit
+def masked_slopes(
+    logits, positive, own, target_mask, maximum, inverse_sum, inverse_count, SIGMOID: tl.constexpr
 ):  # fmt: skip
-    """Slopes of the losses by the logits of a tile; zero for the own row and outside."""
+    """Of any tile; zero for the own row and outside."""
     allowed = target_mask[None, :] & (own == 0)
     if SIGMOID:
-        return tl.where(allowed, sigmoid_slopes(logits + tl.load(bias).to(ACC), positive), 0)
-    p = tl.exp(logits - maximum[:, None]) * inverse_sum[:, None]
+        return masked_sigmoid_slopes(logits, positive, allowed)
+    p = slopes(logits, maximum, inverse_sum, SIGMOID)
     return tl.where(allowed, p, 0) - tl.where(positive, inverse_count[:, None], 0)
 
 
@@ -171,9 +204,11 @@ def anchor_gradients(
     """A tile of anchors against one split of the targets, WIDTH columns of their gradient: into partials
     [splits, V · B, D]."""
     scale = tl.load(factor).to(ACC)
+    shift = tl.load(bias).to(ACC) if SIGMOID else 0.0
     blocks = tl.cdiv(B, ANCHORS)
     v, block = tl.program_id(0) // blocks, tl.program_id(0) % blocks
-    first_column = tl.program_id(2) * WIDTH
+    # Known to be zero, the rows that are summed are seen to be those of the logits, and are read once.
+    first_column = 0 if D <= WIDTH else tl.program_id(2) * WIDTH
     image = block * ANCHORS + tl.arange(0, ANCHORS)
     anchor_mask = image < B
     anchor_row = v.to(tl.int64) * B + image
@@ -194,13 +229,16 @@ def anchor_gradients(
             anchors, targets, a_tile, anchor_row, anchor_mask, target_row, target_mask, scale, D, STEP,
             PRECISION, ACC,
         )  # fmt: skip
-        positive, own = positives_and_own(
-            labels, target_labels, image, target_image, first_image, first_target, v == g, LABELS, anchor_mask,
-            target_mask, KEEP_SELF,
-        )  # fmt: skip
-        d = slopes(
-            logits, positive, own, target_mask, maximum, inverse_sum, inverse_count, bias, SIGMOID, ACC
-        )  # fmt: skip
+        if SIGMOID:
+            logits += shift
+        if needs_masks(block, target_block, first_image, first_target, N, LABELS, ANCHORS, TARGETS):
+            positive, own = positives_and_own(
+                labels, target_labels, image, target_image, first_image, first_target, v == g, LABELS, anchor_mask,
+                target_mask, KEEP_SELF,
+            )  # fmt: skip
+            d = masked_slopes(logits, positive, own, target_mask, maximum, inverse_sum, inverse_count, SIGMOID)
+        else:
+            d = slopes(logits, maximum, inverse_sum, SIGMOID)
         b_tile = load_rows(targets, target_row, target_mask, first_column, D, WIDTH)
         gradient = tl.dot(d.to(b_tile.dtype), b_tile, gradient, input_precision=PRECISION, out_dtype=ACC)
     column = first_column + tl.arange(0, WIDTH)
@@ -218,9 +256,11 @@ def target_gradients(
     """A tile of targets against one split of the anchors, WIDTH columns of their gradient: into partials
     [splits, G · N, D]."""
     scale = tl.load(factor).to(ACC)
+    shift = tl.load(bias).to(ACC) if SIGMOID else 0.0
     blocks = tl.cdiv(N, TARGETS)
     g, block = tl.program_id(0) // blocks, tl.program_id(0) % blocks
-    first_column = tl.program_id(2) * WIDTH
+    # Known to be zero, the rows that are summed are seen to be those of the logits, and are read once.
+    first_column = 0 if D <= WIDTH else tl.program_id(2) * WIDTH
     target_image = block * TARGETS + tl.arange(0, TARGETS)
     target_mask = target_image < N
     target_row = g.to(tl.int64) * N + target_image
@@ -241,16 +281,19 @@ def target_gradients(
                 PRECISION, ACC,
             )
         )  # fmt: skip
-        positive, own = positives_and_own(
-            labels, target_labels, image, target_image, first_image, first_target, v == g, LABELS, anchor_mask,
-            target_mask, KEEP_SELF,
-        )  # fmt: skip
+        if SIGMOID:
+            logits += shift
         maximum, inverse_sum, inverse_count = row_statistics(
             maxima, inverse_sums, inverse_counts, anchor_row, anchor_mask, SIGMOID, ACC
         )
-        d = slopes(
-            logits, positive, own, target_mask, maximum, inverse_sum, inverse_count, bias, SIGMOID, ACC
-        )  # fmt: skip
+        if needs_masks(anchor_block, block, first_image, first_target, N, LABELS, ANCHORS, TARGETS):
+            positive, own = positives_and_own(
+                labels, target_labels, image, target_image, first_image, first_target, v == g, LABELS, anchor_mask,
+                target_mask, KEEP_SELF,
+            )  # fmt: skip
+            d = masked_slopes(logits, positive, own, target_mask, maximum, inverse_sum, inverse_count, SIGMOID)
+        else:
+            d = slopes(logits, maximum, inverse_sum, SIGMOID)
         a_tile = load_rows(anchors, anchor_row, anchor_mask, first_column, D, WIDTH)
         gradient = tl.dot(tl.trans(d).to(a_tile.dtype), a_tile, gradient, input_precision=PRECISION, out_dtype=ACC)
     column = first_column + tl.arange(0, WIDTH)

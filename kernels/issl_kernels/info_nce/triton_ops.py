@@ -12,6 +12,7 @@ from issl_kernels.info_nce import triton_kernels as kernels
 from issl_kernels.info_nce.contrast import Contrast, Rows
 from issl_kernels.info_nce.statistics import RowStatistics
 from issl_kernels.precision import arithmetic_dtype
+from issl_kernels.shared_memory import HOPPER_SHARED_BYTES, LITTLE_SHARED_BYTES, shared_bytes
 from issl_kernels.triton_launch import TRITON_DTYPES, ceil_div, next_power_of_2, on_device
 
 LEAST_WIDTH = 16
@@ -34,16 +35,29 @@ class Tiles(NamedTuple):
 
 
 def statistics_tiles(dtype: torch.dtype, D: int) -> Tiles:
+    """As many anchors as shared memory holds whole; rows wider than that are read anew for each tile."""
     if dtype.itemsize > 2:
         return Tiles(64, 64, 32, 64, 8, 2)
-    return Tiles(128, 64, 128, 128, 8, 2) if D > 128 else Tiles(128, 128, 128, 128, 8, 2)
+    if D <= 256:
+        step = 128 if D <= 128 else 256
+        return Tiles(128, 64, step, step, 8, 2)
+    if D <= 512:
+        return Tiles(128 if shared_bytes() > LITTLE_SHARED_BYTES else 64, 32, 512, 512, 8, 2)
+    return Tiles(128, 64, 64, 64, 8, 3)
 
 
 def _gradient_tiles(dtype: torch.dtype, D: int) -> Tiles:
     """The rows that get the gradient first, those that are summed over second."""
     if dtype.itemsize > 2:
         return Tiles(64, 32, 32, 64, 8, 2)
-    return Tiles(64, 32, 256, 256, 8, 2) if D > 128 else Tiles(128, 64, 128, 128, 8, 2)
+    if D <= 128:
+        return Tiles(128, 64, 128, 128, 8, 2)
+    much = shared_bytes() > LITTLE_SHARED_BYTES
+    if D <= 256:
+        return Tiles(128, 64 if much else 32, 256, 256, 8, 2)
+    if D <= 512 and much:
+        return Tiles(64, 64, 512, 512, 8, 2)
+    return Tiles(64, 64 if shared_bytes() >= HOPPER_SHARED_BYTES else 32, 64, 512, 8, 2)
 
 
 def precision(dtype: torch.dtype) -> str:

@@ -10,7 +10,14 @@ hand, D width.
 import triton
 import triton.language as tl
 
-from issl_kernels.info_nce.triton_kernels import load_rows, positives_and_own, sigmoid_slopes, tile_of_logits
+from issl_kernels.info_nce.triton_kernels import (
+    load_rows,
+    masked_sigmoid_slopes,
+    needs_masks,
+    positives_and_own,
+    sigmoid,
+    tile_of_logits,
+)
 
 
 @triton.jit
@@ -52,13 +59,17 @@ def losses(
             anchors, targets, a_tile, anchor_row, anchor_mask, target_row, target_mask, scale, D, STEP,
             PRECISION, ACC,
         )  # fmt: skip
-        positive, own = positives_and_own(
-            labels, target_labels, image, target_image, first_image, first_target, v == g, LABELS, anchor_mask,
-            target_mask, KEEP_SELF,
-        )  # fmt: skip
-        allowed = target_mask[None, :] & (own == 0)
-        loss += tl.sum(tl.where(allowed, softplus(tl.where(positive, -logits, logits)), 0), 1)
-        slope += tl.sum(tl.where(allowed, sigmoid_slopes(logits, positive), 0), 1)
+        if needs_masks(block, target_block, first_image, first_target, N, LABELS, ANCHORS, TARGETS):
+            positive, own = positives_and_own(
+                labels, target_labels, image, target_image, first_image, first_target, v == g, LABELS, anchor_mask,
+                target_mask, KEEP_SELF,
+            )  # fmt: skip
+            allowed = target_mask[None, :] & (own == 0)
+            loss += tl.sum(tl.where(allowed, softplus(tl.where(positive, -logits, logits)), 0), 1)
+            slope += tl.sum(masked_sigmoid_slopes(logits, positive, allowed), 1)
+        else:
+            loss += tl.sum(softplus(logits), 1)
+            slope += tl.sum(sigmoid(logits), 1)
     out = partials + tl.program_id(1).to(tl.int64) * V * B + anchor_row
     tl.store(out, loss, mask=anchor_mask)
     tl.store(out + tl.num_programs(1).to(tl.int64) * V * B, slope, mask=anchor_mask)
