@@ -77,5 +77,5 @@ def small_triton_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     if DEVICE == "cpu":  # matrix instructions take 16 rows and columns at least; the interpreter takes any number
         tiles = nce_ops.Tiles(8, 16, 8, 8, 1, 1)
         monkeypatch.setattr(nce_ops, "LEAST_WIDTH", 4)
-        monkeypatch.setattr(nce_ops, "_statistics_tiles", lambda dtype, D: tiles._replace(targets=8))
+        monkeypatch.setattr(nce_ops, "statistics_tiles", lambda dtype, D: tiles._replace(targets=8))
         monkeypatch.setattr(nce_ops, "_gradient_tiles", lambda dtype, D: tiles)

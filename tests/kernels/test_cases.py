@@ -13,6 +13,7 @@ from issl_kernels.distillation import cases as distillation_cases
 from issl_kernels.info_nce import cases as nce_cases
 from issl_kernels.linear_distillation import cases as linear_distillation_cases
 from issl_kernels.linear_soft_cross_entropy import cases as linear_soft_cases
+from issl_kernels.sigmoid_contrastive import cases as sigmoid_cases
 from issl_kernels.sinkhorn import cases as sinkhorn_cases
 from issl_kernels.soft_cross_entropy import cases as soft_cases
 
@@ -22,6 +23,7 @@ MODULES = [
     linear_distillation_cases,
     linear_soft_cases,
     nce_cases,
+    sigmoid_cases,
     sinkhorn_cases,
     soft_cases,
 ]

@@ -16,6 +16,8 @@ from issl_kernels.distillation.reference import distillation_reference
 from issl_kernels.info_nce import cases as nce_cases
 from issl_kernels.info_nce import chunked as nce_module
 from issl_kernels.info_nce.reference import info_nce_reference
+from issl_kernels.sigmoid_contrastive import cases as sigmoid_cases
+from issl_kernels.sigmoid_contrastive.reference import sigmoid_contrastive_reference
 from issl_kernels.sinkhorn import cases as sinkhorn_cases
 from issl_kernels.sinkhorn import chunked as sinkhorn_module
 from issl_kernels.sinkhorn.reference import sinkhorn_reference
@@ -26,6 +28,7 @@ from .conftest import Operation, bound, label, value_and_gradients
 
 LOSSES = [
     *(Operation("info_nce", info_nce_reference, case) for case in nce_cases.TEST_CASES),
+    *(Operation("sigmoid_contrastive", sigmoid_contrastive_reference, case) for case in sigmoid_cases.TEST_CASES),
     *(Operation("distillation", distillation_reference, case) for case in distillation_cases.TEST_CASES),
     *(Operation("soft_cross_entropy", soft_cross_entropy_reference, case) for case in soft_cases.TEST_CASES),
     *(Operation("cross_correlation", cross_correlation_reference, case) for case in correlation_cases.TEST_CASES),

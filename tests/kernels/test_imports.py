@@ -45,6 +45,6 @@ def test_every_module_imports_without_the_engines_libraries() -> None:
 
 
 def test_the_public_functions_are_at_the_top() -> None:
-    names = {"cross_correlation", "distillation", "info_nce", "sinkhorn", "soft_cross_entropy"}
+    names = {"cross_correlation", "distillation", "info_nce", "sigmoid_contrastive", "sinkhorn", "soft_cross_entropy"}
     assert names <= set(issl_kernels.__all__)
     assert all(callable(getattr(issl_kernels, name)) for name in names)

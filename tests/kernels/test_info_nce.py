@@ -48,6 +48,18 @@ def test_gradients_reach_anchors_targets_and_temperature(path: str, keep_self: b
         assert torch.allclose(a, b, rtol=1e-9, atol=1e-12)
 
 
+def test_positives_by_label_are_found_far_from_the_diagonal(path: str) -> None:
+    """The kernels spare tiles without an anchor's own image the comparing: not where there are labels."""
+    images = 3 * B
+    temperature = torch.tensor(0.3, dtype=torch.float64, device=DEVICE)
+    settings = {"keep_self": False, "labels_B": torch.arange(images, device=DEVICE) % 4}
+    x = rows(1, images)
+    found = gradients(info_nce, x, rows(1, images, seed=1), temperature, **settings)
+    expected = gradients(info_nce_reference, x, rows(1, images, seed=1), temperature, **settings)
+    for a, b in zip(found, expected, strict=True):
+        assert torch.allclose(a, b, rtol=1e-9, atol=1e-12)
+
+
 def test_positives_by_label_are_supcons_formula(path: str) -> None:
     """Equation 2 of Khosla et al. 2020, in loops; an image whose label is its own, in one view, has no positive."""
     anchors, labels = rows(1), torch.tensor([0, 1, 0, 2, 1, 0, 3], device=DEVICE)

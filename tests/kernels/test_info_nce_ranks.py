@@ -1,4 +1,4 @@
-"""InfoNCE over ranks, targets gathered or in a ring: what one process with all rows gives; the ring's memory."""
+"""Contrasts over ranks, targets gathered or in a ring: what one process with all rows gives; the ring's memory."""
 
 import os
 from pathlib import Path
@@ -10,7 +10,7 @@ import torch.distributed as dist
 import torch.multiprocessing as multiprocessing
 from torch import Tensor, nn
 
-from issl_kernels import info_nce, info_nce_with_terms, kernel_path
+from issl_kernels import info_nce, info_nce_with_terms, kernel_path, sigmoid_contrastive
 from issl_profiling.kernels.memory import AllocationTracker
 
 V, G, B, D = 3, 2, 3, 4
@@ -18,7 +18,10 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "simclr": {"keep_self": False},
     "cissl": {"keep_self": True},
     "supcon": {"keep_self": False},
+    "sigmoid": {"keep_self": False},
 }
+
+INTERPRETED = ("simclr", "sigmoid")
 
 
 def images(world_size: int) -> Tensor:
@@ -42,15 +45,12 @@ def everything(name: str, x: Tensor, y: Tensor, exchange: Any, group: Any) -> di
     anchors, targets = encoder(x), head(x[:G])
     anchors.retain_grad()
     targets.retain_grad()
-    loss, terms = info_nce_with_terms(
-        anchors,
-        targets,
-        temperature=temperature,
-        labels_B=y if name == "supcon" else None,
-        exchange=exchange,
-        group=group,
-        **SETTINGS[name],
-    )
+    settings = {"labels_B": y if name == "supcon" else None, "exchange": exchange, "group": group} | SETTINGS[name]
+    if name == "sigmoid":
+        loss = sigmoid_contrastive(anchors, targets, scale=1 / temperature, bias=temperature - 1, **settings)
+        terms: tuple[Tensor, ...] = (loss.detach(),)
+    else:
+        loss, terms = info_nce_with_terms(anchors, targets, temperature=temperature, **settings)
     loss.backward()
     found = {"loss": loss.detach(), "terms": torch.stack(tuple(terms)), "temperature": temperature.grad}
     found |= {"anchors": anchors.grad, "targets": targets.grad}
@@ -88,7 +88,8 @@ def work(rank: int, world_size: int, folder: str) -> None:
             x, y = images(world_size)[:, mine], labels(world_size)[mine]
             found[f"{exchange} {name} chunked"] = everything(name, x, y, exchange, group)
         with kernel_path("triton"):
-            found[f"{exchange} simclr triton"] = everything("simclr", images(world_size)[:, mine], y, exchange, group)
+            for name in INTERPRETED:
+                found[f"{exchange} {name} triton"] = everything(name, images(world_size)[:, mine], y, exchange, group)
     if world_size == 4:
         found["peaks"] = peaks(rank)
     uneven = torch.randn(2, 3 + rank, D)
@@ -111,8 +112,8 @@ def ranks(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 @pytest.mark.parametrize("name", SETTINGS)
 @pytest.mark.parametrize("exchange", ["gather", "ring"])
 def test_ranks_give_what_one_process_gives(ranks: list[dict[str, Any]], exchange: str, name: str, path: str) -> None:
-    if path == "triton" and name != "simclr":
-        pytest.skip("the interpreter is slow: one loss is enough for the exchange")
+    if path == "triton" and name not in INTERPRETED:
+        pytest.skip("the interpreter is slow: one loss of each kind is enough for the exchange")
     size = len(ranks)
     expected = everything(name, images(size), labels(size), "gather", None)
     found = [rank[f"{exchange} {name} {path}"] for rank in ranks]

@@ -20,6 +20,8 @@ from issl_kernels.linear_distillation import cases as linear_distillation_cases
 from issl_kernels.linear_distillation.reference import linear_distillation_reference
 from issl_kernels.linear_soft_cross_entropy import cases as linear_soft_cases
 from issl_kernels.linear_soft_cross_entropy.reference import linear_soft_cross_entropy_reference
+from issl_kernels.sigmoid_contrastive import cases as sigmoid_cases
+from issl_kernels.sigmoid_contrastive.reference import sigmoid_contrastive_reference
 from issl_kernels.sinkhorn import cases as sinkhorn_cases
 from issl_kernels.sinkhorn.reference import sinkhorn_reference
 from issl_kernels.soft_cross_entropy import cases as soft_cases
@@ -32,6 +34,7 @@ LOGITS = [
     *(Operation("soft_cross_entropy", soft_cross_entropy_reference, case) for case in soft_cases.TEST_CASES),
     *(Operation("sinkhorn", sinkhorn_reference, case) for case in sinkhorn_cases.TEST_CASES),
     *(Operation("info_nce", info_nce_reference, case) for case in nce_cases.TEST_CASES),
+    *(Operation("sigmoid_contrastive", sigmoid_contrastive_reference, case) for case in sigmoid_cases.TEST_CASES),
 ]
 FEATURES = [
     *(
@@ -60,6 +63,11 @@ FEW = [
         "info_nce",
         info_nce_reference,
         nce_cases.InfoNCECase(name="small", V=3, G=2, B=9, D=11, temperature=0.2, keep_self=False),
+    ),
+    Operation(
+        "sigmoid_contrastive",
+        sigmoid_contrastive_reference,
+        sigmoid_cases.SigmoidContrastiveCase(name="small", V=3, G=2, B=9, D=11, keep_self=False, scale=3.0, bias=-1.0),
     ),
 ]
 """One of each kernel is enough for what does not depend on the case."""

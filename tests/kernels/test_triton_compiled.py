@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from issl_profiling.kernels.compiled import SHARED_BYTES
+from issl_kernels.shared_memory import SHARED_BYTES
 
 pytest.importorskip("triton")
 
@@ -21,7 +21,7 @@ def resources() -> list[dict[str, Any]]:
     assert done.returncode == 0, done.stderr
     lines = json.loads(done.stdout)
     assert {line["capability"] for line in lines} == {80, 89, 90}
-    names = {"distillation", "soft_cross_entropy", "sinkhorn", "linear_distillation", "info_nce"}
+    names = {"distillation", "soft_cross_entropy", "sinkhorn", "linear_distillation", "info_nce", "sigmoid_contrastive"}
     assert {line["op"] for line in lines} >= names
     return lines
 
@@ -64,8 +64,11 @@ def test_rows_are_read_and_gradients_written_in_the_widest_accesses(resources: l
 
 def test_tiles_of_logits_are_products_of_the_matrix_units(resources: list[dict[str, Any]]) -> None:
     """Hopper's own instruction on sm_90, the older one elsewhere."""
-    lines = [line for line in resources if line["op"] == "info_nce"]
-    assert {line["kernel"] for line in lines} == {"statistics", "anchor_gradients", "target_gradients"}
+    forward = {"info_nce": "statistics", "sigmoid_contrastive": "losses"}
+    lines = [line for line in resources if line["op"] in forward]
+    for op, kernel in forward.items():
+        found = {line["kernel"] for line in lines if line["op"] == op}
+        assert found == {kernel, "anchor_gradients", "target_gradients"}
     for line in lines:
         assert line["matrix_instruction"] == ("wgmma" if line["capability"] == 90 else "mma")
 

@@ -23,6 +23,8 @@ from issl_kernels.info_nce.reference import info_nce_reference
 from issl_kernels.linear_distillation import cases as linear_cases
 from issl_kernels.linear_distillation.reference import linear_distillation_reference
 from issl_kernels.path import resolved_path
+from issl_kernels.sigmoid_contrastive import cases as sigmoid_cases
+from issl_kernels.sigmoid_contrastive.reference import sigmoid_contrastive_reference
 from issl_kernels.sinkhorn import cases as sinkhorn_cases
 from issl_kernels.sinkhorn.reference import sinkhorn_reference
 from issl_kernels.soft_cross_entropy import cases as soft_cases
@@ -40,6 +42,7 @@ REAL = [
     Operation("linear_distillation", linear_distillation_reference, linear_cases.BENCH_CASES[0]),
     Operation("info_nce", info_nce_reference, nce_cases.BENCH_CASES[0]),
     Operation("info_nce", info_nce_reference, nce_cases.BENCH_CASES[1]),
+    Operation("sigmoid_contrastive", sigmoid_contrastive_reference, sigmoid_cases.BENCH_CASES[0]),
 ]
 LOGITS = REAL[:2]
 DISSL: dict[str, Any] = {

@@ -15,6 +15,9 @@ from issl_kernels.distillation.reference import distillation_reference
 from issl_kernels.info_nce import cases as nce_cases
 from issl_kernels.info_nce import triton_ops as nce_ops
 from issl_kernels.info_nce.reference import info_nce_reference
+from issl_kernels.sigmoid_contrastive import cases as sigmoid_cases
+from issl_kernels.sigmoid_contrastive import triton_ops as sigmoid_ops
+from issl_kernels.sigmoid_contrastive.reference import sigmoid_contrastive_reference
 from issl_kernels.sinkhorn import cases as sinkhorn_cases
 from issl_kernels.sinkhorn import triton_ops as sinkhorn_ops
 from issl_kernels.sinkhorn.reference import sinkhorn_reference
@@ -55,11 +58,22 @@ NCE = [
     )
     for name, keep_self in (("simclr", False), ("cissl", True))
 ]
+SIGMOID = [
+    Operation(
+        "sigmoid_contrastive",
+        sigmoid_contrastive_reference,
+        sigmoid_cases.SigmoidContrastiveCase(
+            name="mutation", V=2, G=2, B=17, D=11, keep_self=False, scale=9.0, bias=-3.0
+        ),
+    )
+]
 PLACES = {
     "distillation": (distillation_ops, DISTILLATION),
     "soft_cross_entropy": (soft_ops, SOFT),
     "sinkhorn": (sinkhorn_ops, SINKHORN),
     "info_nce": (nce_ops, NCE),
+    "sigmoid_contrastive": (sigmoid_ops, SIGMOID),
+    "sigmoid_contrastive gradients": (nce_ops, SIGMOID),
 }
 
 MUTATIONS = [
@@ -150,7 +164,7 @@ MUTATIONS = [
     ("sinkhorn", "tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)\n    row_mask = row < N\n    maximum", "tl.program_id(0).to(tl.int64) + tl.arange(0, ROWS)\n    row_mask = row < N\n    maximum"),
     # InfoNCE: tile_of_logits, positives_and_own
     ("info_nce", "for first in range(0, D, STEP):", "for first in range(0, D - STEP + 1, STEP):"),
-    ("info_nce", "return product * inverse_temperature", "return product"),
+    ("info_nce", "return product * scale", "return product"),
     ("info_nce", "product = tl.dot(a_part, tl.trans(b_part), product,", "product = tl.dot(a_part, tl.trans(b_part), product * 0,"),
     ("info_nce", "own = inside & same_image & is_same_view", "own = inside & same_image"),
     ("info_nce", "return positive & (own == 0), own", "return positive, own"),
@@ -160,9 +174,15 @@ MUTATIONS = [
     ("info_nce", "tl.where(target_mask[None, :] & (own == 0), logits, -float(\"inf\"))", "tl.where(target_mask[None, :], logits, -float(\"inf\"))"),
     ("info_nce", "nearest = tl.where(positive, level[:, None] - logits, 0)", "nearest = tl.where(positive, logits, 0)"),
     ("info_nce", "count += tl.sum", "count = tl.sum"),
+    # needs_masks
+    ("info_nce", "first < first_other + TARGETS", "first > first_other + TARGETS"),
+    ("info_nce", "first_other < first + ANCHORS", "first_other > first + ANCHORS"),
+    ("info_nce", "(target_block + 1) * TARGETS > N", "target_block * TARGETS > N"),
+    ("info_nce", "            allowed = logits\n", "            allowed = -logits\n"),
     # slopes and anchor_gradients
-    ("info_nce", "p = tl.where(target_mask[None, :] & (own == 0), p, 0)", "p = tl.where(target_mask[None, :], p, 0)"),
-    ("info_nce", "return p - tl.where(positive, inverse_count[:, None], 0)", "return p"),
+    ("info_nce", "inverse_sum[:, None]\n\n", "inverse_sum[:, None] * 2\n\n"),
+    ("info_nce", "return tl.where(allowed, p, 0)", "return tl.where(target_mask[None, :], p, 0)"),
+    ("info_nce", "- tl.where(positive, inverse_count[:, None], 0)", ""),
     ("info_nce", "gradient = tl.dot(d.to(b_tile.dtype), b_tile, gradient,", "gradient = tl.dot(d.to(b_tile.dtype), b_tile, gradient * 0,"),
     ("info_nce", "b_tile = load_rows(targets, target_row, target_mask, first_column, D, WIDTH)", "b_tile = load_rows(targets, target_row, target_mask, 0, D, WIDTH)"),
     ("info_nce", "out = partials + (tl.program_id(1).to(tl.int64) * V * B + anchor_row)[:, None]", "out = partials + anchor_row[:, None]"),
@@ -172,6 +192,26 @@ MUTATIONS = [
     ("info_nce", "v, anchor_block = tile // anchor_blocks, tile % anchor_blocks", "v, anchor_block = tile // anchor_blocks, 0 * tile"),
     ("info_nce", "last_tile = tl.minimum(first_tile + tiles_per_split, V * anchor_blocks)", "last_tile = tl.minimum(first_tile + tiles_per_split, V * anchor_blocks - 1)"),
     ("info_nce", "out = partials + (tl.program_id(1).to(tl.int64) * G * N + target_row)[:, None]", "out = partials + target_row[:, None]"),
+    # sigmoid contrast: softplus and losses
+    ("sigmoid_contrastive", "return tl.maximum(x, 0) + tl.where", "return tl.where"),
+    ("sigmoid_contrastive", "tl.where(small < 0.01, series,", "tl.where(small < 0.9, series,"),
+    ("sigmoid_contrastive", "series = small * (1 - small *", "series = small * (1 + small *"),
+    ("sigmoid_contrastive", "logits = shift + tile_of_logits(", "logits = tile_of_logits("),
+    ("sigmoid_contrastive", "allowed = target_mask[None, :] & (own == 0)", "allowed = target_mask[None, :]"),
+    ("sigmoid_contrastive", "tl.where(positive, -logits, logits)", "logits"),
+    ("sigmoid_contrastive", "loss += tl.sum", "loss = tl.sum"),
+    ("sigmoid_contrastive", "slope += tl.sum", "slope = tl.sum"),
+    ("sigmoid_contrastive", "masked_sigmoid_slopes(logits, positive, allowed)", "sigmoid(logits)"),
+    ("sigmoid_contrastive", "tl.sum(softplus(logits), 1)", "tl.sum(logits, 1)"),
+    ("sigmoid_contrastive", "tl.sum(sigmoid(logits), 1)", "tl.sum(logits, 1)"),
+    ("sigmoid_contrastive", "out = partials + tl.program_id(1).to(tl.int64) * V * B + anchor_row", "out = partials + anchor_row"),
+    # its slopes in InfoNCE's kernels
+    ("sigmoid_contrastive gradients", "tl.where(positive, -p, p), 0)", "p, 0)"),
+    ("sigmoid_contrastive gradients", "tl.where(x >= 0, 1, small)", "tl.where(x >= 0, small, 1)"),
+    ("sigmoid_contrastive gradients", "p = sigmoid(tl.where(positive, -logits, logits))", "p = sigmoid(logits)"),
+    ("sigmoid_contrastive gradients", "logits += shift", "logits += 0 * shift"),
+    ("sigmoid_contrastive gradients", "return sigmoid(logits)", "return logits"),
+    ("sigmoid_contrastive gradients", "allowed = target_mask[None, :] & (own == 0)", "allowed = target_mask[None, :]"),
 ]  # fmt: skip
 
 

@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from issl_kernels import distillation, info_nce, kernel_path, sinkhorn, soft_cross_entropy
+from issl_kernels import distillation, info_nce, kernel_path, sigmoid_contrastive, sinkhorn, soft_cross_entropy
 from issl_kernels.distillation import triton_ops as distillation_ops
 from issl_kernels.info_nce import triton_ops as nce_ops
 from issl_kernels.info_nce.statistics import RowStatistics
+from issl_kernels.sigmoid_contrastive import triton_ops as sigmoid_ops
 from issl_kernels.sinkhorn import triton_ops as sinkhorn_ops
 from issl_kernels.soft_cross_entropy import triton_ops as soft_ops
 
@@ -53,6 +54,11 @@ def nce_gradients() -> tuple[Any, ...]:
     return (*arguments, *rows.for_gradients())
 
 
+def sigmoid_inputs() -> tuple[Any, ...]:
+    anchors, targets, *labels, scale, first_image, first_target, keep_self = nce_statistics()
+    return anchors, targets, *labels, scale, torch.tensor(-1.0, device=DEVICE), first_image, first_target, keep_self
+
+
 OPERATORS: list[tuple[Any, Callable[[], tuple[Any, ...]]]] = [
     (distillation_ops.distillation_statistics, statistics),
     (distillation_ops.distillation_finish, lambda: (torch.rand(G * C + C + 3, device=DEVICE), B, V, G, 2.3, 0.8)),
@@ -63,6 +69,8 @@ OPERATORS: list[tuple[Any, Callable[[], tuple[Any, ...]]]] = [
     (soft_ops.soft_cross_entropy_gradients_, soft_gradients),
     (nce_ops.info_nce_statistics, nce_statistics),
     (nce_ops.info_nce_gradients, nce_gradients),
+    (sigmoid_ops.sigmoid_contrastive_losses, sigmoid_inputs),
+    (sigmoid_ops.sigmoid_contrastive_gradients, sigmoid_inputs),
     (sinkhorn_ops.sinkhorn_columns, lambda: (torch.randn(7, C, device=DEVICE), None, None, 0.1)),
     (
         sinkhorn_ops.sinkhorn_columns,
@@ -112,7 +120,8 @@ def test_compile_finds_no_graph_break(path: str, overwrite: bool) -> None:
         soft = soft_cross_entropy(features @ weight.T, targets, temperature=0.1, overwrite_logits=overwrite)
         rows = features @ weight.T
         contrast = info_nce(rows, rows[:G], temperature=0.5, keep_self=False)
-        return loss + soft + contrast + terms.marginal_entropy
+        pairs = sigmoid_contrastive(rows, rows[:G], scale=2.0, bias=weight.mean(), keep_self=False)
+        return loss + soft + contrast + pairs + terms.marginal_entropy
 
     found = []
     with kernel_path(path):

@@ -1,16 +1,12 @@
-"""What SimCLR and CISSL share: the value of their loss without information, and what they log.
-
-Letters: V views, the first G of them targets; B images on this rank, N of all ranks; D width.
-"""
+"""What SimCLR and CISSL share: the value of their loss without information, and what they log."""
 
 import math
 
 import torch
 from torch import Tensor
-from torch.distributed import ProcessGroup
 
 from issl_engine.objectives.base import ObjectiveShape
-from issl_kernels.collectives import all_reduce_sum_, world_size
+from issl_kernels import InfoNCETerms
 
 
 def uninformed_loss(shape: ObjectiveShape, *, keep_self: bool) -> float:
@@ -29,37 +25,20 @@ def uninformed_loss(shape: ObjectiveShape, *, keep_self: bool) -> float:
     return (G * math.log(rows - 1) + (V - G) * math.log(rows)) / V
 
 
-@torch.no_grad()
-def contrastive_metrics(
-    loss: Tensor,
-    anchors_VBD: Tensor,
-    targets_GBD: Tensor,
-    *,
-    temperature: float,
-    keep_self: bool,
-    uninformed: float,
-    group: ProcessGroup | None,
-) -> dict[str, Tensor]:
-    """Detached scalars over the global batch; ``anchors_VBD`` and ``targets_GBD`` are normalised.
+def contrastive_metrics(terms: InfoNCETerms, *, temperature: float, num_negatives: int) -> dict[str, Tensor]:
+    """What is logged, detached scalars over the global batch, from the pass that made the loss.
 
-    ``mutual_information_bound``: lower bound of I(z; M) in nats, log(#rows) − loss. The mean cosines need no
-    N x N matrix: the sum over all pairs of rows is the product of the sums of the rows.
+    ``mutual_information_bound``: lower bound of I(z; M) in nats, log(#rows) − loss. ``retrieval_accuracy``: share of
+    the anchors whose nearest row is a positive (of equally near ones, any: after a collapse it says nothing).
     """
-    V, (G, B, D) = len(anchors_VBD), targets_GBD.shape
-    N = B * world_size(group)
-    image_anchor_BD, image_target_BD = anchors_VBD.sum(0), targets_GBD.sum(0)
-    same_image = (image_anchor_BD * image_target_BD).sum()
-    own = loss.new_zeros(()) if keep_self else (anchors_VBD[:G] * targets_GBD).sum()
-    sums = torch.cat((image_anchor_BD.sum(0), image_target_BD.sum(0), torch.stack((same_image, own))))
-    all_reduce_sum_(sums, group)
-    anchor_D, target_D, (same_image, own) = sums[:D], sums[D : 2 * D], sums[2 * D :]
-    num_positives = V * G - (0 if keep_self else G)
+    bound = terms.mutual_information_bound
     return {
-        "mutual_information_bound": uninformed - loss.detach(),
-        "negatives": torch.full_like(own, G * (N - 1)),
-        "temperature": torch.full_like(own, temperature),
-        "positive_cosine": (same_image - own) / (N * num_positives),
-        "negative_cosine": ((anchor_D * target_D).sum() - same_image) / (V * G * N * (N - 1)),
+        "mutual_information_bound": bound,
+        "retrieval_accuracy": terms.retrieval_accuracy,
+        "negatives": torch.full_like(bound, num_negatives),
+        "temperature": torch.full_like(bound, temperature),
+        "positive_cosine": terms.positive_similarity,
+        "negative_cosine": terms.negative_similarity,
     }
 
 

@@ -14,7 +14,7 @@ from torch.distributed import ProcessGroup
 from issl_engine.models.heads import MLPHead, l2_normalize
 from issl_engine.objectives.base import Objective, ObjectiveConfig, ObjectiveOutput, ObjectiveShape, Progress
 from issl_engine.objectives.contrastive_metrics import COLLAPSE_ADVICE, contrastive_metrics, uninformed_loss
-from issl_kernels import info_nce
+from issl_kernels import info_nce_with_terms
 
 
 class SimCLRConfig(ObjectiveConfig):
@@ -51,6 +51,7 @@ class SimCLR(Objective):
         self.temperature = config.temperature
         self.exchange = config.exchange
         self.num_global_views = shape.num_global_views
+        self.num_negatives = shape.num_global_views * (shape.global_batch_size - 1)
         self.group = group
         self.uninformed_loss = self.collapse_loss = uninformed_loss(shape, keep_self=False)
         self.head = MLPHead(shape.feature_dim, config.projection_dim, hidden_dim=config.hidden_dim, batch_norm_out=True)
@@ -64,22 +65,13 @@ class SimCLR(Objective):
 
     def compare(self, embeddings: tuple[Tensor, ...], progress: Progress) -> ObjectiveOutput:
         (anchors_VBP,) = embeddings
-        targets_GBP = anchors_VBP[: self.num_global_views]
-        loss = info_nce(
+        loss, terms = info_nce_with_terms(
             anchors_VBP,
-            targets_GBP,
+            anchors_VBP[: self.num_global_views],
             temperature=self.temperature,
             keep_self=False,
             exchange=self.exchange,
             group=self.group,
         )
-        metrics = contrastive_metrics(
-            loss,
-            anchors_VBP,
-            targets_GBP,
-            temperature=self.temperature,
-            keep_self=False,
-            uninformed=self.uninformed_loss,
-            group=self.group,
-        )
+        metrics = contrastive_metrics(terms, temperature=self.temperature, num_negatives=self.num_negatives)
         return ObjectiveOutput(loss, metrics)

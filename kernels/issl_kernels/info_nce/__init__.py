@@ -5,11 +5,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 from torch.distributed import ProcessGroup
-from torch.nn import functional as F
 
-from issl_kernels.checks import check_finite, check_floating, check_group, check_positive, check_same
+from issl_kernels.checks import check_finite, check_group
+from issl_kernels.info_nce.arguments import as_scalar, check_factor, check_rows, unit_rows
+from issl_kernels.info_nce.autograd import info_nce_by
 from issl_kernels.info_nce.chunked import CHUNKED
-from issl_kernels.info_nce.exchange import info_nce_by
 from issl_kernels.info_nce.reference import info_nce_with_terms_reference
 from issl_kernels.info_nce.terms import InfoNCETerms
 from issl_kernels.path import resolved_path
@@ -83,9 +83,8 @@ def info_nce_with_terms(
     path = resolved_path("info_nce", anchors_VBD.device, True)
     with torch.autocast(anchors_VBD.device.type, enabled=False):
         if normalize:
-            anchors_VBD, targets_GBD = (_unit_rows(rows) for rows in (anchors_VBD, targets_GBD))
-        if not isinstance(temperature, Tensor):
-            temperature = torch.full((), temperature, dtype=torch.float64, device=anchors_VBD.device)
+            anchors_VBD, targets_GBD = (unit_rows(rows) for rows in (anchors_VBD, targets_GBD))
+        temperature = as_scalar(temperature, anchors_VBD)
         if path == "reference":
             return info_nce_with_terms_reference(
                 anchors_VBD, targets_GBD, temperature=temperature, keep_self=keep_self, labels_B=labels_B, group=group
@@ -106,11 +105,6 @@ def info_nce_with_terms(
         )
 
 
-def _unit_rows(rows: Tensor) -> Tensor:
-    wide = rows if rows.dtype == torch.float64 else rows.float()
-    return F.normalize(wide, dim=-1).to(rows.dtype)
-
-
 def _check(
     anchors_VBD: Tensor,
     targets_GBD: Tensor,
@@ -120,34 +114,12 @@ def _check(
     exchange: str,
     group: ProcessGroup | None,
 ) -> None:
-    check_floating("anchors_VBD", anchors_VBD, 3)
-    check_floating("targets_GBD", targets_GBD, 3)
-    check_same("anchors_VBD", anchors_VBD, "targets_GBD", targets_GBD, (1, 2))
-    shapes = f"their shapes are {tuple(targets_GBD.shape)} and {tuple(anchors_VBD.shape)}"
-    if isinstance(temperature, Tensor):
-        if temperature.numel() != 1 or not temperature.is_floating_point():
-            raise ValueError(
-                f"temperature must be a number or a floating-point tensor of one element, not one of shape "
-                f"{tuple(temperature.shape)} and {temperature.dtype}"
-            )
-        check_same("temperature", temperature, "anchors_VBD", anchors_VBD, ())
-    else:
-        check_positive("temperature", temperature)
-    if targets_GBD.shape[0] > anchors_VBD.shape[0]:
-        raise ValueError(f"targets_GBD has more views than anchors_VBD: {shapes}")
+    check_rows(anchors_VBD, targets_GBD, labels_B, exchange)
+    check_factor("temperature", temperature, anchors_VBD)
     if not keep_self and anchors_VBD.shape[0] == 1 and labels_B is None:
         raise ValueError(
             f"anchors_VBD has one view, shape {tuple(anchors_VBD.shape)}: without its own row no anchor has a positive"
         )
-    if labels_B is not None:
-        if labels_B.shape != anchors_VBD.shape[1:2] or labels_B.is_floating_point():
-            raise ValueError(
-                f"labels_B must be an integer for each image, shape ({anchors_VBD.shape[1]},), not {labels_B.dtype} of "
-                f"shape {tuple(labels_B.shape)}; anchors_VBD has the shape {tuple(anchors_VBD.shape)}"
-            )
-        check_same("labels_B", labels_B, "anchors_VBD", anchors_VBD, ())
-    if exchange not in ("gather", "ring"):
-        raise ValueError(f"exchange is {exchange!r}; it must be gather or ring")
     check_group("anchors_VBD", anchors_VBD, group)
     check_finite("anchors_VBD", anchors_VBD)
     check_finite("targets_GBD", targets_GBD)

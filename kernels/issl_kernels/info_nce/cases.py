@@ -13,17 +13,18 @@ from issl_kernels.case import Case, Work, normal
 
 
 @dataclass(frozen=True, kw_only=True)
-class InfoNCECase(Case):
+class ContrastiveCase(Case):
+    """Every anchor against every target."""
+
     differentiable_inputs = 2
 
     V: int
     G: int
     B: int
     D: int
-    temperature: float
     keep_self: bool
     row_norm: float = 1.0
-    """Length of the rows; logits reach row_norm² / temperature."""
+    """Length of the rows; their products reach row_norm²."""
 
     def inputs(self, dtype: torch.dtype, device: torch.device | str = "cpu", seed: int = 0) -> tuple[Tensor, ...]:
         """Anchors [V, B, D] and targets [G, B, D]; views of an image resemble each other, as in training."""
@@ -32,9 +33,6 @@ class InfoNCECase(Case):
         targets_GBD = image_BD + normal(self.G, self.B, self.D, seed=seed + 2)
         scaled = (self.row_norm * torch.nn.functional.normalize(x, dim=-1) for x in (anchors_VBD, targets_GBD))
         return tuple(x.to(device=device, dtype=dtype) for x in scaled)
-
-    def call(self, operation: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
-        return operation(*inputs, temperature=self.temperature, keep_self=self.keep_self)
 
     @property
     def _logits(self) -> float:
@@ -49,6 +47,14 @@ class InfoNCECase(Case):
         """Three products, since the logits are made again; inputs read and gradients written once."""
         rows = (self.V + self.G) * self.B
         return Work(6 * self._logits * self.D, 2 * element_bytes * rows * self.D, self._logits)
+
+
+@dataclass(frozen=True, kw_only=True)
+class InfoNCECase(ContrastiveCase):
+    temperature: float
+
+    def call(self, operation: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+        return operation(*inputs, temperature=self.temperature, keep_self=self.keep_self)
 
 
 TEST_CASES = (
@@ -66,5 +72,7 @@ BENCH_CASES = (
     InfoNCECase(name="8192_rows_128", V=2, G=2, B=4096, D=128, temperature=0.1, keep_self=False),
     InfoNCECase(name="8192_rows_128_cissl", V=2, G=2, B=4096, D=128, temperature=0.07, keep_self=True),
     InfoNCECase(name="65536_rows_512", V=2, G=2, B=32768, D=512, temperature=0.1, keep_self=False),
+    InfoNCECase(name="65536_rows_512_cissl", V=2, G=2, B=32768, D=512, temperature=0.07, keep_self=True),
+    InfoNCECase(name="131072_rows_256", V=2, G=2, B=65536, D=256, temperature=0.1, keep_self=False),
 )
 CPU_BENCH_CASES = (InfoNCECase(name="4096_rows_128", V=2, G=2, B=2048, D=128, temperature=0.1, keep_self=False),)

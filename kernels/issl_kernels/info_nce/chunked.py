@@ -17,7 +17,7 @@ BLOCK_ELEMENTS = 2**21
 """Largest block of logits, in elements (8 MiB in fp32)."""
 
 
-class _Pairs:
+class Pairs:
     """Which targets are an anchor's positives, and which is its own row."""
 
     def __init__(self, anchors: Rows, targets: Rows, keep_self: bool) -> None:
@@ -57,7 +57,7 @@ def statistics_chunked(
     anchors: Rows, targets: Rows, inverse_temperature: Tensor, keep_self: bool
 ) -> RowStatistics:  # fmt: skip
     """See Contrast."""
-    pairs = _Pairs(anchors, targets, keep_self)
+    pairs = Pairs(anchors, targets, keep_self)
     dtype = arithmetic_dtype(anchors.rows, targets.rows)
     anchors_RD = anchors.rows.flatten(0, 1)
     targets_DT = (targets.rows.flatten(0, 1).to(dtype) * inverse_temperature).T
@@ -90,7 +90,7 @@ def gradients_chunked(
     statistics: tuple[Tensor, Tensor, Tensor],
 ) -> tuple[Tensor, Tensor]:
     """See Contrast."""
-    pairs = _Pairs(anchors, targets, keep_self)
+    pairs = Pairs(anchors, targets, keep_self)
     dtype = arithmetic_dtype(anchors.rows, targets.rows)
     maximum_R, inverse_sum_R, inverse_count_R = statistics
     anchors_RD = anchors.rows.flatten(0, 1)

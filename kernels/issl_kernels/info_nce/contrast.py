@@ -3,8 +3,7 @@
 Letters: V views of the anchors, G of the targets, B images of this rank, N images of the block of targets, D width.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
@@ -22,12 +21,35 @@ class Rows(NamedTuple):
     """Number of the first image in the global batch."""
 
 
-class Contrast(NamedTuple):
-    """A path: the logits are anchors · targets · inverse_temperature (a tensor of one element)."""
+class Gradients(Protocol):
+    """Of all this rank's anchors and one block of targets."""
 
-    statistics: Callable[[Rows, Rows, Tensor, bool], RowStatistics]
-    """(anchors, targets, inverse_temperature, keep_self) → of each anchor's row [V · B]."""
-    gradients: Callable[[Rows, Rows, Tensor, bool, tuple[Tensor, Tensor, Tensor]], tuple[Tensor, Tensor]]
-    """(anchors, targets, inverse_temperature, keep_self, RowStatistics.for_gradients over all targets) →
-    Σ_targets d_l · b [V, B, D] and Σ_anchors d_l · a [G, N, D] in the arithmetic dtype, where d_l is the slope of the
-    sum of all rows' losses by a logit."""
+    def __call__(self, anchors: Rows, targets: Rows) -> tuple[Tensor, Tensor]:
+        """Σ_targets d_l · b [V, B, D] and Σ_anchors d_l · a [G, N, D] in the arithmetic dtype, where d_l is the slope
+        of the sum of all rows' losses by a logit."""
+
+
+class Statistics(Protocol):
+    """Of each anchor's row [V · B]."""
+
+    def __call__(self, anchors: Rows, targets: Rows, inverse_temperature: Tensor, keep_self: bool) -> RowStatistics: ...
+
+
+class StatisticsGradients(Protocol):
+    """As ``Gradients``, from RowStatistics.for_gradients over all targets."""
+
+    def __call__(
+        self,
+        anchors: Rows,
+        targets: Rows,
+        inverse_temperature: Tensor,
+        keep_self: bool,
+        statistics: tuple[Tensor, Tensor, Tensor],
+    ) -> tuple[Tensor, Tensor]: ...
+
+
+class Contrast(NamedTuple):
+    """A path of InfoNCE: the logits are anchors · targets · inverse_temperature (a tensor of one element)."""
+
+    statistics: Statistics
+    gradients: StatisticsGradients

@@ -23,7 +23,7 @@ class InfoNCETerms(NamedTuple):
     mutual_information_bound: Tensor
     """Mean over anchors of ln(number of targets), less the loss: a lower bound of I(anchor; target), in nats."""
     retrieval_accuracy: Tensor
-    """Share of the anchors whose nearest target is a positive."""
+    """Share of the anchors whose nearest target is a positive; one as near as the nearest counts."""
 
 
 def terms_of(

@@ -6,7 +6,8 @@ min (m − l): the loss of the row is log S + Σ (m − l) / n. With p = exp(l �
     d_l = p − [positive] / n,    d_a = Σ_targets d_l · b,    d_b = Σ_anchors d_l · a
 
 (times upstream / anchors / τ, which the caller multiplies in). One kernel for each of the two sums makes the logits
-again; nothing is added atomically, so the same input gives the same bits.
+again; nothing is added atomically, so the same input gives the same bits. Both serve the sigmoid contrast too
+(SIGMOID), whose slopes take no statistics: with l = scale · a·b + bias, d_l = σ(l) − [positive].
 
 A tile lies within one view of the anchors and one of the targets, so its images are neighbours: whether it holds an
 anchor's own image is told from their ranges.
@@ -29,7 +30,7 @@ def load_rows(pointer, row, mask, first, D: tl.constexpr, WIDTH: tl.constexpr):
 
 @triton.jit
 def tile_of_logits(
-    anchors, targets, a_tile, anchor_row, anchor_mask, target_row, target_mask, inverse_temperature,
+    anchors, targets, a_tile, anchor_row, anchor_mask, target_row, target_mask, scale,
     D: tl.constexpr, STEP: tl.constexpr, PRECISION: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
     """Anchors x targets; ``a_tile`` holds the anchors' rows where one step is as wide as they are."""
@@ -42,7 +43,7 @@ def tile_of_logits(
             a_part = load_rows(anchors, anchor_row, anchor_mask, first, D, STEP)
             b_part = load_rows(targets, target_row, target_mask, first, D, STEP)
             product = tl.dot(a_part, tl.trans(b_part), product, input_precision=PRECISION, out_dtype=ACC)
-    return product * inverse_temperature
+    return product * scale
 
 
 @triton.jit
@@ -64,6 +65,18 @@ def positives_and_own(
     else:
         own = inside & same_image & is_same_view
     return positive & (own == 0), own
+
+
+@triton.jit
+def needs_masks(
+    block, target_block, first_image, first_target, N, LABELS: tl.constexpr, ANCHORS: tl.constexpr,
+    TARGETS: tl.constexpr,
+):  # fmt: skip
+    """Whether a tile may hold positives, own rows or targets outside: of large batches nearly none does, and all others
+    are spared the comparing."""
+    first, first_other = block * ANCHORS + first_image, target_block * TARGETS + first_target
+    shares_images = (first < first_other + TARGETS) & (first_other < first + ANCHORS)
+    return shares_images | ((target_block + 1) * TARGETS > N) | LABELS
 
 
 @triton.jit
@@ -100,11 +113,15 @@ def statistics(
             anchors, targets, a_tile, anchor_row, anchor_mask, target_row, target_mask, inverse, D, STEP,
             PRECISION, ACC,
         )  # fmt: skip
-        positive, own = positives_and_own(
-            labels, target_labels, image, target_image, first_image, first_target, v == g, LABELS, anchor_mask,
-            target_mask, KEEP_SELF,
-        )  # fmt: skip
-        allowed = tl.where(target_mask[None, :] & (own == 0), logits, -float("inf"))
+        masked = needs_masks(block, target_block, first_image, first_target, N, LABELS, ANCHORS, TARGETS)
+        if masked:
+            positive, own = positives_and_own(
+                labels, target_labels, image, target_image, first_image, first_target, v == g, LABELS, anchor_mask,
+                target_mask, KEEP_SELF,
+            )  # fmt: skip
+            allowed = tl.where(target_mask[None, :] & (own == 0), logits, -float("inf"))
+        else:
+            allowed = logits
         higher = tl.maximum(maximum, tl.max(allowed, 1))
         # Nothing allowed so far: zero in place of −inf keeps the differences finite.
         level = tl.where(higher == -float("inf"), 0, higher)
@@ -113,10 +130,15 @@ def statistics(
         gap += count * rise
         least_gap += rise
         maximum = higher
-        nearest = tl.where(positive, level[:, None] - logits, 0)
-        count += tl.sum(tl.where(positive, 1.0, 0.0).to(ACC), 1)
-        gap += tl.sum(nearest, 1)
-        least_gap = tl.minimum(least_gap, tl.min(tl.where(positive, nearest, float("inf")), 1))
+        if masked:
+            positive, own = positives_and_own(
+                labels, target_labels, image, target_image, first_image, first_target, v == g, LABELS, anchor_mask,
+                target_mask, KEEP_SELF,
+            )  # fmt: skip
+            nearest = tl.where(positive, level[:, None] - logits, 0)
+            count += tl.sum(tl.where(positive, 1.0, 0.0).to(ACC), 1)
+            gap += tl.sum(nearest, 1)
+            least_gap = tl.minimum(least_gap, tl.min(tl.where(positive, nearest, float("inf")), 1))
     step = tl.num_programs(1).to(tl.int64) * V * B
     out = partials + tl.program_id(1).to(tl.int64) * V * B + anchor_row
     tl.store(out, maximum, mask=anchor_mask)
@@ -127,35 +149,73 @@ def statistics(
 
 
 @triton.jit
-def slopes(
-    logits, positive, own, target_mask, maximum, inverse_sum, inverse_count, KEEP_SELF: tl.constexpr
+def row_statistics(maxima, inverse_sums, inverse_counts, row, mask, SIGMOID: tl.constexpr, ACC: tl.constexpr):
+    """(m, 1 / S, 1 / n) of anchors; the sigmoid contrast has none."""
+    if SIGMOID:
+        zero = tl.zeros(row.shape, ACC)
+        return zero, zero, zero
+    maximum = tl.load(maxima + row, mask=mask, other=0)
+    inverse_sum = tl.load(inverse_sums + row, mask=mask, other=0)
+    inverse_count = tl.load(inverse_counts + row, mask=mask, other=0)
+    return maximum, inverse_sum, inverse_count
+
+
+@triton.jit
+def sigmoid(x):
+    """1 / (1 + exp(−x)); nothing overflows."""
+    small = tl.exp(-tl.abs(x))
+    return tl.where(x >= 0, 1, small) / (1 + small)
+
+
+@triton.jit
+def slopes(logits, maximum, inverse_sum, SIGMOID: tl.constexpr):
+    """Slopes of the losses by the logits of a tile without positives."""
+    if SIGMOID:
+        return sigmoid(logits)
+    return tl.exp(logits - maximum[:, None]) * inverse_sum[:, None]
+
+
+@triton.jit
+def masked_sigmoid_slopes(logits, positive, allowed):
+    """Zero where not allowed. A positive's σ(l) − 1 is −σ(−l)."""
+    p = sigmoid(tl.where(positive, -logits, logits))
+    return tl.where(allowed, tl.where(positive, -p, p), 0)
+
+
+@triton.jit
+def masked_slopes(
+    logits, positive, own, target_mask, maximum, inverse_sum, inverse_count, SIGMOID: tl.constexpr
 ):  # fmt: skip
-    """p − [positive] / n of a tile; zero for the own row and outside."""
-    p = tl.exp(logits - maximum[:, None]) * inverse_sum[:, None]
-    p = tl.where(target_mask[None, :] & (own == 0), p, 0)
-    return p - tl.where(positive, inverse_count[:, None], 0)
+    """Of any tile; zero for the own row and outside."""
+    allowed = target_mask[None, :] & (own == 0)
+    if SIGMOID:
+        return masked_sigmoid_slopes(logits, positive, allowed)
+    p = slopes(logits, maximum, inverse_sum, SIGMOID)
+    return tl.where(allowed, p, 0) - tl.where(positive, inverse_count[:, None], 0)
 
 
 @triton.jit
 def anchor_gradients(
-    anchors, targets, labels, target_labels, inverse_temperature, maxima, inverse_sums, inverse_counts, partials,
+    anchors, targets, labels, target_labels, factor, bias, maxima, inverse_sums, inverse_counts, partials,
     first_image, first_target, B, N, tiles_per_split, V: tl.constexpr, G: tl.constexpr, D: tl.constexpr,
-    KEEP_SELF: tl.constexpr, LABELS: tl.constexpr, STEP: tl.constexpr, WIDTH: tl.constexpr,
+    KEEP_SELF: tl.constexpr, LABELS: tl.constexpr, SIGMOID: tl.constexpr, STEP: tl.constexpr, WIDTH: tl.constexpr,
     ANCHORS: tl.constexpr, TARGETS: tl.constexpr, PRECISION: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
     """A tile of anchors against one split of the targets, WIDTH columns of their gradient: into partials
     [splits, V · B, D]."""
-    inverse = tl.load(inverse_temperature).to(ACC)
+    scale = tl.load(factor).to(ACC)
+    shift = tl.load(bias).to(ACC) if SIGMOID else 0.0
     blocks = tl.cdiv(B, ANCHORS)
     v, block = tl.program_id(0) // blocks, tl.program_id(0) % blocks
-    first_column = tl.program_id(2) * WIDTH
+    # Known to be zero, the rows that are summed are seen to be those of the logits, and are read once.
+    first_column = 0 if D <= WIDTH else tl.program_id(2) * WIDTH
     image = block * ANCHORS + tl.arange(0, ANCHORS)
     anchor_mask = image < B
     anchor_row = v.to(tl.int64) * B + image
     a_tile = load_rows(anchors, anchor_row, anchor_mask, 0, D, STEP)
-    maximum = tl.load(maxima + anchor_row, mask=anchor_mask, other=0)
-    inverse_sum = tl.load(inverse_sums + anchor_row, mask=anchor_mask, other=0)
-    inverse_count = tl.load(inverse_counts + anchor_row, mask=anchor_mask, other=0)
+    maximum, inverse_sum, inverse_count = row_statistics(
+        maxima, inverse_sums, inverse_counts, anchor_row, anchor_mask, SIGMOID, ACC
+    )
     gradient = tl.zeros((ANCHORS, WIDTH), ACC)
     target_blocks = tl.cdiv(N, TARGETS)
     first_tile = tl.program_id(1) * tiles_per_split
@@ -166,14 +226,19 @@ def anchor_gradients(
         target_mask = target_image < N
         target_row = g.to(tl.int64) * N + target_image
         logits = tile_of_logits(
-            anchors, targets, a_tile, anchor_row, anchor_mask, target_row, target_mask, inverse, D, STEP,
+            anchors, targets, a_tile, anchor_row, anchor_mask, target_row, target_mask, scale, D, STEP,
             PRECISION, ACC,
         )  # fmt: skip
-        positive, own = positives_and_own(
-            labels, target_labels, image, target_image, first_image, first_target, v == g, LABELS, anchor_mask,
-            target_mask, KEEP_SELF,
-        )  # fmt: skip
-        d = slopes(logits, positive, own, target_mask, maximum, inverse_sum, inverse_count, KEEP_SELF)
+        if SIGMOID:
+            logits += shift
+        if needs_masks(block, target_block, first_image, first_target, N, LABELS, ANCHORS, TARGETS):
+            positive, own = positives_and_own(
+                labels, target_labels, image, target_image, first_image, first_target, v == g, LABELS, anchor_mask,
+                target_mask, KEEP_SELF,
+            )  # fmt: skip
+            d = masked_slopes(logits, positive, own, target_mask, maximum, inverse_sum, inverse_count, SIGMOID)
+        else:
+            d = slopes(logits, maximum, inverse_sum, SIGMOID)
         b_tile = load_rows(targets, target_row, target_mask, first_column, D, WIDTH)
         gradient = tl.dot(d.to(b_tile.dtype), b_tile, gradient, input_precision=PRECISION, out_dtype=ACC)
     column = first_column + tl.arange(0, WIDTH)
@@ -183,17 +248,19 @@ def anchor_gradients(
 
 @triton.jit
 def target_gradients(
-    anchors, targets, labels, target_labels, inverse_temperature, maxima, inverse_sums, inverse_counts, partials,
+    anchors, targets, labels, target_labels, factor, bias, maxima, inverse_sums, inverse_counts, partials,
     first_image, first_target, B, N, tiles_per_split, V: tl.constexpr, G: tl.constexpr, D: tl.constexpr,
-    KEEP_SELF: tl.constexpr, LABELS: tl.constexpr, STEP: tl.constexpr, WIDTH: tl.constexpr,
+    KEEP_SELF: tl.constexpr, LABELS: tl.constexpr, SIGMOID: tl.constexpr, STEP: tl.constexpr, WIDTH: tl.constexpr,
     ANCHORS: tl.constexpr, TARGETS: tl.constexpr, PRECISION: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
     """A tile of targets against one split of the anchors, WIDTH columns of their gradient: into partials
     [splits, G · N, D]."""
-    inverse = tl.load(inverse_temperature).to(ACC)
+    scale = tl.load(factor).to(ACC)
+    shift = tl.load(bias).to(ACC) if SIGMOID else 0.0
     blocks = tl.cdiv(N, TARGETS)
     g, block = tl.program_id(0) // blocks, tl.program_id(0) % blocks
-    first_column = tl.program_id(2) * WIDTH
+    # Known to be zero, the rows that are summed are seen to be those of the logits, and are read once.
+    first_column = 0 if D <= WIDTH else tl.program_id(2) * WIDTH
     target_image = block * TARGETS + tl.arange(0, TARGETS)
     target_mask = target_image < N
     target_row = g.to(tl.int64) * N + target_image
@@ -210,18 +277,23 @@ def target_gradients(
         # The transposed tile is what the product below takes: targets x anchors.
         logits = tl.trans(
             tile_of_logits(
-                targets, anchors, b_tile, target_row, target_mask, anchor_row, anchor_mask, inverse, D, STEP,
+                targets, anchors, b_tile, target_row, target_mask, anchor_row, anchor_mask, scale, D, STEP,
                 PRECISION, ACC,
             )
         )  # fmt: skip
-        positive, own = positives_and_own(
-            labels, target_labels, image, target_image, first_image, first_target, v == g, LABELS, anchor_mask,
-            target_mask, KEEP_SELF,
-        )  # fmt: skip
-        maximum = tl.load(maxima + anchor_row, mask=anchor_mask, other=0)
-        inverse_sum = tl.load(inverse_sums + anchor_row, mask=anchor_mask, other=0)
-        inverse_count = tl.load(inverse_counts + anchor_row, mask=anchor_mask, other=0)
-        d = slopes(logits, positive, own, target_mask, maximum, inverse_sum, inverse_count, KEEP_SELF)
+        if SIGMOID:
+            logits += shift
+        maximum, inverse_sum, inverse_count = row_statistics(
+            maxima, inverse_sums, inverse_counts, anchor_row, anchor_mask, SIGMOID, ACC
+        )
+        if needs_masks(anchor_block, block, first_image, first_target, N, LABELS, ANCHORS, TARGETS):
+            positive, own = positives_and_own(
+                labels, target_labels, image, target_image, first_image, first_target, v == g, LABELS, anchor_mask,
+                target_mask, KEEP_SELF,
+            )  # fmt: skip
+            d = masked_slopes(logits, positive, own, target_mask, maximum, inverse_sum, inverse_count, SIGMOID)
+        else:
+            d = slopes(logits, maximum, inverse_sum, SIGMOID)
         a_tile = load_rows(anchors, anchor_row, anchor_mask, first_column, D, WIDTH)
         gradient = tl.dot(tl.trans(d).to(a_tile.dtype), a_tile, gradient, input_precision=PRECISION, out_dtype=ACC)
     column = first_column + tl.arange(0, WIDTH)

@@ -12,6 +12,7 @@ from issl_kernels.info_nce import triton_kernels as kernels
 from issl_kernels.info_nce.contrast import Contrast, Rows
 from issl_kernels.info_nce.statistics import RowStatistics
 from issl_kernels.precision import arithmetic_dtype
+from issl_kernels.shared_memory import HOPPER_SHARED_BYTES, LITTLE_SHARED_BYTES, shared_bytes
 from issl_kernels.triton_launch import TRITON_DTYPES, ceil_div, next_power_of_2, on_device
 
 LEAST_WIDTH = 16
@@ -33,25 +34,38 @@ class Tiles(NamedTuple):
     stages: int
 
 
-def _statistics_tiles(dtype: torch.dtype, D: int) -> Tiles:
+def statistics_tiles(dtype: torch.dtype, D: int) -> Tiles:
+    """As many anchors as shared memory holds whole; rows wider than that are read anew for each tile."""
     if dtype.itemsize > 2:
         return Tiles(64, 64, 32, 64, 8, 2)
-    return Tiles(128, 64, 128, 128, 8, 2) if D > 128 else Tiles(128, 128, 128, 128, 8, 2)
+    if D <= 256:
+        step = 128 if D <= 128 else 256
+        return Tiles(128, 64, step, step, 8, 2)
+    if D <= 512:
+        return Tiles(128 if shared_bytes() > LITTLE_SHARED_BYTES else 64, 32, 512, 512, 8, 2)
+    return Tiles(128, 64, 64, 64, 8, 3)
 
 
 def _gradient_tiles(dtype: torch.dtype, D: int) -> Tiles:
     """The rows that get the gradient first, those that are summed over second."""
     if dtype.itemsize > 2:
         return Tiles(64, 32, 32, 64, 8, 2)
-    return Tiles(64, 32, 256, 256, 8, 2) if D > 128 else Tiles(128, 64, 128, 128, 8, 2)
+    if D <= 128:
+        return Tiles(128, 64, 128, 128, 8, 2)
+    much = shared_bytes() > LITTLE_SHARED_BYTES
+    if D <= 256:
+        return Tiles(128, 64 if much else 32, 256, 256, 8, 2)
+    if D <= 512 and much:
+        return Tiles(64, 64, 512, 512, 8, 2)
+    return Tiles(64, 64 if shared_bytes() >= HOPPER_SHARED_BYTES else 32, 64, 512, 8, 2)
 
 
-def _precision(dtype: torch.dtype) -> str:
+def precision(dtype: torch.dtype) -> str:
     """fp32 as three products of TF32, which keep fp32's digits; it has no effect on half precision."""
     return "tf32x3" if dtype == torch.float32 else "ieee"
 
 
-def _fitted(tiles: Tiles, anchors: int, targets: int, D: int) -> Tiles:
+def fitted(tiles: Tiles, anchors: int, targets: int, D: int) -> Tiles:
     """No larger than the rows there are, nor wider."""
 
     def fit(size: int, limit: int) -> int:
@@ -65,17 +79,17 @@ def _fitted(tiles: Tiles, anchors: int, targets: int, D: int) -> Tiles:
     )
 
 
-class _Split(NamedTuple):
+class Split(NamedTuple):
     tiles: int
     """Of the rows that are summed over, a split."""
     splits: int
 
     @staticmethod
-    def of(programs: int, tiles: int) -> "_Split":
+    def of(programs: int, tiles: int) -> "Split":
         """So many that all programs together keep a GPU busy."""
         count = max(1, min(tiles, PROGRAMS // programs))
         each = ceil_div(tiles, count)
-        return _Split(each, ceil_div(tiles, each))
+        return Split(each, ceil_div(tiles, each))
 
 
 def _launch_statistics(
@@ -85,16 +99,16 @@ def _launch_statistics(
     anchors_VBD, targets_GND = anchors_VBD.contiguous(), targets_GND.contiguous()
     (V, B, D), (G, N, _) = anchors_VBD.shape, targets_GND.shape
     dtype = arithmetic_dtype(anchors_VBD, targets_GND)
-    tiles = _fitted(_statistics_tiles(anchors_VBD.dtype, D), B, N, D)
+    tiles = fitted(statistics_tiles(anchors_VBD.dtype, D), B, N, D)
     programs = V * ceil_div(B, tiles.anchors)
-    split = _Split.of(programs, G * ceil_div(N, tiles.targets))
+    split = Split.of(programs, G * ceil_div(N, tiles.targets))
     partials = anchors_VBD.new_empty(5, split.splits, V * B, dtype=dtype)
     with on_device(anchors_VBD):
         kernels.statistics[(programs, split.splits)](
-            anchors_VBD, targets_GND, *_label_pointers(labels_B, target_labels_N, anchors_VBD), inverse_temperature,
+            anchors_VBD, targets_GND, *label_pointers(labels_B, target_labels_N, anchors_VBD), inverse_temperature,
             partials, first_image, first_target, B, N, split.tiles, V=V, G=G, D=D, KEEP_SELF=keep_self,
             LABELS=labels_B is not None, STEP=tiles.step, ANCHORS=tiles.anchors, TARGETS=tiles.targets,
-            PRECISION=_precision(anchors_VBD.dtype), ACC=TRITON_DTYPES[dtype], num_warps=tiles.warps,
+            PRECISION=precision(anchors_VBD.dtype), ACC=TRITON_DTYPES[dtype], num_warps=tiles.warps,
             num_stages=tiles.stages,
         )  # fmt: skip
     parts = [RowStatistics(*partials[:, index].unbind()) for index in range(split.splits)]
@@ -104,18 +118,20 @@ def _launch_statistics(
     return torch.stack(tuple(joined))
 
 
-def _launch_gradients(
+def launch_gradients(
     anchors_VBD: Tensor, targets_GND: Tensor, labels_B: Tensor | None, target_labels_N: Tensor | None,
-    inverse_temperature: Tensor, first_image: int, first_target: int, keep_self: bool, maxima: Tensor,
-    inverse_sums: Tensor, inverse_counts: Tensor,
+    factor: Tensor, first_image: int, first_target: int, keep_self: bool,
+    statistics: tuple[Tensor, Tensor, Tensor] | None, bias: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Logits are products times ``factor``; ``bias`` makes them the sigmoid contrast's, which has no ``statistics``."""
+    assert (statistics is None) != (bias is None)
     anchors_VBD, targets_GND = anchors_VBD.contiguous(), targets_GND.contiguous()
     (V, B, D), (G, N, _) = anchors_VBD.shape, targets_GND.shape
     dtype = arithmetic_dtype(anchors_VBD, targets_GND)
     tiles = _gradient_tiles(anchors_VBD.dtype, D)
     # Of the two sizes the first is that of the rows which get the gradient.
-    for_anchors = _fitted(tiles, B, N, D)
-    for_targets = _fitted(tiles._replace(anchors=tiles.targets, targets=tiles.anchors), B, N, D)
+    for_anchors = fitted(tiles, B, N, D)
+    for_targets = fitted(tiles._replace(anchors=tiles.targets, targets=tiles.anchors), B, N, D)
     sides = (
         (kernels.anchor_gradients, for_anchors, (V, B, for_anchors.anchors), (G, N, for_anchors.targets)),
         (kernels.target_gradients, for_targets, (G, N, for_targets.targets), (V, B, for_targets.anchors)),
@@ -123,22 +139,23 @@ def _launch_gradients(
     found = []
     for kernel, tiles, (views, images, own), (other_views, other_images, other) in sides:
         programs, slices = views * ceil_div(images, own), ceil_div(D, tiles.width)
-        split = _Split.of(programs * slices, other_views * ceil_div(other_images, other))
+        split = Split.of(programs * slices, other_views * ceil_div(other_images, other))
         partials = anchors_VBD.new_empty(split.splits, views, images, D, dtype=dtype)
         with on_device(anchors_VBD):
             kernel[(programs, split.splits, slices)](
-                anchors_VBD, targets_GND, *_label_pointers(labels_B, target_labels_N, anchors_VBD),
-                inverse_temperature, maxima, inverse_sums, inverse_counts, partials, first_image, first_target, B, N,
-                split.tiles, V=V, G=G, D=D, KEEP_SELF=keep_self, LABELS=labels_B is not None, STEP=tiles.step,
-                WIDTH=tiles.width, ANCHORS=tiles.anchors, TARGETS=tiles.targets,
-                PRECISION=_precision(anchors_VBD.dtype), ACC=TRITON_DTYPES[dtype], num_warps=tiles.warps,
+                anchors_VBD, targets_GND, *label_pointers(labels_B, target_labels_N, anchors_VBD),
+                factor, factor if bias is None else bias, *(statistics or (factor,) * 3), partials, first_image,
+                first_target, B, N,
+                split.tiles, V=V, G=G, D=D, KEEP_SELF=keep_self, LABELS=labels_B is not None, SIGMOID=bias is not None,
+                STEP=tiles.step, WIDTH=tiles.width, ANCHORS=tiles.anchors, TARGETS=tiles.targets,
+                PRECISION=precision(anchors_VBD.dtype), ACC=TRITON_DTYPES[dtype], num_warps=tiles.warps,
                 num_stages=tiles.stages,
             )  # fmt: skip
         found.append(partials[0] if split.splits == 1 else partials.sum(0))
     return found[0], found[1]
 
 
-def _label_pointers(
+def label_pointers(
     labels_B: Tensor | None, target_labels_N: Tensor | None, any_tensor: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Where there are no labels the kernel reads none, but takes a pointer."""
@@ -174,9 +191,9 @@ def info_nce_gradients(
     inverse_sums: Tensor, inverse_counts: Tensor,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """(Σ_targets d_l · b [V, B, D], Σ_anchors d_l · a [G, N, D]); see Contrast."""
-    return _launch_gradients(
+    return launch_gradients(
         anchors_VBD, targets_GND, labels_B, target_labels_N, inverse_temperature, first_image, first_target,
-        keep_self, maxima, inverse_sums, inverse_counts,
+        keep_self, (maxima, inverse_sums, inverse_counts),
     )  # fmt: skip
 
 
@@ -192,7 +209,7 @@ def _(
 
 def _statistics(anchors: Rows, targets: Rows, inverse_temperature: Tensor, keep_self: bool) -> RowStatistics:
     found = info_nce_statistics(
-        *_of_one_dtype(anchors, targets), anchors.labels, targets.labels, inverse_temperature, anchors.first_image,
+        *of_one_dtype(anchors, targets), anchors.labels, targets.labels, inverse_temperature, anchors.first_image,
         targets.first_image, keep_self,
     )  # fmt: skip
     return RowStatistics(*found.unbind())
@@ -206,12 +223,12 @@ def _gradients(
     statistics: tuple[Tensor, Tensor, Tensor],
 ) -> tuple[Tensor, Tensor]:
     return info_nce_gradients(
-        *_of_one_dtype(anchors, targets), anchors.labels, targets.labels, inverse_temperature, anchors.first_image,
+        *of_one_dtype(anchors, targets), anchors.labels, targets.labels, inverse_temperature, anchors.first_image,
         targets.first_image, keep_self, *statistics,
     )  # fmt: skip
 
 
-def _of_one_dtype(anchors: Rows, targets: Rows) -> tuple[Tensor, Tensor]:
+def of_one_dtype(anchors: Rows, targets: Rows) -> tuple[Tensor, Tensor]:
     """A product takes factors of one dtype."""
     dtype = torch.promote_types(anchors.rows.dtype, targets.rows.dtype)
     return anchors.rows.to(dtype), targets.rows.to(dtype)

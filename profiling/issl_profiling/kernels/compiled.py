@@ -23,10 +23,9 @@ import torch
 
 from issl_kernels.case import Case
 from issl_kernels.path import HAS_TRITON, kernel_path
+from issl_kernels.shared_memory import SHARED_BYTES
 from issl_profiling.kernels.operations import Operation, discover_operations
 
-SHARED_BYTES = {80: 166912, 86: 101376, 89: 101376, 90: 232448, 100: 232448}
-"""Capability → the most shared memory that a program may ask for."""
 IMAGES, IMAGES_OF_WIDE_CASES = 512, 64
 """Their number changes no kernel that it does not fall short of a tile of, and the inputs are drawn before their memory
 is taken away: fewer where every image has thousands of classes."""

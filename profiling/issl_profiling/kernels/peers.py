@@ -13,6 +13,7 @@ from issl_kernels.case import Case
 from issl_kernels.distillation.cases import DistillationCase
 from issl_kernels.info_nce.cases import InfoNCECase
 from issl_kernels.soft_cross_entropy.cases import SoftCrossEntropyCase
+from issl_profiling.kernels.lightly_losses import lightly_losses
 from issl_profiling.kernels.provider import Provider
 from issl_profiling.kernels.timing import Tensors
 
@@ -39,9 +40,7 @@ def _ntxent(case: Case, name: str) -> Provider:
     assert isinstance(case, InfoNCECase)
     if case.keep_self or (case.V, case.G) != (2, 2) or case.row_norm != 1:
         raise ValueError("takes two views of rows of length one and drops the own row")
-    from lightly.loss import NTXentLoss
-
-    loss = NTXentLoss(temperature=case.temperature)
+    loss = lightly_losses().NTXentLoss(temperature=case.temperature)
     return Provider(
         name=name,
         call=lambda inputs: loss(*inputs),
@@ -83,8 +82,7 @@ def _dino(case: Case, name: str) -> Provider:
     assert isinstance(case, SoftCrossEntropyCase)
     if not case.skip_same_view:
         raise ValueError("leaves out pairs of the same view")
-    from lightly.loss import DINOLoss
-
+    DINOLoss = lightly_losses().DINOLoss
     losses: dict[torch.dtype, torch.nn.Module] = {}
 
     def call(inputs: Tensors) -> torch.Tensor:
