@@ -47,9 +47,7 @@ def test_the_published_layout_is_read(folder: Path) -> None:
     assert dataset.classes == ("goldfish", "bird (n02058221)", "bird (n02124075)")
     assert names(dataset.train.paths) == [f"{wnid}_{index}.JPEG" for wnid in WNIDS for index in (0, 1)]
     assert dataset.train.labels.tolist() == [0, 0, 1, 1, 2, 2]
-    assert names(dataset.test.paths) == ["val_0.JPEG", "val_2.JPEG", "val_10.JPEG", "val_12.JPEG"] + [
-        "val_20.JPEG", "val_22.JPEG"
-    ]  # fmt: skip
+    assert names(dataset.test.paths) == [f"val_{number}.JPEG" for number in (0, 2, 10, 12, 20, 22)]
     assert dataset.test.labels.tolist() == [0, 0, 1, 1, 2, 2]
     assert (dataset.train.sizes_HW == 64).all()
 
