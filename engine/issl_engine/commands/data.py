@@ -1,18 +1,28 @@
-"""issl-engine data: makes or fetches the images of a source."""
+"""issl-engine data: makes, fetches or inspects the images of a source."""
 
+import json
+from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from issl_engine.commands.options import json_option, overrides_argument
 from issl_engine.commands.stdout import reserved_stdout
+
+if TYPE_CHECKING:
+    from issl_engine.data.inspection import Inspection
+
+EXAMPLES_SHOWN = 3
 
 
 @click.group()
 def data() -> None:
-    """Make or fetch a dataset, so that a recipe finds it.
+    """Make or fetch a dataset, so that a recipe finds it; inspect one before training on it.
 
     \b
     Examples:
+      issl-engine data inspect photos
       issl-engine data make shapes --folder shapes
       issl-engine data fetch fashion-mnist
     """
@@ -100,3 +110,61 @@ def fashion_mnist(folder: Path | None, origin: Path | None) -> None:
 
         place = fetch_fashion_mnist(folder, origin=origin)
     click.echo(place)
+
+
+@data.command()
+@click.argument("source")
+@overrides_argument
+@json_option
+def inspect(source: str, overrides: tuple[str, ...], as_json: bool) -> None:
+    """Look at SOURCE: a folder of train/<class>/* and val/<class>/* (or test/), or a recipe, whose source is taken.
+
+    Counts each split and class, sizes, corrupt files, images that are there twice (the same bytes; or alike to the
+    eye, also across splits), and channel means. Every image is read.
+
+    \b
+    Examples:
+      issl-engine data inspect photos
+      issl-engine data inspect fashion_mnist/compare
+      issl-engine data inspect imagenet/swav_compare source.folder=IMAGENET --json
+    """
+    with reserved_stdout():
+        from issl_engine.data.inspection import inspect_dataset
+        from issl_engine.data.sources.image_folder import ImageFolderConfig
+        from issl_engine.recipe.load import load_recipe
+
+        if Path(source).is_dir():
+            if overrides:
+                raise click.UsageError(f"{overrides[0]}: a folder has no keys to override; name a recipe")
+            folder = Path(source)
+            config = ImageFolderConfig(folder=folder, test_split="val" if (folder / "val").is_dir() else "test")
+            found = inspect_dataset(config.survey())
+        else:
+            found = inspect_dataset(next(iter(load_recipe(source, overrides, None).arms.values())).source.survey())
+    click.echo(json.dumps(asdict(found), indent=1, ensure_ascii=False) if as_json else _described(found))
+
+
+def _described(found: "Inspection") -> str:
+    lines = [f"{found.name}"]
+    for name, split in found.splits.items():
+        counts = {label: count for label, count in split.images_of_classes.items() if count}
+        lines.append(f"  {name}: {split.images} images")
+        if counts:
+            least, most = min(counts, key=lambda key: counts[key]), max(counts, key=lambda key: counts[key])
+            span = f"{counts[least]} ({least}) to {counts[most]} ({most}) images"
+            each = span if counts[least] < counts[most] else f"{counts[least]} images each"
+            lines.append(f"    {len(counts)} of {len(split.images_of_classes)} classes: {each}")
+        sizes = (split.smallest_HW, split.median_HW, split.largest_HW)
+        lines.append("    smallest, median, largest: " + ", ".join(f"{width} x {height}" for height, width in sizes))
+        mean, std = (" ".join(f"{value:.3f}" for value in three) for three in (split.channel_mean, split.channel_std))
+        lines.append(f"    channels: mean {mean}, deviation {std} (of {split.sampled} images)")
+    lines.append(f"  corrupt: {len(found.corrupt)} files")
+    lines += [f"    {path} ({reason})" for path, reason in found.corrupt]
+    repeated = found.repeated
+    for what, groups in (("of the same bytes", repeated.same_bytes), ("that look alike", repeated.look_alike)):
+        lines.append(f"  groups of images {what}: {len(groups)}, across splits {repeated.across_splits(groups)}")
+        lines += [
+            "    " + ", ".join(f"{split}: {name}" for split, name in group[:EXAMPLES_SHOWN])
+            for group in sorted(groups, key=lambda group: len({split for split, _ in group}) == 1)[:EXAMPLES_SHOWN]
+        ]
+    return "\n".join(lines)
