@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from issl_engine.data.look_alikes import THUMBNAIL, look_alikes, thumbnail
 from issl_engine.data.sources.base import Dataset, ImageSet
-from issl_engine.data.sources.open_image import open_image, stored_bytes
+from issl_engine.data.sources.open_image import decode_image, open_image, stored_bytes
 
 UNDECODABLE = (OSError, SyntaxError, ValueError)
 """What Pillow raises for a broken image."""
@@ -121,8 +121,9 @@ def _see(split: str, images: ImageSet, index: int) -> _Seen | tuple[str, str]:
     """Or (name, reason) of an image that cannot be decoded."""
     name = images.describe(index)
     try:
-        digest = hashlib.sha256(stored_bytes(images, index)).digest()
-        small = thumbnail(open_image(images, index, at_least=2 * THUMBNAIL))
+        content = stored_bytes(images, index)
+        picture = open_image(images, index) if images.paths is None else decode_image(content, at_least=2 * THUMBNAIL)
+        digest, small = hashlib.sha256(content).digest(), thumbnail(picture)
     except UNDECODABLE as error:
         return name, str(error)
     return _Seen(split=split, name=name, digest=digest, small=small)
