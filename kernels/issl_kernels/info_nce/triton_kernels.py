@@ -195,6 +195,24 @@ def masked_slopes(
 
 
 @triton.jit
+def slopes_of_tile(
+    logits, labels, target_labels, block, target_block, image, target_image, first_image, first_target, is_same_view,
+    anchor_mask, target_mask, N, maximum, inverse_sum, inverse_count, KEEP_SELF: tl.constexpr, LABELS: tl.constexpr,
+    SIGMOID: tl.constexpr, ANCHORS: tl.constexpr, TARGETS: tl.constexpr,
+):  # fmt: skip
+    """Slopes of the losses by the logits, masked where the tile needs it."""
+    if needs_masks(block, target_block, first_image, first_target, N, LABELS, ANCHORS, TARGETS):
+        positive, own = positives_and_own(
+            labels, target_labels, image, target_image, first_image, first_target, is_same_view, LABELS, anchor_mask,
+            target_mask, KEEP_SELF,
+        )  # fmt: skip
+        d = masked_slopes(logits, positive, own, target_mask, maximum, inverse_sum, inverse_count, SIGMOID)
+    else:
+        d = slopes(logits, maximum, inverse_sum, SIGMOID)
+    return d
+
+
+@triton.jit
 def anchor_gradients(
     anchors, targets, labels, target_labels, factor, bias, maxima, inverse_sums, inverse_counts, partials,
     first_image, first_target, B, N, tiles_per_split, V: tl.constexpr, G: tl.constexpr, D: tl.constexpr,
@@ -231,14 +249,11 @@ def anchor_gradients(
         )  # fmt: skip
         if SIGMOID:
             logits += shift
-        if needs_masks(block, target_block, first_image, first_target, N, LABELS, ANCHORS, TARGETS):
-            positive, own = positives_and_own(
-                labels, target_labels, image, target_image, first_image, first_target, v == g, LABELS, anchor_mask,
-                target_mask, KEEP_SELF,
-            )  # fmt: skip
-            d = masked_slopes(logits, positive, own, target_mask, maximum, inverse_sum, inverse_count, SIGMOID)
-        else:
-            d = slopes(logits, maximum, inverse_sum, SIGMOID)
+        d = slopes_of_tile(
+            logits, labels, target_labels, block, target_block, image, target_image, first_image, first_target, v == g,
+            anchor_mask, target_mask, N, maximum, inverse_sum, inverse_count, KEEP_SELF, LABELS, SIGMOID, ANCHORS,
+            TARGETS,
+        )  # fmt: skip
         b_tile = load_rows(targets, target_row, target_mask, first_column, D, WIDTH)
         gradient = tl.dot(d.to(b_tile.dtype), b_tile, gradient, input_precision=PRECISION, out_dtype=ACC)
     column = first_column + tl.arange(0, WIDTH)
@@ -286,14 +301,11 @@ def target_gradients(
         maximum, inverse_sum, inverse_count = row_statistics(
             maxima, inverse_sums, inverse_counts, anchor_row, anchor_mask, SIGMOID, ACC
         )
-        if needs_masks(anchor_block, block, first_image, first_target, N, LABELS, ANCHORS, TARGETS):
-            positive, own = positives_and_own(
-                labels, target_labels, image, target_image, first_image, first_target, v == g, LABELS, anchor_mask,
-                target_mask, KEEP_SELF,
-            )  # fmt: skip
-            d = masked_slopes(logits, positive, own, target_mask, maximum, inverse_sum, inverse_count, SIGMOID)
-        else:
-            d = slopes(logits, maximum, inverse_sum, SIGMOID)
+        d = slopes_of_tile(
+            logits, labels, target_labels, anchor_block, block, image, target_image, first_image, first_target, v == g,
+            anchor_mask, target_mask, N, maximum, inverse_sum, inverse_count, KEEP_SELF, LABELS, SIGMOID, ANCHORS,
+            TARGETS,
+        )  # fmt: skip
         a_tile = load_rows(anchors, anchor_row, anchor_mask, first_column, D, WIDTH)
         gradient = tl.dot(tl.trans(d).to(a_tile.dtype), a_tile, gradient, input_precision=PRECISION, out_dtype=ACC)
     column = first_column + tl.arange(0, WIDTH)
