@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from issl_engine.data.look_alikes import THUMBNAIL, look_alikes, thumbnail
 from issl_engine.data.sources.base import Dataset, ImageSet
-from issl_engine.data.sources.open_image import decode_image, open_image, stored_bytes
+from issl_engine.data.sources.open_image import decode_image, open_image
 
 UNDECODABLE = (OSError, SyntaxError, ValueError)
 """What Pillow raises for a broken image."""
@@ -121,8 +121,8 @@ def _see(split: str, images: ImageSet, index: int) -> _Seen | tuple[str, str]:
     """Or (name, reason) of an image that cannot be decoded."""
     name = images.describe(index)
     try:
-        content = stored_bytes(images, index)
-        picture = open_image(images, index) if images.paths is None else decode_image(content, at_least=2 * THUMBNAIL)
+        content = images.stored_bytes(index)
+        picture = decode_image(content, at_least=2 * THUMBNAIL) if images.encoded else open_image(images, index)
         digest, small = hashlib.sha256(content).digest(), thumbnail(picture)
     except UNDECODABLE as error:
         return name, str(error)

@@ -1,5 +1,6 @@
 """From an image set to decoded pixels in a DALI graph, and the naming of images that cannot be decoded."""
 
+import io
 from typing import Any
 
 import numpy as np
@@ -7,16 +8,18 @@ import torch
 from numpy.typing import NDArray
 from nvidia.dali import fn, types
 from nvidia.dali.pipeline import Pipeline
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from issl_engine.data.sources.base import ImageSet
 from issl_engine.data.sources.changed_files import changed_files
 
 
 def image_inputs(images: ImageSet, ids: NDArray[np.int64]) -> Any:
-    """File names as bytes, or pixels, of the batch."""
+    """Of the batch: file names as bytes, encoded images, or pixels."""
     if images.paths is not None:
         return [np.frombuffer(images.paths[i].encode(), dtype=np.uint8) for i in ids]
+    if images.ranges is not None:
+        return [np.frombuffer(images.ranges.read(i), dtype=np.uint8) for i in ids]
     assert images.pixels is not None
     return np.ascontiguousarray(images.pixels[ids])
 
@@ -26,8 +29,8 @@ def num_channels(images: ImageSet) -> int:
 
 
 def layout(images: ImageSet) -> str:
-    """Of what is fed: names of files have none."""
-    return "" if images.paths is not None else "HWC"
+    """Of what is fed: only pixels have one."""
+    return "" if images.encoded else "HWC"
 
 
 def _read(paths: Any) -> Any:
@@ -38,17 +41,17 @@ def _read(paths: Any) -> Any:
 def decode(images: ImageSet, source: Any, device: torch.device) -> Any:
     """Pixels [H, W, C] on the device. EXIF orientation is applied, as it is in the image set's sizes."""
     on_gpu = device.type == "cuda"
-    if images.paths is None:
+    if not images.encoded:
         return source.gpu() if on_gpu else source
+    encoded = _read(source) if images.paths is not None else source
     return fn.decoders.image(
-        _read(source), device="mixed" if on_gpu else "cpu", output_type=types.DALIImageType.RGB,
-        adjust_orientation=True,
-    )  # fmt: skip
+        encoded, device="mixed" if on_gpu else "cpu", output_type=types.DALIImageType.RGB, adjust_orientation=True
+    )
 
 
 def undecodable(images: ImageSet, batches: list[NDArray[np.int64]], error: RuntimeError) -> Exception:
     """Names the files that broke one of these batches, since DALI names none; else ``error`` itself."""
-    if images.paths is None:
+    if not images.encoded:
         return error
     indices = list(dict.fromkeys(i for batch in batches for i in batch.tolist()))
     if changed := changed_files(images, indices):
@@ -56,10 +59,14 @@ def undecodable(images: ImageSet, batches: list[NDArray[np.int64]], error: Runti
             f"{'; '.join(changed[:5])}: the folder changed during the run; put the file back as it was, then run the "
             "same command again"
         )
-    paths = [images.paths[i] for i in indices]
-    broken = [f"{path} ({reason})" for path in paths if (reason := _refused_by_pillow(path))]
+    names = {i: images.describe(i) for i in indices}
+    broken = [f"{name} ({reason})" for i, name in names.items() if (reason := _refused_by_pillow(images, i))]
     if not broken:
-        broken = [f"{path} (DALI cannot read this kind of image)" for path in paths if _refused_by_dali(path)]
+        broken = [
+            f"{name} (DALI cannot read this kind of image)"
+            for i, name in names.items()
+            if _refused_by_dali(images.stored_bytes(i))
+        ]
     if not broken:
         return error
     return ValueError(
@@ -68,21 +75,23 @@ def undecodable(images: ImageSet, batches: list[NDArray[np.int64]], error: Runti
     )
 
 
-def _refused_by_pillow(path: str) -> str | None:
+def _refused_by_pillow(images: ImageSet, index: int) -> str | None:
     """Why, or None."""
     try:
-        with Image.open(path) as image:
+        with Image.open(io.BytesIO(images.stored_bytes(index))) as image:
             image.load()
+    except UnidentifiedImageError:
+        return "cannot identify image file"
     except (OSError, SyntaxError, ValueError) as reason:
-        return str(reason).replace(f" file {path!r}", "")
+        return str(reason)
     return None
 
 
-def _refused_by_dali(path: str) -> bool:
-    name = [np.frombuffer(path.encode(), dtype=np.uint8)]
+def _refused_by_dali(content: bytes) -> bool:
+    batch = [np.frombuffer(content, dtype=np.uint8)]
     pipeline = Pipeline(batch_size=1, num_threads=1, device_id=None, prefetch_queue_depth=1)
     with pipeline:
-        encoded = _read(fn.external_source(source=lambda: name, batch=True))
+        encoded = fn.external_source(source=lambda: batch, batch=True)
         pipeline.set_outputs(fn.decoders.image(encoded, output_type=types.DALIImageType.RGB))
     try:
         pipeline.run()

@@ -10,31 +10,51 @@ import numpy as np
 from numpy.typing import NDArray
 
 from issl_engine.config import Config
+from issl_engine.data.sources.byte_ranges import ByteRanges
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageSet:
-    """The images of one split: either encoded files on disk or pixels in memory, never both.
+    """The images of one split, in one of three ways: encoded, a file each; encoded, inside larger files; pixels.
 
-    ``labels`` int64 [n]; ``sizes_HW`` int32 [n, 2] in pixels; ``paths`` n absolute file names; ``pixels`` uint8
-    [n, H, W, C] with C 1 or 3.
+    ``labels`` int64 [n]; ``sizes_HW`` int32 [n, 2] in pixels, upright; ``paths`` n absolute file names; ``ranges`` n
+    places in files; ``pixels`` uint8 [n, H, W, C] with C 1 or 3.
     """
 
     labels: NDArray[np.int64]
     sizes_HW: NDArray[np.int32]
     paths: tuple[str, ...] | None = None
+    ranges: ByteRanges | None = None
     pixels: NDArray[np.uint8] | None = None
 
     def __post_init__(self) -> None:
-        assert (self.paths is None) != (self.pixels is None)
-        assert len(self.labels) == len(self.sizes_HW) == len(self.paths if self.paths is not None else self.pixels)  # type: ignore[arg-type]
+        stored = [one for one in (self.paths, self.ranges, self.pixels) if one is not None]
+        assert len(stored) == 1
+        assert len(self.labels) == len(self.sizes_HW) == len(stored[0])
 
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def encoded(self) -> bool:
+        """Whether images are stored as JPEG, PNG and the like, and not as pixels."""
+        return self.pixels is None
+
     def describe(self, index: int) -> str:
         """How an error message names this image."""
-        return self.paths[index] if self.paths is not None else f"image {index}"
+        if self.paths is not None:
+            return self.paths[index]
+        return self.ranges.describe(index) if self.ranges is not None else f"image {index}"
+
+    def stored_bytes(self, index: int) -> bytes:
+        """The encoded image, or its pixels: the same bytes are the same image. Raises OSError."""
+        if self.paths is not None:
+            with open(self.paths[index], "rb") as file:
+                return file.read()
+        if self.ranges is not None:
+            return self.ranges.read(index)
+        assert self.pixels is not None
+        return self.pixels[index].tobytes()
 
     def subset(self, indices: NDArray[np.int64]) -> "ImageSet":
         """The images at ``indices``, in that order."""
@@ -43,6 +63,7 @@ class ImageSet:
             labels=self.labels[indices],
             sizes_HW=self.sizes_HW[indices],
             paths=None if self.paths is None else tuple(self.paths[i] for i in indices),
+            ranges=None if self.ranges is None else self.ranges.subset(indices),
             pixels=None if self.pixels is None else self.pixels[indices],
         )
 

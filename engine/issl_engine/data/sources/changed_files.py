@@ -7,7 +7,10 @@ from issl_engine.data.sources.image_sizes import read_size
 
 
 def changed_files(images: ImageSet, indices: list[int]) -> list[str]:
-    """Each such file and how it changed: gone, or an image of another size."""
+    """Each such file and how it changed: gone, an image of another size, a larger file written again."""
+    if images.ranges is not None:
+        found = (images.ranges.changed(index) for index in indices)
+        return list(dict.fromkeys(one for one in found if one is not None))
     if images.paths is None:
         return []
     changed = []

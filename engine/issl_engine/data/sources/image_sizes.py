@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from PIL import Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH, TiffImageFile
@@ -118,15 +119,24 @@ class ImageSizes:
 
 
 def read_size(path: str, num_bytes: int) -> tuple[int, int] | str:
-    """(height, width) as decoded, in pixels, or why the file cannot be read or is of a kind that is left out.
+    """As size_of_image, of a file."""
+    try:
+        with open(path, "rb") as file:
+            return size_of_image(file, num_bytes)
+    except OSError as error:
+        return str(error)
 
-    Of a JPEG only header and end-of-image marker are looked at: decoding all of ImageNet would take an hour. Files of
-    other formats are decoded, as their headers say nothing of a missing end.
+
+def size_of_image(file: BinaryIO, num_bytes: int) -> tuple[int, int] | str:
+    """(height, width) as decoded, in pixels, or why the image cannot be read or is of a kind that is left out.
+
+    Of a JPEG only header and end-of-image marker are looked at: decoding all of ImageNet would take an hour. Images of
+    other formats are decoded, as their headers say nothing of a missing end. ``file`` holds the image alone.
     """
     if num_bytes == 0:
         return "empty file"
     try:
-        with open(path, "rb") as file, Image.open(file) as image:
+        with Image.open(file) as image:
             refusal = refused_kind(image, file)
             if refusal is not None:
                 return refusal
@@ -138,7 +148,7 @@ def read_size(path: str, num_bytes: int) -> tuple[int, int] | str:
             if image.format not in ("JPEG", "MPO"):
                 image.load()
             mark = END_MARKS.get(str(image.format))
-            if mark is not None and not _ends_with(path, num_bytes, mark):
+            if mark is not None and not _ends_with(file, num_bytes, mark):
                 return "truncated"
     except UnidentifiedImageError:
         return "not an image"
@@ -155,7 +165,6 @@ def read_size(path: str, num_bytes: int) -> tuple[int, int] | str:
     return height, width
 
 
-def _ends_with(path: str, num_bytes: int, mark: bytes) -> bool:
-    with open(path, "rb") as file:
-        file.seek(max(0, num_bytes - TAIL_BYTES))
-        return mark in file.read()
+def _ends_with(file: BinaryIO, num_bytes: int, mark: bytes) -> bool:
+    file.seek(max(0, num_bytes - TAIL_BYTES))
+    return mark in file.read()

@@ -11,15 +11,6 @@ SIXTEEN_BITS_A_STEP = 257
 """65535 / 255: from 16 bits to 8, as DALI does; Pillow alone would cut all above 255."""
 
 
-def stored_bytes(images: ImageSet, index: int) -> bytes:
-    """The content of the image's file, or its pixels: the same bytes are the same image. Raises OSError."""
-    if images.paths is not None:
-        with open(images.paths[index], "rb") as file:
-            return file.read()
-    assert images.pixels is not None
-    return images.pixels[index].tobytes()
-
-
 def open_image(images: ImageSet, index: int, *, at_least: int | None = None) -> Image.Image:
     """The first frame, upright, in RGB without transparency.
 
@@ -29,7 +20,7 @@ def open_image(images: ImageSet, index: int, *, at_least: int | None = None) -> 
     if images.pixels is not None:
         pixels = np.ascontiguousarray(images.pixels[index])
         return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).convert("RGB")
-    return decode_image(stored_bytes(images, index), at_least=at_least)
+    return decode_image(images.stored_bytes(index), at_least=at_least)
 
 
 def decode_image(content: bytes, *, at_least: int | None = None) -> Image.Image:
