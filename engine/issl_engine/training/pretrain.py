@@ -122,6 +122,20 @@ def build_learner(recipe: Recipe, plan: Plan, ranks: Ranks, seed: int) -> Learne
     return learner
 
 
+def build_views(
+    recipe: Recipe, dataset: Dataset, plan: Plan, ranks: Ranks, *, seed: int, start_batch: int = 0
+) -> TrainingViews:
+    """This rank's loader, which gives crops in the type and memory order that the encoder takes."""
+    training = recipe.training
+    return TrainingViews(
+        dataset.pretraining_images, recipe.views, batch_size=plan.micro_batch_size, rank=ranks.rank,
+        world_size=ranks.world_size, seed=seed, device=ranks.device, num_threads=recipe.data.decode_threads,
+        prefetch_batches=recipe.data.prefetch_batches, start_batch=start_batch,
+        dtype=torch.bfloat16 if training.precision == "bf16" else torch.float32,
+        channels_last=training.channels_last, cache_bytes=recipe.data.cache_bytes,
+    )  # fmt: skip
+
+
 def build_engine(learner: Learner, recipe: Recipe, plan: Plan) -> Engine:
     """The learner under DeepSpeed with the recipe's optimiser. Raises ValueError for pairs that cannot work."""
     if recipe.optimizer.name == "larc" and recipe.deepspeed.zero_stage > 0:
@@ -311,11 +325,7 @@ class _Run:
         """All remaining steps; returns the final checkpoint."""
         recipe, plan, ranks = self.recipe, self.plan, self.ranks
         accumulation = recipe.training.accumulation_steps
-        views = TrainingViews(
-            dataset.pretraining_images, recipe.views, batch_size=plan.micro_batch_size, rank=ranks.rank,
-            world_size=ranks.world_size, seed=self.seed, device=ranks.device, num_threads=recipe.data.decode_threads,
-            prefetch_batches=recipe.data.prefetch_batches, start_batch=first_step * accumulation,
-        )  # fmt: skip
+        views = build_views(recipe, dataset, plan, ranks, seed=self.seed, start_batch=first_step * accumulation)
         log = MetricsLog(self.folder, resume_step=first_step) if ranks.is_first else None
         interval = _Interval(recipe.training.global_batch_size)
         self.learner.train()

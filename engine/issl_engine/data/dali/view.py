@@ -19,8 +19,9 @@ def augmented_view(
     augmentation: Augmentation,
     views: ViewsConfig,
     channels: int,
+    output_layout: str,
 ) -> Any:
-    """One view [3, size, size], float, normalised. Takes its arguments off ``inputs``."""
+    """One view in ``output_layout`` (CHW or HWC), float, normalised. Takes its arguments off ``inputs``."""
     start, end, flip = next(inputs), next(inputs), next(inputs)
     view: Any = fn.resize(
         decoded, roi_start=start, roi_end=end, size=[size, size], antialias=True,
@@ -37,7 +38,7 @@ def augmented_view(
     if solarises(augmentation):
         # 255 - x is x with all bits turned, which costs a third of choosing between the two.
         view = view ^ ((view >= next(inputs)) * types.Constant(255, dtype=types.DALIDataType.UINT8))
-    return normalise(view, views.mean, views.std, channels, mirror=flip)
+    return normalise(view, views.mean, views.std, channels, output_layout, mirror=flip)
 
 
 def normalise(
@@ -45,8 +46,10 @@ def normalise(
     mean: tuple[float, float, float],
     std: tuple[float, float, float],
     channels: int,
+    output_layout: str = "CHW",
     **settings: Any,
 ) -> Any:
+    """Float, three channels in ``output_layout`` (CHW or HWC)."""
     scaled_mean, scaled_std = [255 * m for m in mean], [255 * s for s in std]
     if channels == 3:
         return fn.crop_mirror_normalize(
@@ -54,13 +57,13 @@ def normalise(
             mean=scaled_mean,
             std=scaled_std,
             dtype=types.DALIDataType.FLOAT,
-            output_layout="CHW",
+            output_layout=output_layout,
             **settings,
         )
     planes = {
         (m, s): fn.crop_mirror_normalize(
-            view, mean=[m], std=[s], dtype=types.DALIDataType.FLOAT, output_layout="CHW", **settings
+            view, mean=[m], std=[s], dtype=types.DALIDataType.FLOAT, output_layout=output_layout, **settings
         )
         for m, s in dict.fromkeys(zip(scaled_mean, scaled_std))
     }
-    return fn.cat(*(planes[pair] for pair in zip(scaled_mean, scaled_std)), axis=0)
+    return fn.cat(*(planes[pair] for pair in zip(scaled_mean, scaled_std)), axis=output_layout.index("C"))
