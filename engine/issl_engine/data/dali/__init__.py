@@ -4,8 +4,8 @@ The only folder that imports DALI. Every random number comes from ``draws``, so 
 batches.
 
 Where DALI differs from torchvision:
-- Colour jitter: the order is always hue, saturation, contrast, brightness (torchvision shuffles them),
-  contrast is about mid-grey (128) and not about the image's mean, and hue turns in YIQ space and not in HSV.
+- Colour jitter: hue, then saturation, then contrast about the crop's mean, with brightness before or
+  after contrast by a toss (torchvision shuffles all four). Hue turns about the grey axis of RGB and not in HSV.
 - A crop is resized with the pixels around its window within the filter's reach; torchvision cuts first.
   Inside they agree to one grey level, at the crop's edges they differ. Both antialias.
 - Blur reaches three standard deviations to each side, at any crop size, and mirrors the edge.
