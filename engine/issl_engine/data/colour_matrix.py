@@ -1,7 +1,7 @@
 """Hue, saturation and brightness as one matrix an image, which takes an RGB pixel to its new colour.
 
-Hue turns about the grey axis of the RGB cube. A third of a turn then swaps the channels, as it does in HSV, and of all
-matrices none comes nearer to HSV on colours that are spread evenly; a turn in YIQ, about brightness, is further off.
+Hue turns about the grey axis of the RGB cube. A third of a turn then swaps the channels, as it does in HSV; a turn of
+YIQ's chroma does not, and is further off at every angle.
 
 Letters: B images of a batch; matrices are [B, 3, 3], rows for the new channels.
 """

@@ -26,9 +26,9 @@ EXACT = 1e-3
 """What the normalisation's float arithmetic leaves."""
 INTERPOLATIONS = ("bilinear", "bicubic")
 
-HUES = ((0.1, 4.0), (0.2, 6.0), (0.5, 7.0))
-"""Strength, and the grey levels allowed: a linear map is not HSV's."""
-JITTERS = ((0.4, 0.0, CLOSE_IN_FOUR_STEPS), (0.8, 0.0, CLOSE_IN_FOUR_STEPS), (0.4, 0.1, 4.0), (0.8, 0.2, 6.0))
+HUES = ((0.1, 3.0), (0.2, 5.0), (0.5, 6.0))
+"""Strength, and the grey levels allowed: a linear map is not HSV's. A turn in YIQ is beyond."""
+JITTERS = ((0.4, 0.0, CLOSE_IN_FOUR_STEPS), (0.8, 0.0, CLOSE_IN_FOUR_STEPS), (0.4, 0.1, 3.3), (0.8, 0.2, 4.5))
 """Strength of brightness, contrast and saturation, that of hue, and the grey levels allowed."""
 
 Reference = Callable[[Any, Tensor, ViewDraws, int], Tensor]
