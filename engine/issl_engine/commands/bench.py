@@ -8,10 +8,9 @@ from pathlib import Path
 
 import click
 
+from issl_engine.commands.bench_data import RESULTS_FOLDER, bench_data
 from issl_engine.commands.options import json_option
 from issl_engine.commands.stdout import reserved_stdout
-
-RESULTS_FOLDER = Path("profiling/results")
 
 
 @click.group()
@@ -21,8 +20,12 @@ def bench() -> None:
     \b
     Examples:
       issl-engine bench kernels --op info_nce
+      issl-engine bench data
       issl-engine bench plot
     """
+
+
+bench.add_command(bench_data)
 
 
 @bench.command()

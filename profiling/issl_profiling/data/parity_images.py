@@ -30,9 +30,9 @@ class Crops(NamedTuple):
     draws: ViewDraws
 
 
-def photo_like(count: int, height: int, width: int) -> NDArray[np.uint8]:
+def photo_like(count: int, height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
     """[count, height, width, 3]: random images whose amplitudes fall as one over the frequency."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width))
     frequency[0, 0] = np.inf  # no constant part
     noise = np.fft.fft2(rng.standard_normal((count, 4, height, width))) / frequency

@@ -22,6 +22,7 @@ Letters: B images of a batch, H height, W width, C channels.
 """
 
 from issl_engine.data.dali.evaluation import EvaluationImages
+from issl_engine.data.dali.reading import ReadImages, Stage
 from issl_engine.data.dali.training import TrainingViews, check_views_fit
 
-__all__ = ["EvaluationImages", "TrainingViews", "check_views_fit"]
+__all__ = ["EvaluationImages", "ReadImages", "Stage", "TrainingViews", "check_views_fit"]

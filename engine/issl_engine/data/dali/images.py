@@ -41,12 +41,16 @@ class ImageInputs:
         read = images.stored_bytes if self.cache is None else self.cache.read
         return [np.frombuffer(read(i), dtype=np.uint8) for i in ids]
 
+    def read(self, source: Any) -> Any:
+        """The encoded images, or the pixels."""
+        return _read(source) if self._by_name else source
+
     def decode(self, source: Any, device: torch.device) -> Any:
         """Pixels [H, W, C] on the device. EXIF orientation is applied, as it is in the image set's sizes."""
         on_gpu = device.type == "cuda"
         if not self.images.encoded:
             return source.gpu() if on_gpu else source
-        encoded = _read(source) if self._by_name else source
+        encoded = self.read(source)
         if not on_gpu:
             return fn.decoders.image(encoded, device="cpu", output_type=types.DALIImageType.RGB)
         height, width = largest_size(self.images)

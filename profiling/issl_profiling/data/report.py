@@ -1,0 +1,123 @@
+"""What bench data prints and keeps: a table, what to change, lines of data.csv."""
+
+import csv
+import io
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from issl_engine.environment import collect_environment, device_summary, version
+from issl_profiling.data.cases import DataCase
+from issl_profiling.data.loaders import LOADER
+from issl_profiling.data.rates import Rate
+
+WIDTH = 120
+NOTICEABLE = 1.05
+"""A change below it is not worth a word."""
+COLUMNS = (
+    "case", "views", "batch_size", "threads", "kind", "name", "images_per_second", "p20", "p80", "ms_per_image",
+    "loader_over_it", "rounds", "device", "torch", "dali", "torchvision", "commit", "date", "command",
+)  # fmt: skip
+
+
+def whole(rates: list[Rate]) -> Rate:
+    """The line of the whole loader."""
+    return next(rate for rate in rates if rate.candidate.name == LOADER)
+
+
+def loader_over(rates: list[Rate], other: Rate) -> float:
+    """How many times as fast our loader is, as the median of the rounds' ratios."""
+    return median(a / b for a, b in zip(whole(rates).values, other.values, strict=True))
+
+
+def origin(command: str) -> dict[str, Any]:
+    """Machine, versions, commit, date and command."""
+    environment = collect_environment()
+    return {
+        "device": device_summary(environment), "torch": environment["torch"], "dali": environment["dali"] or "",
+        "torchvision": version("torchvision") or "", "commit": environment["commit"] or "",
+        "date": environment["date"], "command": command,
+    }  # fmt: skip
+
+
+def records(case: DataCase, rates: list[Rate], made_by: dict[str, Any]) -> list[dict[str, Any]]:
+    """One a candidate."""
+    return [
+        {
+            "case": case.name, "views": case.views_text, "batch_size": case.batch_size,
+            "threads": case.decode_threads, "kind": rate.candidate.kind, "name": rate.candidate.name,
+            "images_per_second": _digits(rate.median), "p20": _digits(rate.p20), "p80": _digits(rate.p80),
+            "ms_per_image": _digits(rate.milliseconds_an_image),
+            "loader_over_it": _digits(loader_over(rates, rate)), "rounds": len(rate.values), **made_by,
+        }
+        for rate in rates
+    ]  # fmt: skip
+
+
+def _digits(value: float) -> float:
+    return float(f"{value:.4g}")
+
+
+def check_results_file(path: Path, *, anew: bool = False) -> None:
+    """Raises ValueError if ``path`` cannot be written, or lines cannot be added to it, before anything is timed."""
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; name a file")
+    if not path.parent.is_dir():
+        raise ValueError(f"there is no folder {path.parent} for {path.name}; make it, or name another file")
+    if not anew and path.exists() and path.stat().st_size:
+        with path.open(newline="", encoding="utf-8") as file:
+            if tuple(next(csv.reader(file), [])) != COLUMNS:
+                raise ValueError(f"{path} holds something else than bench data's lines; name another file")
+
+
+def append_records(path: Path, case: DataCase, rates: list[Rate], made_by: dict[str, Any]) -> list[dict[str, Any]]:
+    """Adds a line for each candidate to the file, and gives them back."""
+    lines = records(case, rates, made_by)
+    with path.open("a", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=COLUMNS)
+        if file.tell() == 0:
+            writer.writeheader()
+        writer.writerows(lines)
+    return lines
+
+
+def render(case: DataCase, rates: list[Rate]) -> str:
+    """The table of one case and what to change, as text. A stage's own cost is what it adds to the one before."""
+    table = Table(
+        title=f"{case.name}: {case.views_text}, batches of {case.batch_size}, {case.decode_threads} threads",
+        title_justify="left",
+    )
+    table.add_column("")
+    for title in ("images/s", "20 to 80 %", "ms an image", "its own", "loader / it"):
+        table.add_column(title, justify="right")
+    before = 0.0
+    for rate in rates:
+        cost = rate.milliseconds_an_image
+        own = f"{max(0.0, cost - before):.3g}" if rate.candidate.kind == "stage" else ""
+        before = cost
+        table.add_row(
+            rate.candidate.name, f"{rate.median:.0f}", f"{rate.p20:.0f} to {rate.p80:.0f}", f"{cost:.3g}", own,
+            f"{loader_over(rates, rate):.2f}",
+        )  # fmt: skip
+    console = Console(file=io.StringIO(), width=WIDTH)
+    console.print(table)
+    for line in advice(rates):
+        console.print(line, highlight=False, soft_wrap=True)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def advice(rates: list[Rate]) -> list[str]:
+    """What to change, best first, with the speed measured for it; what was tried and does not help in one line."""
+    tried = [(1 / loader_over(rates, rate), rate) for rate in rates if rate.candidate.kind == "change"]
+    now = whole(rates).median
+    helping = sorted(((gain, rate) for gain, rate in tried if gain >= NOTICEABLE), key=lambda pair: -pair[0])
+    lines = [
+        f"{rate.candidate.advice}: {gain:.2f} x, about {gain * now:.0f} images/s instead of {now:.0f}"
+        for gain, rate in helping
+    ]
+    rest = [f"{rate.candidate.name} ({gain:.2f} x)" for gain, rate in tried if gain < NOTICEABLE]
+    return [*lines, *([f"no gain from {', '.join(rest)}"] if rest else [])]
