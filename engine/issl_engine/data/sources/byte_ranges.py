@@ -15,6 +15,8 @@ from io import FileIO
 import numpy as np
 from numpy.typing import NDArray
 
+Stamp = tuple[int, int]
+"""A file's length in bytes and its time of change in ns."""
 OPEN_AT_MOST = 128
 """Files kept open at once: a process may often open no more than 1024."""
 
@@ -43,8 +45,8 @@ class ByteRanges:
     """n encoded images inside ``files`` (absolute names).
 
     ``file_of`` int32 [n]: each image's place in ``files``; ``starts`` and ``lengths`` int64 [n], in bytes; ``names``:
-    what messages call each image inside its file, such as a tar member's name; ``stamps``: each file's length in bytes
-    and time of change in ns when it was scanned.
+    what messages call each image inside its file, such as a tar member's name; ``stamps``: each file's state when
+    it was scanned.
     """
 
     files: tuple[str, ...]
@@ -52,7 +54,7 @@ class ByteRanges:
     starts: NDArray[np.int64]
     lengths: NDArray[np.int64]
     names: tuple[str, ...]
-    stamps: tuple[tuple[int, int], ...]
+    stamps: tuple[Stamp, ...]
     _open: OpenFiles = field(default_factory=OpenFiles, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -100,7 +102,7 @@ class ByteRanges:
         )
 
 
-def file_stamp(path: str) -> tuple[int, int]:
-    """Length in bytes and time of change in ns, as ``ByteRanges.stamps`` holds them. Raises OSError."""
+def file_stamp(path: str) -> Stamp:
+    """Raises OSError."""
     status = os.stat(path)
     return status.st_size, status.st_mtime_ns
