@@ -72,7 +72,7 @@ class EvaluationImages:
             try:
                 output, shapes = run_pipeline(pipeline, self.device)
                 check_sizes(self.images, batch, shapes)
-            except RuntimeError as error:
+            except (RuntimeError, OSError) as error:
                 raise undecodable(self.images, list(padded[index : index + PREFETCHED + 1]), error) from None
             kept = min(self.batch_size, len(ids) - index * self.batch_size)
             yield to_torch(output)[:kept].clone(), torch.from_numpy(self.images.labels[batch[:kept]])

@@ -49,7 +49,7 @@ def decode(images: ImageSet, source: Any, device: torch.device) -> Any:
     )
 
 
-def undecodable(images: ImageSet, batches: list[NDArray[np.int64]], error: RuntimeError) -> Exception:
+def undecodable(images: ImageSet, batches: list[NDArray[np.int64]], error: RuntimeError | OSError) -> Exception:
     """Names the files that broke one of these batches, since DALI names none; else ``error`` itself."""
     if not images.encoded:
         return error

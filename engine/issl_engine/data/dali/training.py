@@ -75,7 +75,7 @@ class TrainingViews:
         try:
             *outputs, shapes = run_pipeline(self._pipeline, self.device)
             check_sizes(self.images, self._in_flight[0], shapes)
-        except RuntimeError as error:
+        except (RuntimeError, OSError) as error:
             self.close()  # DALI would go on with the next batch, and its crops would get this one's ids
             # The batches made ahead are looked at, too: all that is broken there comes in one message.
             raise undecodable(self.images, list(self._in_flight), error) from None
@@ -100,11 +100,11 @@ class TrainingViews:
         if epoch != self._epoch:
             self._epoch, self._order = epoch, epoch_order(len(self.images), self.seed, epoch)
         ids = self._order[first : first + self.batch_size]
+        self._in_flight.append(ids)  # before images are read, so that one that cannot be is named
         draws = draw_views(self.views, self.images.sizes_HW[ids], seed=self.seed, epoch=epoch, first_position=first)
         arguments: list[Any] = [image_inputs(self.images, ids), expected_sizes(self.images, ids)]
         for draw, augmentation in zip(draws, _augmentations(self.views), strict=True):
             arguments += operator_arguments(draw, augmentation, num_channels(self.images))
-        self._in_flight.append(ids)
         self._next_to_feed += 1
         return tuple(arguments)
 

@@ -20,7 +20,7 @@ from issl_engine.data.sources.image_files import COMPARED_AT_MOST
 from issl_engine.data.sources.shard import Shard
 from issl_engine.data.sources.shard_images import shard_images, stored_images
 from issl_engine.data.sources.shard_labels import classes_of_shards
-from issl_engine.data.sources.split_files import files_by_name, files_of_pattern
+from issl_engine.data.sources.split_files import check_complete, files_by_name, files_of_pattern
 
 NAMES = {"train": "training", "test": "test", "pretrain": "pretraining"}
 """How messages name the splits."""
@@ -81,6 +81,8 @@ class ShardedConfig(SourceConfig):
                     f"{self.folder}: no file here has a name of the {NAMES[split]} split, such as "
                     f"{self._example(split)}; name its files in source.{split}"
                 )
+            if getattr(self, split) is None:  # what was asked for by name is taken as it is
+                check_complete(files, f"source.{split}")
         return found
 
     def _pretrain_files(self) -> list[Path] | None:

@@ -57,14 +57,12 @@ def _without_braces(pattern: str) -> Iterator[str]:
 def files_by_name(folder: Path, is_file: Callable[[str], bool]) -> tuple[list[Path], list[Path]]:
     """(training files, test files) at any depth: those with such a word in their name, or else in a folder's name.
 
-    Where some are for validation, those are the test files. Raises SourceError where files numbered N-of-M lack some.
+    Where some are for validation, those are the test files.
     """
     splits: defaultdict[str, list[Path]] = defaultdict(list)
     for path in _files_below(folder.absolute(), is_file):
         splits[_split_of(path.relative_to(folder.absolute()))].append(path)
-    train, test = splits["train"], splits["validation"] or splits["test"]
-    _check_complete(train + test)
-    return train, test
+    return splits["train"], splits["validation"] or splits["test"]
 
 
 def _files_below(folder: Path, is_file: Callable[[str], bool]) -> list[Path]:
@@ -84,7 +82,8 @@ def _split_of(path: Path) -> str:
     return ""
 
 
-def _check_complete(paths: list[Path]) -> None:
+def check_complete(paths: list[Path], key: str) -> None:
+    """Raises SourceError, which offers ``key``, where files numbered 00000-of-00010 lack some."""
     sets: defaultdict[tuple[str, str, str], set[int]] = defaultdict(set)
     for path in paths:
         if match := NUMBER_OF_TOTAL.fullmatch(path.name):
@@ -96,5 +95,5 @@ def _check_complete(paths: list[Path]) -> None:
             more = f" and {len(missing) - NAMED_AT_MOST} more" if len(missing) > NAMED_AT_MOST else ""
             raise SourceError(
                 f"{head}{names[0]}: the file is missing ({len(missing)} of {int(total)} are: "
-                f"{', '.join(names)}{more}); add them, or name those to take in source.train and source.test"
+                f"{', '.join(names)}{more}); add them, or name those to take in {key}"
             )
