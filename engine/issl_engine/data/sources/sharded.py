@@ -111,7 +111,7 @@ class ShardedConfig(SourceConfig):
         files = self._split_files()
         splits = {"train": files.train, "test": files.test, "pretrain": files.pretrain or []}
         _check_files_differ(splits)
-        paths = [path for split in splits.values() for path in split]
+        paths = list(dict.fromkeys(path for split in splits.values() for path in split))
         shards = dict(zip(paths, self._scan(paths), strict=True))
         labelled = [shards[path] for path in files.train + files.test]
         parts = {split: [shards[path] for path in paths] for split, paths in splits.items()}
@@ -163,20 +163,21 @@ class FoundShards:
 
 
 def _check_files_differ(splits: dict[str, list[Path]]) -> None:
-    """A file, under whatever name, belongs to one split, and is there once."""
+    """No test file, under whatever name, is used for training; no file is twice in one split."""
     seen: dict[tuple[int, int], tuple[str, Path]] = {}
-    for split, paths in splits.items():
-        for path in paths:
+    for split in ("pretrain", "train", "test"):
+        for path in splits[split]:
             try:
                 status = os.stat(path)
             except OSError as error:  # such as a link that leads nowhere
                 raise SourceError(f"{path}: the file cannot be read ({error.strerror}); mend or remove it") from error
-            other_split, other = seen.setdefault((status.st_dev, status.st_ino), (split, path))
-            if other is not path:
+            other_split, other = seen.get((status.st_dev, status.st_ino), ("", path))
+            if other_split and (split == "test" or split == other_split):
                 raise SourceError(
                     f"{path}: the file is in the {NAMES[split]} split, but also in the {NAMES[other_split]} split, as "
                     f"{other}; leave it in one of them"
                 )
+            seen[status.st_dev, status.st_ino] = (split, path)
 
 
 def _corrupt(parts: dict[str, list[Shard]]) -> Iterator[CorruptFile]:
