@@ -78,6 +78,9 @@ def test_rows_are_streamed_and_images_copied_once(folder: Path, shards: Any, mon
     copies[0].unlink()  # a copy that is gone is made again
     assert ParquetConfig(folder=folder).load().train.stored_bytes(0) == first.train.stored_bytes(0)
     assert len(sizes) == 6
+    shards.parquet(folder / "data" / "validation-00000-of-00001.parquet", [(shards.encoded(60), 0)])
+    assert len(ParquetConfig(folder=folder).load().test) == 1
+    assert len(list(copies[0].parent.iterdir())) == 4  # a run that goes on keeps the copy that it knows
 
 
 def test_rows_without_image_are_left_out(folder: Path, shards: Any) -> None:

@@ -1,5 +1,6 @@
 """What the sources of shards share: the same batches as from files, patterns, classes, what is left out, the cache."""
 
+import json
 import logging
 import os
 from collections.abc import Callable
@@ -20,6 +21,8 @@ from issl_engine.data.sources import image_sizes, sharded
 from issl_engine.data.sources.base import Dataset, ImageSet, SourceConfig, SourceError
 from issl_engine.data.sources.byte_ranges import OpenFiles
 from issl_engine.data.sources.image_folder import ImageFolderConfig
+from issl_engine.data.sources.shard import Sample
+from issl_engine.data.sources.shard_scans import ShardScans
 from issl_engine.data.views import CropGroup, ViewsConfig
 from issl_engine.variants import one_of
 
@@ -120,7 +123,10 @@ def test_a_second_load_reads_no_headers_and_gives_the_same(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    first = config(source, folder).load()
+    with caplog.at_level(logging.INFO, logger="issl_engine"):
+        first = config(source, folder).load()
+    assert "set: reading the headers of 3 files, once" in caplog.text
+    caplog.clear()
     sizes: list[int] = []
     original = image_sizes.size_of_image
     monkeypatch.setattr(image_sizes, "size_of_image", lambda *both: sizes.append(1) or original(*both))
@@ -132,6 +138,28 @@ def test_a_second_load_reads_no_headers_and_gives_the_same(
     shards.shard(source, folder / "train-000001", images["train"][5:7])  # written again: this file alone is read
     third = config(source, folder).load()
     assert (len(sizes), len(third.train)) == (2, 7)
+
+
+def test_a_scan_of_another_format_is_not_used(folder: Path, source: str, tmp_path: Path) -> None:
+    config(source, folder).load()
+    for path in (tmp_path / "cache" / "shards").iterdir():
+        content = json.loads(path.read_text())
+        path.write_text(json.dumps({**content, "format": [0, 0], "names": ["old"] * len(content["names"])}))
+    ranges = config(source, folder).load().train.ranges
+    assert ranges is not None
+    assert "old" not in ranges.names
+
+
+def test_a_file_that_is_written_while_it_is_read_is_named(shards: Any, tmp_path: Path) -> None:
+    path = tmp_path / "growing.tar"
+    path.write_bytes(b"some")
+
+    def read(path: Path) -> tuple[Path, list[Sample]]:
+        path.write_bytes(path.read_bytes() + b"more")
+        return path, []
+
+    with pytest.raises(SourceError, match=r"growing\.tar: the file was written while it was read; start again when it"):
+        ShardScans(tmp_path, "", read).scan([path])
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"format": 0}', '{"format": [1, 2], "source": [1, 2]}'])
@@ -172,7 +200,8 @@ def test_samples_without_label_are_left_out_but_for_pretraining(
     assert [found.reason.split(": ")[1] for found in dataset.skipped] == ["the sample has no label"]
     assert dataset.pretraining_images.labels.tolist() == [-1] * 8
     shards.shard(source, folder / "more", [(content, None) for content, _ in images["train"]])
-    assert len(config(source, folder, pretrain=f"more{suffix}").load().pretraining_images) == 8
+    dataset = config(source, folder, pretrain=f"more{suffix}").load()
+    assert (len(dataset.pretraining_images), dataset.skipped) == (8, ())
     with pytest.raises(SourceError, match="none of the 8 samples of the training split has a label"):
         config(source, folder, train=f"more{suffix}").load()
 
@@ -211,6 +240,13 @@ def test_a_file_in_both_splits_is_an_error(source: str, folder: Path, how: Calla
         config(source, folder).load()
 
 
+def test_a_file_that_is_there_twice_is_an_error(source: str, folder: Path) -> None:
+    path = next(folder.glob("train-000000.*"))
+    (folder / f"train-000002{path.suffix}").symlink_to(path)
+    with pytest.raises(SourceError, match=r"train-000002.*in the training split, but also in the training split, as"):
+        config(source, folder).load()
+
+
 def test_a_link_that_leads_nowhere_is_named(source: str, folder: Path) -> None:
     suffix = next(folder.glob("train-000000.*")).suffix
     (folder / f"train-000002{suffix}").symlink_to("nowhere")
@@ -224,6 +260,13 @@ def test_a_class_without_training_image_is_named(source: str, folder: Path, imag
         config(source, folder).load()
     assert config(source, folder).survey().classes == ("0", "1", "5")
     assert len(config(source, folder, classes=("1", "0")).load().test) == 5
+
+
+def test_labels_that_are_numbers_are_ordered_by_value(source: str, folder: Path, images: Any, shards: Any) -> None:
+    for path, split in (("train-000000", "train"), ("test-000000", "test")):
+        shards.shard(source, folder / path, [(content, 10 - label) for content, label in images[split]])
+    next(folder.glob("train-000001.*")).unlink()
+    assert config(source, folder).load().classes == ("9", "10")
 
 
 def test_a_list_of_classes_names_numbers_in_its_order(source: str, folder: Path, tmp_path: Path) -> None:
@@ -269,6 +312,12 @@ def test_patterns_choose_files(source: str, folder: Path) -> None:
     missing = rf"source\.train: .*set has no file deep/er/train-000002\{suffix}, deep/er/train-000003\{suffix}; correct"
     with pytest.raises(SourceError, match=missing):
         config(source, folder, train=f"deep/er/train-{{000000..000003}}{suffix}").load()
+    (folder / f"train-x{suffix}").mkdir()
+    assert sizes(train=f"**/train-*{suffix}") == (8, 5)
+    folder.rename(folder.parent / "a [b]")
+    renamed = config(source, folder.parent / "a [b]", train=f"deep/er/train-*{suffix}").survey()
+    assert len(renamed.train) == 8
+    (folder.parent / "a [b]").rename(folder)
     with pytest.raises(SourceError, match=r"source\.test: .*set has no file x\*; correct the pattern"):
         config(source, folder, test="x*").load()
 
@@ -281,7 +330,12 @@ def test_words_in_names_tell_splits_apart_and_validation_comes_before_test(sourc
     assert len(config(source, folder).load().test) == 3
     (folder / "Train").mkdir()
     (folder / f"train-000000{suffix}").rename(folder / "Train" / f"0000{suffix}")
-    assert len(config(source, folder).load().train) == 5
+    (folder / "Train" / f"0000{suffix}").rename(folder / "Train" / f"train-000000{suffix}")
+    (folder / f"imagenet1k-validation-07{suffix}").rename(folder / "Train" / f"val{suffix}")
+    (folder / ".cache").mkdir()
+    (folder / ".cache" / f"train-000009{suffix}").write_text("no shard")
+    dataset = config(source, folder).load()
+    assert (len(dataset.train), len(dataset.test)) == (5, 3)
 
 
 def test_files_that_are_missing_by_their_numbers_are_named(source: str, folder: Path) -> None:

@@ -49,6 +49,7 @@ def test_features_may_come_in_any_order_and_among_others(folder: Path, shards: A
         ),
         shards.example({"a": -(2**63), "image/class/label": [1], "other": images[0], "image/encoded": images[2]}),
     ]
+    examples[0] += b"\x15four" + b"\x19 eight  "  # fields of another version, of four and of eight bytes
     shards.tfrecord(folder / "train-00000-of-00001", examples)
     train = TFRecordConfig(folder=folder).load().train
     assert [train.stored_bytes(i) for i in range(3)] == images

@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import subprocess
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -84,20 +85,42 @@ def test_labels_may_be_a_key_of_a_json_member_or_another_member(folder: Path, sh
 
 def test_links_and_folders_are_no_images(folder: Path, shards: Any) -> None:
     with tarfile.open(folder / "train-000000.tar", "w") as archive:
-        for name, kind in (("dir.jpg", tarfile.DIRTYPE), ("b.jpg", tarfile.LNKTYPE), ("c.jpg", tarfile.SYMTYPE)):
+        for name, kind in (
+            ("dir.jpg", tarfile.DIRTYPE),
+            ("b.jpg", tarfile.LNKTYPE),
+            ("c.jpg", tarfile.SYMTYPE),
+            ("e.cls", tarfile.SYMTYPE),
+        ):
             info = tarfile.TarInfo(name)
             info.type, info.linkname = kind, "a.jpg"
             archive.addfile(info)
-        for key, label in (("a", b"0"), ("b", b"1"), ("d", b"1")):
+        for key, label in (("a", b"0"), ("b", b"1"), ("d", b"1"), ("e", b"1")):
             for suffix, content in (("jpg", shards.encoded(ord(key))), ("cls", label)):
-                if (key, suffix) != ("b", "jpg"):
+                if (key, suffix) not in (("b", "jpg"), ("e", "cls")):
                     info = tarfile.TarInfo(f"{key}.{suffix}")
                     info.size = len(content)
                     archive.addfile(info, io.BytesIO(content))
     dataset = WebDatasetConfig(folder=folder).load()
     assert names(dataset) == ["a.jpg", "d.jpg"]
     reason = "a link to a.jpg, which has no bytes of its own"
-    assert [found.reason for found in dataset.skipped] == [f"b.jpg: {reason}", f"c.jpg: {reason}"]
+    assert [found.reason for found in dataset.skipped] == [
+        f"b.jpg: {reason}",
+        f"c.jpg: {reason}",
+        "e.jpg: the sample has no label",
+    ]
+
+
+def test_members_stored_with_holes_are_left_out(folder: Path, tmp_path: Path) -> None:
+    """GNU tar's sparse files, whose bytes do not lie together."""
+    with (tmp_path / "b.jpg").open("wb") as file:
+        file.truncate(2**20)
+    (tmp_path / "b.cls").write_text("1")
+    shard = folder / "train-000001.tar"
+    subprocess.run(["tar", "--sparse", "-C", str(tmp_path), "-cf", str(shard), "b.cls", "b.jpg"], check=True)
+    assert shard.stat().st_size < 2**16
+    dataset = WebDatasetConfig(folder=folder).load()
+    assert len(dataset.train) == 3
+    assert [found.reason for found in dataset.skipped] == ["b.jpg: stored with holes, so its bytes do not lie together"]
 
 
 def damaged_header(content: bytes) -> bytes:
@@ -189,6 +212,8 @@ def test_a_packed_set_needs_its_folder_alone(packed: Path, monkeypatch: pytest.M
         assert [one.stored_bytes(i) for i in range(len(one))] == [other.stored_bytes(i) for i in range(len(one))]
     assert WebDatasetConfig(folder=packed, classes=("dog", "cat")).load().train.labels.tolist() == [0, 1, 0]
     assert WebDatasetConfig(folder=packed, train="train-*.tar").load().pretrain is None
+    with pytest.raises(SourceError, match="no member is an image"):  # the tables know of the default suffixes alone
+        WebDatasetConfig(folder=packed, image_suffixes=("gif",)).load()
     chosen = WebDatasetConfig(folder=packed, pretrain="train-000001.tar").load()
     assert (chosen.classes, len(chosen.pretraining_images)) == (("cat", "dog"), 1)
 
@@ -196,7 +221,7 @@ def test_a_packed_set_needs_its_folder_alone(packed: Path, monkeypatch: pytest.M
 @pytest.mark.parametrize(
     "change",
     [
-        {"bytes": 5},
+        {"bytes": 5, "samples": [["0000", 0, 10, 1, 99, 30]]},
         {"format": 2},
         {"samples": [["0000", 0, 10**9, 1, 20, 30]]},
         {"samples": [["0000", 0, 10, 1, 0, 30]]},
@@ -233,6 +258,7 @@ def test_shards_that_are_not_as_the_index_says_are_named_before_any_is_read(pack
         ({"format": 2}, r"this is no index of packed shards of format 1"),
         ({"classes": [1]}, r"this is no index"),
         ({"shards": [{"file": "x.tar"}]}, r"this is no index"),
+        ({"shards": [{"file": "x.tar", "split": "extra", "bytes": 1}]}, r"this is no index"),
         ({"shards": []}, r"the index has no shard of split train"),
     ],
 )

@@ -109,12 +109,12 @@ def _records(path: Path, window: ByteWindow) -> Iterator[tuple[int, int]]:
         raise SourceError(f"{path}: the file is empty; fetch or write it again")
     place, number = 0, 0
     while place < size:
-        header = window.read(place, LENGTH.size)
-        is_whole = len(header) == LENGTH.size
-        if is_whole and LENGTH.unpack(header)[1] != masked_crc32c(header[:8]):
+        header = window.read(place, LENGTH.size).ljust(LENGTH.size, b"\0")
+        length, checksum = LENGTH.unpack(header)
+        is_whole = place + LENGTH.size <= size
+        if is_whole and checksum != masked_crc32c(header[:8]):
             what = "this is no TFRecord file" if number == 0 else f"record {number} at byte {place} is damaged"
             raise SourceError(f"{path}: {what} (the checksum of the length is wrong); fetch or write the file again")
-        length = LENGTH.unpack(header)[0] if is_whole else 0
         if not is_whole or place + LENGTH.size + length + CHECKSUM_BYTES > size:
             raise SourceError(f"{path}: the file ends before record {number} does; fetch or write the file again")
         yield place + LENGTH.size, length
