@@ -3,7 +3,9 @@
 import json
 import logging
 import os
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -160,6 +162,28 @@ def test_a_file_that_is_written_while_it_is_read_is_named(shards: Any, tmp_path:
 
     with pytest.raises(SourceError, match=r"growing\.tar: the file was written while it was read; start again when it"):
         ShardScans(tmp_path, "", read).scan([path])
+
+
+def test_two_scans_at_the_same_time_share_the_work(shards: Any, tmp_path: Path) -> None:
+    """As the ranks of a machine: what one scans, the other waits for and takes from the cache."""
+    paths = [tmp_path / f"{number}.tar" for number in range(3)]
+    for path in paths:
+        path.write_bytes(b"some")
+    read: list[Path] = []
+
+    def slowly(path: Path) -> tuple[Path, list[Sample]]:
+        read.append(path)
+        time.sleep(0.1)
+        return path, [Sample(name=path.name, reason="no image")]
+
+    with ThreadPoolExecutor() as pool:
+        found = list(pool.map(lambda _: ShardScans(tmp_path, "", slowly).scan(paths), range(2)))
+    assert sorted(read) == paths
+    assert (
+        [shard.names for shard in found[0]]
+        == [shard.names for shard in found[1]]
+        == [("0.tar",), ("1.tar",), ("2.tar",)]
+    )
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"format": 0}', '{"format": [1, 2], "source": [1, 2]}'])
