@@ -208,6 +208,8 @@ def test_damaged_images_are_named_counted_and_left_out(
     assert [found.reason.split(": ")[1] for found in dataset.skipped] == ["empty file", "not an image", "truncated"]
     assert all(path.stem in str(found) for found in dataset.skipped)
     assert "left out 3 images that cannot be read" in caplog.text
+    suffix = path.suffix
+    assert len(config(source, folder, max_corrupt_files=3, pretrain=f"train-*{suffix}").load().skipped) == 3
     with pytest.raises(SourceError, match=r"set: 3 images cannot be read, more than source\.max_corrupt_files \(2\)"):
         config(source, folder, max_corrupt_files=2).load()
     assert len(config(source, folder, max_corrupt_files=0).survey().skipped) == 3
@@ -274,8 +276,11 @@ def test_a_file_that_is_there_twice_is_an_error(source: str, folder: Path) -> No
 def test_a_link_that_leads_nowhere_is_named(source: str, folder: Path) -> None:
     suffix = next(folder.glob("train-000000.*")).suffix
     (folder / f"train-000002{suffix}").symlink_to("nowhere")
-    with pytest.raises(SourceError, match=r"train-000002.*: the file cannot be read \(No such file"):
-        config(source, folder).load()
+    for read in (config(source, folder).load, config(source, folder).survey):
+        with pytest.raises(
+            SourceError, match=r"train-000002.*: (the|this Parquet) file cannot be read \(.*No such file"
+        ):
+            read()
 
 
 def test_a_class_without_training_image_is_named(source: str, folder: Path, images: Any, shards: Any) -> None:
@@ -386,6 +391,10 @@ def test_a_split_without_readable_image_is_named(source: str, folder: Path, shar
     shards.shard(source, folder / "test-000000", [(b"x", 0), (b"y", 1)])
     with pytest.raises(SourceError, match="the test split has no image that can be read"):
         config(source, folder).load()
+    shards.shard(source, folder / "test-000000", [(shards.encoded(90), 0)])
+    path = shards.shard(source, folder / "more", [(b"x", 0), (b"y", 1)])
+    with pytest.raises(SourceError, match="the pretraining split has no image that can be read"):
+        config(source, folder, pretrain=path.name).load()
 
 
 @pytest.mark.parametrize("source", ["webdataset", "tfrecord"], indirect=True)

@@ -86,7 +86,7 @@ def _content(path: Path) -> dict[str, Any]:
 def read_range_table(shard: Path) -> Shard | None:
     """None where the shard has no table that fits its length: it is scanned instead."""
     path = shard.with_suffix(".json")
-    if not path.is_file():
+    if not path.is_file() or not shard.is_file():
         return None
     stamp = file_stamp(str(shard))
     try:

@@ -38,6 +38,11 @@ class SplitFiles:
     name: str | None = None
     classes: tuple[str, ...] | None = None
 
+    @property
+    def splits(self) -> dict[str, list[Path]]:
+        """By name."""
+        return {"train": self.train, "test": self.test, "pretrain": self.pretrain or []}
+
 
 class ShardedConfig(SourceConfig):
     """Images that lie many in a file."""
@@ -60,12 +65,20 @@ class ShardedConfig(SourceConfig):
     left out."""
 
     def load(self) -> Dataset:
-        found = self._find()
-        found.check(max_corrupt_files=self.max_corrupt_files)
-        return found.dataset
+        self._check_folder()
+        files = self._split_files()
+        _check_files_differ(files)
+        dataset = self._read(files)
+        _check_images(self.folder, dataset, max_corrupt_files=self.max_corrupt_files)
+        return dataset
 
     def survey(self) -> Dataset:
-        return self._find().dataset
+        self._check_folder()
+        return self._read(self._split_files())
+
+    def _check_folder(self) -> None:
+        if not self.folder.is_dir():
+            raise SourceError(f"source.folder: {self.folder} is not a folder; name the one that holds the files")
 
     def _split_files(self) -> SplitFiles:
         """Raises SourceError where there are none."""
@@ -104,29 +117,23 @@ class ShardedConfig(SourceConfig):
         """One a path."""
         raise AssertionError(f"{type(self).__name__} must implement _scan")
 
-    def _find(self) -> "FoundShards":
-        if not self.folder.is_dir():
-            raise SourceError(f"source.folder: {self.folder} is not a folder; name the one that holds the files")
+    def _read(self, files: SplitFiles) -> Dataset:
         given = given_classes(self.classes)
-        files = self._split_files()
-        splits = {"train": files.train, "test": files.test, "pretrain": files.pretrain or []}
-        _check_files_differ(splits)
-        paths = list(dict.fromkeys(path for split in splits.values() for path in split))
+        paths = list(dict.fromkeys(path for split in files.splits.values() for path in split))
         shards = dict(zip(paths, self._scan(paths), strict=True))
         labelled = [shards[path] for path in files.train + files.test]
-        parts = {split: [shards[path] for path in paths] for split, paths in splits.items()}
+        parts = {split: [shards[path] for path in paths] for split, paths in files.splits.items()}
         for split in ("train", "test"):
             self._check_labelled(split, parts[split])
         classes = classes_of_shards(labelled, known=files.classes, given=given)
-        dataset = Dataset(
+        return Dataset(
             name=files.name or self.folder.resolve().name,
             classes=classes.names,
             train=shard_images(parts["train"], classes),
             test=shard_images(parts["test"], classes),
             pretrain=None if files.pretrain is None else shard_images(parts["pretrain"], None),
-            skipped=tuple(_corrupt(parts)),
+            skipped=tuple(dict.fromkeys(_corrupt(parts))),
         )
-        return FoundShards(folder=self.folder, dataset=dataset)
 
     def _check_labelled(self, split: str, shards: list[Shard]) -> None:
         total = sum(len(shard) for shard in shards)
@@ -137,36 +144,29 @@ class ShardedConfig(SourceConfig):
             )
 
 
-@dataclass(frozen=True, kw_only=True)
-class FoundShards:
-    """A data set that is not checked yet."""
-
-    folder: Path
-    dataset: Dataset
-
-    def check(self, *, max_corrupt_files: int) -> None:
-        """Raises SourceError for too many corrupt images, a class without images, an image in both splits."""
-        report_corrupt(self.folder, self.dataset.skipped, allowed=max_corrupt_files, what="images")
-        for split, images in (("training", self.dataset.train), ("test", self.dataset.test)):
-            if not len(images):
-                raise SourceError(f"{self.folder}: the {split} split has no image that can be read; add some")
-        missing = np.setdiff1d(np.arange(self.dataset.num_classes), self.dataset.train.labels)
-        if missing.size:
-            names = ", ".join(self.dataset.classes[label] for label in missing[:SHOWN_AT_MOST])
-            more = " and others" if missing.size > SHOWN_AT_MOST else ""
-            raise SourceError(
-                f"{self.folder}: the training split has no image of class {names}{more}; add images, or name the "
-                "classes to take in source.classes"
-            )
-        if len(self.dataset.train) + len(self.dataset.test) <= COMPARED_AT_MOST:
-            check_disjoint(stored_images(self.dataset.train), stored_images(self.dataset.test))
+def _check_images(folder: Path, dataset: Dataset, *, max_corrupt_files: int) -> None:
+    """Raises SourceError for too many corrupt images, a split or class without images, an image in both splits."""
+    report_corrupt(folder, dataset.skipped, allowed=max_corrupt_files, what="images")
+    for split, images in (("train", dataset.train), ("test", dataset.test), ("pretrain", dataset.pretraining_images)):
+        if not len(images):
+            raise SourceError(f"{folder}: the {NAMES[split]} split has no image that can be read; add some")
+    missing = np.setdiff1d(np.arange(dataset.num_classes), dataset.train.labels)
+    if missing.size:
+        names = ", ".join(dataset.classes[label] for label in missing[:SHOWN_AT_MOST])
+        more = " and others" if missing.size > SHOWN_AT_MOST else ""
+        raise SourceError(
+            f"{folder}: the training split has no image of class {names}{more}; add images, or name the classes to "
+            "take in source.classes"
+        )
+    if len(dataset.train) + len(dataset.test) <= COMPARED_AT_MOST:
+        check_disjoint(stored_images(dataset.train), stored_images(dataset.test))
 
 
-def _check_files_differ(splits: dict[str, list[Path]]) -> None:
+def _check_files_differ(files: SplitFiles) -> None:
     """No test file, under whatever name, is used for training; no file is twice in one split."""
     seen: dict[tuple[int, int], tuple[str, Path]] = {}
     for split in ("pretrain", "train", "test"):
-        for path in splits[split]:
+        for path in files.splits[split]:
             try:
                 status = os.stat(path)
             except OSError as error:  # such as a link that leads nowhere
