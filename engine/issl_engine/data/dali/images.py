@@ -19,7 +19,7 @@ def image_inputs(images: ImageSet, ids: NDArray[np.int64]) -> Any:
     if images.paths is not None:
         return [np.frombuffer(images.paths[i].encode(), dtype=np.uint8) for i in ids]
     if images.ranges is not None:
-        return [np.frombuffer(images.ranges.read(i), dtype=np.uint8) for i in ids]
+        return [np.frombuffer(content, dtype=np.uint8) for content in images.ranges.read_many(ids)]
     assert images.pixels is not None
     return np.ascontiguousarray(images.pixels[ids])
 

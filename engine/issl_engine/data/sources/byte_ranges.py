@@ -80,6 +80,13 @@ class ByteRanges:
             raise OSError(f"{path}: the file ends before {self.names[index]} does")
         return content
 
+    def read_many(self, indices: NDArray[np.int64]) -> list[bytes]:
+        """As read, of each. The disk is told of all before the first is read, so that it fetches them side by side."""
+        for index in indices.tolist():
+            descriptor = self._open.get(self.path(index)).fileno()
+            os.posix_fadvise(descriptor, int(self.starts[index]), int(self.lengths[index]), os.POSIX_FADV_WILLNEED)
+        return [self.read(index) for index in indices.tolist()]
+
     def changed(self, index: int) -> str | None:
         """How this image's file differs from what was scanned, or None."""
         path, stamp = self.path(index), self.stamps[self.file_of[index]]
