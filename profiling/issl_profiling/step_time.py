@@ -13,12 +13,11 @@ from typing import TypeVar
 
 import torch
 
-from issl_engine.data.dali import TrainingViews
 from issl_engine.data.sources.base import Dataset
 from issl_engine.recipe.schema import Recipe
 from issl_engine.training.deepspeed import Ranks
 from issl_engine.training.learner import encode_views
-from issl_engine.training.pretrain import build_engine, build_learner, make_plan, train_step
+from issl_engine.training.pretrain import build_engine, build_learner, build_views, make_plan, train_step
 
 Result = TypeVar("Result")
 
@@ -57,11 +56,7 @@ def measure_step(recipe: Recipe, dataset: Dataset, ranks: Ranks, *, steps: int, 
     engine = build_engine(learner, recipe, plan)
     learner.train()
     accumulation = recipe.training.accumulation_steps
-    views = TrainingViews(
-        dataset.pretraining_images, recipe.views, batch_size=plan.micro_batch_size, rank=ranks.rank,
-        world_size=ranks.world_size, seed=recipe.seeds[0], device=ranks.device, num_threads=recipe.data.decode_threads,
-        prefetch_batches=recipe.data.prefetch_batches,
-    )  # fmt: skip
+    views = build_views(recipe, dataset, plan, ranks, seed=recipe.seeds[0])
     clock = _Clock(ranks.device)
     columns: dict[str, list[float]] = {"step": [], "data": [], "encoder": [], "objective": []}
     try:

@@ -1,12 +1,14 @@
 """What DALI does to known pixels, against definitions written here: within 2 of 255 grey levels."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from issl_engine.data.dali import TrainingViews
+from issl_engine.data.dali import TrainingViews, view
 from issl_engine.data.draws import ViewDraws, draw_views
 from issl_engine.data.sources.base import ImageSet
 from issl_engine.data.views import Augmentation, Blur, ColourJitter, CropGroup, Solarise, ViewsConfig
@@ -106,12 +108,50 @@ def test_grey_is_the_weighted_sum_of_the_channels_in_all_three(probability: floa
     assert_close(crops, np.where(per_image(draws.saturation) == 0, luma(images), images))
 
 
-def test_brightness_scales_and_contrast_scales_about_mid_grey() -> None:
+def brightness_and_contrast(images: Pixels, draws: ViewDraws) -> Pixels:
+    """Brightness before or after contrast, which is about each image's mean grey; clipped after each."""
+    brightness, contrast = per_image(draws.brightness), per_image(draws.contrast)
+    first = per_image(draws.brightness_first.astype(np.float32)) == 1
+    images = np.clip(np.where(first, brightness * images, images), 0, 255)
+    mean = luma(images).mean(axis=(1, 2, 3), keepdims=True)
+    return np.clip(np.where(first, 1, brightness) * (mean + contrast * (images - mean)), 0, 255)
+
+
+def test_brightness_scales_before_or_after_contrast_about_the_mean_grey() -> None:
     jitter = ColourJitter(probability=1, brightness=0.4, contrast=0.8, saturation=0, hue=0)
     augmentation = NOTHING.model_copy(update={"colour_jitter": jitter})
-    crops, images, draws = crops_and_draws(smooth_pixels(N, SIDE, SIDE), configure(augmentation))
-    expected = per_image(draws.brightness) * (128 + per_image(draws.contrast) * (images - 128))
-    assert_close(crops, expected)
+    pixels = smooth_pixels(N, SIDE, SIDE) // 2  # the means are far from mid-grey
+    crops, images, draws = crops_and_draws(pixels, configure(augmentation))
+    assert 0 < draws.brightness_first.sum() < N
+    assert_close(crops, brightness_and_contrast(images, draws))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(("brightness", "contrast"), [(0.8, 0.0), (0.0, 0.8)])
+def test_brightness_and_contrast_do_without_each_other(brightness: float, contrast: float, channels: int) -> None:
+    jitter = ColourJitter(probability=1, brightness=brightness, contrast=contrast, saturation=0, hue=0)
+    augmentation = NOTHING.model_copy(update={"colour_jitter": jitter})
+    crops, images, draws = crops_and_draws(smooth_pixels(N, SIDE, SIDE, channels), configure(augmentation))
+    assert_close(crops, brightness_and_contrast(np.repeat(images, 3 // channels, axis=-1), draws))
+
+
+def test_the_gpus_arithmetic_of_contrast_gives_the_cpu_operators_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The graph of a GPU, executed on the CPU."""
+    jitter = ColourJitter(probability=0.8, brightness=0.8, contrast=0.8, saturation=0, hue=0)
+    views = configure(NOTHING.model_copy(update={"colour_jitter": jitter}))
+    by_operator, _, _ = crops_and_draws(smooth_pixels(N, SIDE, SIDE), views)
+    calls = []
+
+    def contrasted(image: Any, contrast: Any, brightness: Any, channels: int) -> Any:
+        calls.append(channels)
+        gain, shift = contrast * brightness, (1 - contrast) * brightness * view.mean_grey(image, channels)
+        return view.by_arithmetic(image, gain, shift)
+
+    monkeypatch.setattr(view, "contrasted", contrasted)
+    by_arithmetic, _, _ = crops_and_draws(smooth_pixels(N, SIDE, SIDE), views)
+    assert calls == [3]
+    assert abs(by_arithmetic - by_operator).max() <= 1  # halves are rounded either way
+    assert abs(by_arithmetic - by_operator).mean() < 0.01
 
 
 def test_saturation_moves_away_from_the_grey_image() -> None:
@@ -122,15 +162,16 @@ def test_saturation_moves_away_from_the_grey_image() -> None:
     assert_close(crops, expected)
 
 
-def test_hue_turns_the_chroma_plane_of_yiq() -> None:
+def test_hue_turns_about_the_grey_axis() -> None:
+    """Rodrigues' formula: v cos a + (k × v) sin a + k (k · v)(1 - cos a)."""
     jitter = ColourJitter(probability=1, brightness=0, contrast=0, saturation=0, hue=0.5)
     augmentation = NOTHING.model_copy(update={"colour_jitter": jitter})
     crops, images, draws = crops_and_draws(smooth_pixels(N, SIDE, SIDE), configure(augmentation))
-    to_yiq = np.array([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
+    axis = np.ones(3) / np.sqrt(3)
     for crop, image, degrees in zip(crops, images, draws.hue, strict=True):
         cosine, sine = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
-        turn = np.array([[1, 0, 0], [0, cosine, sine], [0, -sine, cosine]])
-        assert_close(crop, image @ (np.linalg.inv(to_yiq) @ turn @ to_yiq).T)
+        along = (image @ axis)[..., None] * axis
+        assert_close(crop, cosine * image + sine * np.cross(axis, image) + (1 - cosine) * along)
     assert abs(draws.hue).max() > 120
 
 

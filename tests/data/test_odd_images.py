@@ -16,7 +16,7 @@ from nvidia.dali import fn
 from PIL import Image
 
 from issl_engine.data.dali import EvaluationImages, TrainingViews
-from issl_engine.data.dali.images import decode, image_inputs
+from issl_engine.data.dali.images import ImageInputs
 from issl_engine.data.dali.pipeline import build_pipeline, run_pipeline
 from issl_engine.data.sources.base import ImageSet
 from issl_engine.data.sources.image_folder import ImageFolderConfig
@@ -183,9 +183,11 @@ def written(folder: Path, name: str, content: bytes) -> ImageSet:
 def decoded(images: ImageSet, device: torch.device) -> Pixels:
     """What the loaders' decoder gives."""
 
+    inputs = ImageInputs(images)
+
     def graph() -> tuple[object, ...]:
-        source = fn.external_source(source=lambda: image_inputs(images, np.zeros(1, np.int64)), batch=True)
-        return (decode(images, source, device),)
+        source = fn.external_source(source=lambda: inputs.batch(np.zeros(1, np.int64)), batch=True)
+        return (inputs.decode(source, device),)
 
     pipeline = build_pipeline(graph, batch_size=1, num_threads=1, device=device, prefetch=1)
     (output,) = run_pipeline(pipeline, device)

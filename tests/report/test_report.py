@@ -46,7 +46,8 @@ def make_run(folder: Path, arms: dict[str, float], *, seeds: list[int] = SEEDS, 
             place.mkdir(parents=True)
             lines = [
                 {"step": s, "epoch": s / 10, "loss": 5 - s / 50, "lr": 0.1, "images_per_second": 100 + s,
-                 "data_fraction": 0.1, "seconds": 2.0 * s, "online_top1": s, "collapse_loss": 5.1}
+                 "data_fraction": 0.1, "device_fraction": 0.8, "host_fraction": 0.1,
+                 "seconds": 2.0 * s, "online_top1": s, "collapse_loss": 5.1}
                 for s in range(10, 60, 10)
             ]  # fmt: skip
             (place / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))

@@ -1,4 +1,4 @@
-"""issl-engine bench: times the kernels, and draws what was measured."""
+"""issl-engine bench: times the kernels, draws what was measured, compares augmentations with torchvision's."""
 
 import json
 import shlex
@@ -147,3 +147,36 @@ def plot(results: Path | None, out: Path | None) -> None:
         written = draw(read_rows(results or _default_results()), out or Path("plots"))
     for path in written:
         click.echo(path)
+
+
+@bench.command()
+@click.option(
+    "--out", type=click.Path(path_type=Path), metavar="FILE",
+    help="CSV to write; default parity.csv in profiling/results, or here where there is no such folder.",
+)  # fmt: skip
+@json_option
+def parity(out: Path | None, as_json: bool) -> None:
+    """Compare the loader's augmentations with torchvision's: pixels, and the distributions of random numbers.
+
+    Takes torchvision (issl-engine[peers]). Exit code 1 where something is further off than allowed.
+
+    \b
+    Example:
+      issl-engine bench parity
+    """
+    with reserved_stdout():
+        from issl_profiling.data.parity import measure_parity, parity_records, print_parity
+        from issl_profiling.data.parity_row import WITHIN, check_records_file, write_records
+
+        results_file = out or (RESULTS_FOLDER if RESULTS_FOLDER.is_dir() else Path()) / "parity.csv"
+        check_records_file(results_file)
+        deviations = measure_parity()
+        records = parity_records(deviations, shlex.join(["issl-engine", *sys.argv[1:]]))
+        write_records(results_file, records)
+    if as_json:
+        click.echo(json.dumps(records, indent=1))
+    else:
+        print_parity(deviations)
+        click.echo(results_file)
+    if any(deviation.verdict != WITHIN for deviation in deviations):
+        sys.exit(1)

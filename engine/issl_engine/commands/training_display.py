@@ -18,7 +18,8 @@ SECONDS_BETWEEN_LINES = 15.0
 
 
 class TrainingDisplay:
-    """Shows loss, learning rate, images a second, share of time waiting for data, and time left, on stderr."""
+    """Shows on stderr: loss, learning rate, images a second, shares of the time without data and on the host, and
+    time left."""
 
     def __init__(self, *, quiet: bool) -> None:
         console = Console(stderr=True)
@@ -74,7 +75,8 @@ def _lines(name: str) -> OnLog:
 def _describe(record: dict[str, float]) -> str:
     text = (
         f"epoch {record['epoch']:.1f} loss {record['loss']:.4f} lr {record['lr']:.2e} "
-        f"{record['images_per_second']:.0f} images/s data {record['data_fraction']:.0%}"
+        f"{record['images_per_second']:.0f} images/s data {record['data_fraction']:.0%} "
+        f"host {record['host_fraction']:.0%}"
     )
     if "online_top1" in record:
         text += f" online {record['online_top1']:.1f} %"

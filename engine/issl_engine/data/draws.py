@@ -31,8 +31,8 @@ class ViewDraws:
     """What happens to one view of each image of a batch; all arrays have B rows.
 
     ``start_HW``, ``end_HW``: crop window in pixels, end exclusive. ``hue`` in degrees; ``brightness``,
-    ``contrast``, ``saturation`` factors (1 changes nothing, saturation 0 is grey); ``sigma`` in pixels of the
-    crop, 0 for no blur.
+    ``contrast``, ``saturation`` factors (1 changes nothing, saturation 0 is grey); ``brightness_first``: before
+    contrast, not after it; ``sigma`` in pixels of the crop, 0 for no blur.
     """
 
     start_HW: Floats
@@ -42,6 +42,7 @@ class ViewDraws:
     saturation: Floats
     contrast: Floats
     brightness: Floats
+    brightness_first: Flags
     sigma: Floats
     solarise: Flags
 
@@ -62,9 +63,12 @@ def draw_views(
     num_views = views.num_views
     uniforms_BVU = _uniforms(len(sizes_HW), num_views * UNIFORMS_PER_VIEW, seed, epoch, first_position)
     uniforms_BVU = uniforms_BVU.reshape(len(sizes_HW), num_views, UNIFORMS_PER_VIEW)
+    orders_BV = _uniforms(len(sizes_HW), num_views, seed, epoch, first_position, purpose=3)
     groups = [group for group in views.groups for _ in range(group.count)]
     return [
-        _draw_view(group, group.augmentation or views.augmentation, sizes_HW, uniforms_BVU[:, view])
+        _draw_view(
+            group, group.augmentation or views.augmentation, sizes_HW, uniforms_BVU[:, view], orders_BV[:, view] < 0.5
+        )
         for view, group in enumerate(groups)
     ]
 
@@ -76,10 +80,12 @@ def _key(seed: int, epoch: int, purpose: int) -> int:
     return (seed << 64) | (epoch << 8) | purpose
 
 
-def _uniforms(rows: int, columns: int, seed: int, epoch: int, first_position: int) -> NDArray[np.float64]:
+def _uniforms(
+    rows: int, columns: int, seed: int, epoch: int, first_position: int, purpose: int = 1
+) -> NDArray[np.float64]:
     """[rows, columns] numbers in [0, 1); row r depends on position first_position + r only."""
     counters = -(-columns // WORDS_PER_COUNTER)
-    generator = np.random.Philox(key=_key(seed, epoch, purpose=1)).advance(first_position * counters)
+    generator = np.random.Philox(key=_key(seed, epoch, purpose)).advance(first_position * counters)
     words = generator.random_raw(rows * counters * WORDS_PER_COUNTER).reshape(rows, -1)[:, :columns]
     return (words >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
@@ -89,6 +95,7 @@ def _draw_view(
     augmentation: Augmentation,
     sizes_HW: NDArray[np.int32],
     uniforms_BU: NDArray[np.float64],
+    brightness_first: Flags,
 ) -> ViewDraws:
     start_HW, end_HW = crop_windows(sizes_HW, group.area, group.ratio, uniforms_BU[:, :WINDOW_UNIFORMS])
     others = uniforms_BU[:, WINDOW_UNIFORMS:].T
@@ -115,6 +122,7 @@ def _draw_view(
         saturation=np.where(grey, 0.0, saturation).astype(np.float32),
         contrast=factor(jitter.contrast if jitter else 0, contrasted).astype(np.float32),
         brightness=factor(jitter.brightness if jitter else 0, bright).astype(np.float32),
+        brightness_first=brightness_first,
         sigma=sigma.astype(np.float32),
         solarise=solarised < (solarise.probability if solarise else 0),
     )

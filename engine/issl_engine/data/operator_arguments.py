@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from issl_engine.data.colour_matrix import colour_matrices
 from issl_engine.data.draws import ViewDraws
 from issl_engine.data.views import Augmentation
 
@@ -20,9 +21,14 @@ NEVER = 256
 def operator_arguments(draw: ViewDraws, augmentation: Augmentation, channels: int) -> list[NDArray[Any]]:
     """The draws that this augmentation's operators take, in the order in which the graph reads them."""
     arguments: list[NDArray[Any]] = [draw.start_HW, draw.end_HW, draw.flip.astype(np.int32)]
+    contrasts = changes_contrast(augmentation)
+    first = np.where(draw.brightness_first | (not contrasts), draw.brightness, np.float32(1))
     if changes_colour(augmentation, channels):
         # Hue and saturation do nothing to one channel.
-        arguments += [draw.contrast, draw.brightness] + [draw.hue, draw.saturation] * (channels == 3)
+        grey = first[:, None, None]
+        arguments += [colour_matrices(draw.hue, draw.saturation, first) if channels == 3 else grey]
+    if contrasts:
+        arguments += [draw.contrast, np.where(draw.brightness_first, np.float32(1), draw.brightness)]
     if blurs(augmentation):
         arguments += [np.maximum(draw.sigma, 1e-3), _blur_window(draw.sigma)]
     if augmentation.solarise is not None and solarises(augmentation):
@@ -31,7 +37,7 @@ def operator_arguments(draw: ViewDraws, augmentation: Augmentation, channels: in
 
 
 def num_operator_arguments(augmentation: Augmentation, channels: int) -> int:
-    colours = (4 if channels == 3 else 2) * changes_colour(augmentation, channels)
+    colours = changes_colour(augmentation, channels) + 2 * changes_contrast(augmentation)
     return 3 + colours + 2 * blurs(augmentation) + solarises(augmentation)
 
 
@@ -41,13 +47,19 @@ def _blur_window(sigma: NDArray[np.float32]) -> NDArray[np.int32]:
 
 
 def changes_colour(augmentation: Augmentation, channels: int) -> bool:
+    """By the matrix of hue, saturation and brightness."""
     jitter = augmentation.colour_jitter
     if jitter is not None and jitter.probability > 0:
-        if jitter.brightness > 0 or jitter.contrast > 0:
+        if jitter.brightness > 0:
             return True
         if channels == 3 and (jitter.saturation > 0 or jitter.hue > 0):
             return True
     return channels == 3 and augmentation.greyscale > 0
+
+
+def changes_contrast(augmentation: Augmentation) -> bool:
+    jitter = augmentation.colour_jitter
+    return jitter is not None and jitter.probability > 0 and jitter.contrast > 0
 
 
 def blurs(augmentation: Augmentation) -> bool:

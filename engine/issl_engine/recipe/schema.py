@@ -43,6 +43,14 @@ class DataConfig(Config):
     """DALI threads a rank that decode and augment."""
     prefetch_batches: PositiveInt = 2
     """Batches prepared ahead of the training step."""
+    cache_gib: Annotated[float, Field(ge=0)] = 0
+    """Encoded images that each rank keeps in memory once they were read, in GiB (2^30 bytes); 0 keeps none. For storage
+    that is slower than the loader: the system already keeps a local disk's files."""
+
+    @property
+    def cache_bytes(self) -> int:
+        """``cache_gib`` in bytes."""
+        return int(self.cache_gib * 2**30)
 
 
 class TrainingConfig(Config):

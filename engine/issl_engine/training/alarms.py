@@ -7,12 +7,15 @@ from collections import deque
 from torch import Tensor
 
 from issl_engine.objectives.base import Progress
+from issl_engine.recipe.schema import DataConfig
 from issl_engine.training.deepspeed import Ranks
 
 _log = logging.getLogger("issl_engine")
 
 WINDOW_STEPS = 100
 TOLERANCE = 0.005
+SLOW_DATA_FRACTION = 0.1
+SLOW_DATA_INTERVALS = 3
 
 
 class TrainingStopped(ValueError):
@@ -56,4 +59,26 @@ class CollapseAlarm:
             WINDOW_STEPS,
             self.advice,
         )
+        return True
+
+
+class DataAlarm:
+    """Warns once when over three logged lines in a row more than a tenth of the time went by without data."""
+
+    def __init__(self, data: DataConfig) -> None:
+        self.data = data
+        self.slow_intervals = 0
+        self.raised = False
+
+    def observe(self, data_fraction: float, step: int) -> bool:
+        """Takes one interval's share of time without data; True when the alarm is raised by it."""
+        self.slow_intervals = self.slow_intervals + 1 if data_fraction > SLOW_DATA_FRACTION else 0
+        if self.raised or self.slow_intervals < SLOW_DATA_INTERVALS:
+            return False
+        self.raised = True
+        _log.warning(
+            "step %d: training waits for data %.0f %% of the time; issl-engine bench data RECIPE measures what would "
+            "help (data.decode_threads is %d, data.prefetch_batches %d)",
+            step, 100 * data_fraction, self.data.decode_threads, self.data.prefetch_batches,
+        )  # fmt: skip
         return True

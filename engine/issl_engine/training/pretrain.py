@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +20,8 @@ from issl_engine.objectives.base import ObjectiveOutput, ObjectiveShape, Progres
 from issl_engine.optim.schedules import check_schedule, learning_rate
 from issl_engine.probing.online import OnlineProbe
 from issl_engine.recipe.schema import Recipe
-from issl_engine.training.alarms import CollapseAlarm, TrainingStopped, check_finite
+from issl_engine.training.alarms import CollapseAlarm, DataAlarm, TrainingStopped, check_finite
+from issl_engine.training.balance import Interval
 from issl_engine.training.checkpoint import latest_checkpoint, read_manifest, restore_checkpoint, save_checkpoint
 from issl_engine.training.contrastive_accumulation import contrastive_accumulation
 from issl_engine.training.deepspeed import Engine, EngineSettings, Ranks
@@ -120,6 +120,20 @@ def build_learner(recipe: Recipe, plan: Plan, ranks: Ranks, seed: int) -> Learne
             return nn.SyncBatchNorm.convert_sync_batchnorm(learner)
         _log.info("batch-norm statistics are those of each rank: synchronised batch-norm needs GPUs")
     return learner
+
+
+def build_views(
+    recipe: Recipe, dataset: Dataset, plan: Plan, ranks: Ranks, *, seed: int, start_batch: int = 0
+) -> TrainingViews:
+    """This rank's loader, which gives crops in the type and memory order that the encoder takes."""
+    training = recipe.training
+    return TrainingViews(
+        dataset.pretraining_images, recipe.views, batch_size=plan.micro_batch_size, rank=ranks.rank,
+        world_size=ranks.world_size, seed=seed, device=ranks.device, num_threads=recipe.data.decode_threads,
+        prefetch_batches=recipe.data.prefetch_batches, start_batch=start_batch,
+        dtype=torch.bfloat16 if training.precision == "bf16" else torch.float32,
+        channels_last=training.channels_last, cache_bytes=recipe.data.cache_bytes,
+    )  # fmt: skip
 
 
 def build_engine(learner: Learner, recipe: Recipe, plan: Plan) -> Engine:
@@ -311,31 +325,30 @@ class _Run:
         """All remaining steps; returns the final checkpoint."""
         recipe, plan, ranks = self.recipe, self.plan, self.ranks
         accumulation = recipe.training.accumulation_steps
-        views = TrainingViews(
-            dataset.pretraining_images, recipe.views, batch_size=plan.micro_batch_size, rank=ranks.rank,
-            world_size=ranks.world_size, seed=self.seed, device=ranks.device, num_threads=recipe.data.decode_threads,
-            prefetch_batches=recipe.data.prefetch_batches, start_batch=first_step * accumulation,
-        )  # fmt: skip
+        views = build_views(recipe, dataset, plan, ranks, seed=self.seed, start_batch=first_step * accumulation)
         log = MetricsLog(self.folder, resume_step=first_step) if ranks.is_first else None
-        interval = _Interval(recipe.training.global_batch_size)
+        interval, data_alarm = Interval(recipe.training.global_batch_size, ranks.device), DataAlarm(recipe.data)
         self.learner.train()
         saved = self.folder
         try:
             with stop_on_signals() as stop:
                 for step in range(first_step, plan.total_steps):
                     lr = self._lr(step)
-                    result = train_step(
-                        self.engine, views, self.online_probe, progress=plan.progress(step), lr=lr, ranks=ranks,
-                        accumulation_steps=accumulation, exact_accumulation=recipe.training.exact_accumulation,
-                    )  # fmt: skip
+                    with interval.step_timer:
+                        result = train_step(
+                            self.engine, views, self.online_probe, progress=plan.progress(step), lr=lr, ranks=ranks,
+                            accumulation_steps=accumulation, exact_accumulation=recipe.training.exact_accumulation,
+                        )  # fmt: skip
                     done = plan.progress(step + 1)
                     self.learner.after_step(done)
-                    interval.add(result)
+                    interval.add(float(result.loss), result.data_seconds)
                     if done.epoch > 1:  # before, frozen prototypes and warm-up keep a healthy loss near that value
                         self.alarm.observe(float(result.loss), step + 1)
                     last = done.step == plan.total_steps
                     if log is not None and (done.step % recipe.training.log_every_steps == 0 or last):
-                        self._log(log, interval.close(done, lr), result.metrics)
+                        record = interval.close(done, lr)
+                        data_alarm.observe(record["data_fraction"], done.step)
+                        self._log(log, record, result.metrics)
                     stopping = ranks.any(bool(stop))
                     if last or stopping or done.step % plan.checkpoint_every_steps == 0:
                         saved = self._save(done, finished=last)
@@ -377,33 +390,3 @@ class _Run:
             ranks=self.ranks, recipe=self.recipe, seed=self.seed, step=progress.step, epoch=progress.epoch,
             seconds=self._seconds(), finished=finished, keep=self.recipe.checkpoint.keep,
         )  # fmt: skip
-
-
-class _Interval:
-    """Mean loss, images a second and share of the time spent waiting for data since the last logged line."""
-
-    def __init__(self, global_batch_size: int) -> None:
-        self.global_batch_size = global_batch_size
-        self._reset()
-
-    def _reset(self) -> None:
-        self.steps, self.loss, self.data_seconds = 0, 0.0, 0.0
-        self.started = time.perf_counter()
-
-    def add(self, result: StepResult) -> None:
-        self.steps += 1
-        self.loss += float(result.loss)
-        self.data_seconds += result.data_seconds
-
-    def close(self, progress: Progress, lr: float) -> dict[str, Any]:
-        seconds = time.perf_counter() - self.started
-        record = {
-            "step": progress.step,
-            "epoch": round(progress.epoch, 6),
-            "loss": self.loss / self.steps,
-            "lr": lr,
-            "images_per_second": self.steps * self.global_batch_size / seconds,
-            "data_fraction": self.data_seconds / seconds,
-        }
-        self._reset()
-        return record

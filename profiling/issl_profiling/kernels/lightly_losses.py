@@ -1,25 +1,16 @@
-"""lightly's losses, also where torchvision, which lightly imports, does not load."""
+"""lightly's losses, also where torchvision, which lightly imports, does not load by itself."""
 
-import sys
-import types
+from contextlib import suppress
 from importlib import import_module
 from types import ModuleType
 
-REGISTRATIONS = ("torchvision._meta_registrations", "torchvision._autograd_registrations")
-"""They register the shapes and gradients of torchvision's compiled operators, which a CPU build of torch cannot load
-and no loss calls."""
+from issl_profiling.torchvision_oracle import load_torchvision
 
 
 def lightly_losses() -> ModuleType:
     """``lightly.loss``. Raises ImportError with the command that installs it."""
-    try:
-        import torchvision  # noqa: F401
-    except ImportError:
-        pass  # lightly's own import tells
-    except RuntimeError:  # operator torchvision::nms does not exist
-        for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
-            del sys.modules[name]
-        sys.modules.update((name, types.ModuleType(name)) for name in REGISTRATIONS)
+    with suppress(ImportError):  # lightly's own import tells
+        load_torchvision()
     try:
         return import_module("lightly.loss")
     except ImportError as error:

@@ -13,7 +13,7 @@ from nvidia.dali import fn
 from torch import Tensor
 
 from issl_engine.data.dali.expected_size import check_sizes, expected_sizes, of_expected_size
-from issl_engine.data.dali.images import decode, image_inputs, layout, num_channels, undecodable
+from issl_engine.data.dali.images import ImageInputs, num_channels, undecodable
 from issl_engine.data.dali.pipeline import build_pipeline, run_pipeline, to_torch
 from issl_engine.data.dali.view import INTERPOLATION, normalise
 from issl_engine.data.draws import Floats
@@ -42,10 +42,11 @@ class EvaluationImages:
             )
         self.images, self.batch_size, self.device = images, min(batch_size, len(images)), device
         self.num_threads = num_threads
+        self._inputs = ImageInputs(images)
         self._resizes = bool((images.sizes_HW != resize).any())
         self._sides_HW, self._tops, self._lefts = _centre(images.sizes_HW, resize, crop)
         self._graph = lambda feed: _evaluation_graph(
-            images, self._resizes, crop, mean, std, interpolation, feed, device
+            self._inputs, self._resizes, crop, mean, std, interpolation, feed, device
         )
 
     def __len__(self) -> int:
@@ -59,7 +60,7 @@ class EvaluationImages:
 
         def feed() -> tuple[Any, ...]:
             chosen = next(rows, padded[-1])
-            inputs = image_inputs(self.images, chosen), expected_sizes(self.images, chosen)
+            inputs = self._inputs.batch(chosen), expected_sizes(self.images, chosen)
             places = *inputs, self._tops[chosen], self._lefts[chosen]
             return (*places, self._sides_HW[chosen]) if self._resizes else places
 
@@ -87,15 +88,15 @@ def _centre(sizes_HW: NDArray[np.int32], resize: int, crop: int) -> tuple[Floats
 
 
 def _evaluation_graph(
-    images: ImageSet, resizes: bool, crop: int, mean: tuple[float, float, float], std: tuple[float, float, float],
+    inputs: ImageInputs, resizes: bool, crop: int, mean: tuple[float, float, float], std: tuple[float, float, float],
     interpolation: str, feed: Callable[[], tuple[Any, ...]], device: torch.device,
 ) -> tuple[Any, ...]:  # fmt: skip
-    layouts = [layout(images), "", "", ""] + [""] * resizes
+    layouts = [inputs.layout, "", "", ""] + [""] * resizes
     source, size, top, left, *sides = fn.external_source(
         source=feed, num_outputs=len(layouts), batch=True, layout=layouts
     )
-    view, shapes = of_expected_size(decode(images, source, device), size)
+    view, shapes = of_expected_size(inputs.decode(source, device), size)
     if resizes:
         view = fn.resize(view, size=sides[0], antialias=True, interp_type=INTERPOLATION[interpolation])
-    view = normalise(view, mean, std, num_channels(images), crop=[crop, crop], crop_pos_y=top, crop_pos_x=left)
+    view = normalise(view, mean, std, num_channels(inputs.images), crop=[crop, crop], crop_pos_y=top, crop_pos_x=left)
     return view, shapes

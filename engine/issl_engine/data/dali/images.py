@@ -10,43 +10,70 @@ from nvidia.dali import fn, types
 from nvidia.dali.pipeline import Pipeline
 from PIL import Image, UnidentifiedImageError
 
+from issl_engine.data.encoded_cache import EncodedCache
 from issl_engine.data.sources.base import ImageSet
 from issl_engine.data.sources.changed_files import changed_files
 
 
-def image_inputs(images: ImageSet, ids: NDArray[np.int64]) -> Any:
-    """Of the batch: file names as bytes, encoded images, or pixels."""
-    if images.paths is not None:
-        return [np.frombuffer(images.paths[i].encode(), dtype=np.uint8) for i in ids]
-    if images.ranges is not None:
-        return [np.frombuffer(content, dtype=np.uint8) for content in images.ranges.read_many(ids)]
-    assert images.pixels is not None
-    return np.ascontiguousarray(images.pixels[ids])
+class ImageInputs:
+    """How a graph gets the images of a batch: file names, which DALI's own threads read; encoded images; or pixels.
+
+    With ``cache_bytes`` encoded images are read here and kept in memory up to so many bytes.
+    """
+
+    def __init__(self, images: ImageSet, cache_bytes: int = 0) -> None:
+        self.images = images
+        self.cache = EncodedCache(images, cache_bytes) if cache_bytes and images.encoded else None
+        self._by_name = images.paths is not None and self.cache is None
+
+    @property
+    def layout(self) -> str:
+        """Of what is fed: only pixels have one."""
+        return "" if self.images.encoded else "HWC"
+
+    def batch(self, ids: NDArray[np.int64]) -> Any:
+        """What the graph is fed for these images. Raises OSError for a file that cannot be read."""
+        images = self.images
+        if images.pixels is not None:
+            return np.ascontiguousarray(images.pixels[ids])
+        if self._by_name and images.paths is not None:
+            return [np.frombuffer(images.paths[i].encode(), dtype=np.uint8) for i in ids]
+        if self.cache is not None:
+            contents = [self.cache.read(i) for i in ids]
+        else:
+            assert images.ranges is not None
+            contents = images.ranges.read_many(ids)
+        return [np.frombuffer(content, dtype=np.uint8) for content in contents]
+
+    def decode(self, source: Any, device: torch.device) -> Any:
+        """Pixels [H, W, C] on the device. EXIF orientation is applied, as it is in the image set's sizes."""
+        on_gpu = device.type == "cuda"
+        if not self.images.encoded:
+            return source.gpu() if on_gpu else source
+        encoded = _read(source) if self._by_name else source
+        if not on_gpu:
+            return fn.decoders.image(encoded, device="cpu", output_type=types.DALIImageType.RGB)
+        height, width = largest_size(self.images)
+        return fn.decoders.image(
+            encoded, device="mixed", output_type=types.DALIImageType.RGB, preallocate_height_hint=height,
+            preallocate_width_hint=width, device_memory_padding=3 * height * width,
+            host_memory_padding=3 * height * width,
+        )  # fmt: skip
+
+
+def largest_size(images: ImageSet) -> tuple[int, int]:
+    """(height, width) of the image with most pixels: the decoder's memory is made for it from the start."""
+    height, width = images.sizes_HW[images.sizes_HW.astype(np.int64).prod(axis=1).argmax()]
+    return int(height), int(width)
 
 
 def num_channels(images: ImageSet) -> int:
     return 3 if images.pixels is None else images.pixels.shape[-1]
 
 
-def layout(images: ImageSet) -> str:
-    """Of what is fed: only pixels have one."""
-    return "" if images.encoded else "HWC"
-
-
 def _read(paths: Any) -> Any:
     """The bytes of files. DALI's stubs do not know fn.io."""
     return fn.io.file.read(paths)  # type: ignore[attr-defined]
-
-
-def decode(images: ImageSet, source: Any, device: torch.device) -> Any:
-    """Pixels [H, W, C] on the device. EXIF orientation is applied, as it is in the image set's sizes."""
-    on_gpu = device.type == "cuda"
-    if not images.encoded:
-        return source.gpu() if on_gpu else source
-    encoded = _read(source) if images.paths is not None else source
-    return fn.decoders.image(
-        encoded, device="mixed" if on_gpu else "cpu", output_type=types.DALIImageType.RGB, adjust_orientation=True
-    )
 
 
 def undecodable(images: ImageSet, batches: list[NDArray[np.int64]], error: RuntimeError | OSError) -> Exception:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from nvidia.dali.pipeline import Pipeline
 from torch import Tensor
@@ -45,3 +46,13 @@ def run_pipeline(pipeline: Pipeline, device: torch.device) -> Any:
 def to_torch(output: Any) -> Tensor:
     """A batch of equal shapes, sharing DALI's memory, which DALI may write again later: callers copy."""
     return torch.from_dlpack(output.as_tensor())
+
+
+def copy_output(output: Any, target: Tensor) -> None:
+    """Writes a batch of equal shapes into ``target``, converting its type."""
+    if target.device.type == "cpu" and target.dtype == torch.float32:
+        # By one thread: torch's would wait for each other while DALI's threads, which make the next batch, hold the
+        # cores.
+        np.copyto(target.numpy(), np.from_dlpack(output.as_tensor()))
+    else:
+        target.copy_(to_torch(output))

@@ -5,6 +5,7 @@ Letters: B images of a batch.
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,13 @@ import torch
 from numpy.typing import NDArray
 from nvidia.dali import fn
 from nvidia.dali.pipeline import Pipeline
+from torch import Tensor
 
+from issl_engine.data.batch_buffers import BatchBuffers
 from issl_engine.data.dali.expected_size import check_sizes, expected_sizes, of_expected_size
-from issl_engine.data.dali.images import decode, image_inputs, layout, num_channels, undecodable
-from issl_engine.data.dali.pipeline import build_pipeline, run_pipeline, to_torch
+from issl_engine.data.dali.images import ImageInputs, num_channels, undecodable
+from issl_engine.data.dali.memory import batch_bytes, preallocate
+from issl_engine.data.dali.pipeline import build_pipeline, copy_output, run_pipeline
 from issl_engine.data.dali.view import augmented_view
 from issl_engine.data.draws import draw_views, epoch_order
 from issl_engine.data.operator_arguments import num_operator_arguments, operator_arguments
@@ -39,14 +43,19 @@ class TrainingViews:
 
     With R ranks, global batch b of an epoch holds the positions [b·B·R, (b+1)·B·R) of the epoch's
     permutation, and this rank its own slice of B; the images of the incomplete last batch wait for another
-    epoch. ``start_batch`` batches are passed over without being made. Raises ValueError when a batch is
-    larger than the data, for a seed out of range, and for an image that cannot be decoded, which also closes
-    the loader.
+    epoch. ``start_batch`` batches are passed over without being made. Crops are of ``dtype``, float32 or
+    bfloat16; with ``channels_last`` the memory of each image is [size, size, 3]. With ``cache_bytes`` so many bytes
+    of encoded images stay in memory. While a batch is made, the draws of the next and the bytes that it needs are
+    prepared by a thread.
+
+    Raises ValueError when a batch is larger than the data, for a seed out of range, and for an image that cannot be
+    decoded, which also closes the loader.
     """
 
     def __init__(
         self, images: ImageSet, views: ViewsConfig, *, batch_size: int, rank: int, world_size: int, seed: int,
         device: torch.device, num_threads: int, prefetch_batches: int = 2, start_batch: int = 0,
+        dtype: torch.dtype = torch.float32, channels_last: bool = False, cache_bytes: int = 0,
     ) -> None:  # fmt: skip
         self.batches_per_epoch = len(images) // (batch_size * world_size)
         if self.batches_per_epoch == 0:
@@ -56,14 +65,20 @@ class TrainingViews:
             )
         self.images, self.views = images, views
         self.batch_size, self.rank, self.world_size, self.seed = batch_size, rank, world_size, seed
-        self.device = device
+        self.device, self.dtype, self.channels_last = device, dtype, channels_last
         self.batches_consumed = start_batch
-        self._next_to_feed = start_batch
+        self._inputs = ImageInputs(images, cache_bytes)
+        self._buffers = BatchBuffers()
         self._in_flight: deque[NDArray[np.int64]] = deque()
         self._epoch = -1
         self._order = np.empty(0, dtype=np.int64)
+        self._next_to_feed = start_batch
+        self._preparing = ThreadPoolExecutor(1, thread_name_prefix="views")
+        self._prepared = self._preparing.submit(self._prepare, self._ids(start_batch), start_batch)
+        preallocate(batch_bytes(images, views, batch_size), prefetch_batches, device)
+        layout = "HWC" if channels_last else "CHW"
         self._pipeline: Pipeline | None = build_pipeline(
-            lambda: _training_graph(images, views, self._feed, device),
+            lambda: _training_graph(self._inputs, views, self._feed, device, layout),
             batch_size=batch_size, num_threads=num_threads, device=device, prefetch=prefetch_batches,
         )  # fmt: skip
 
@@ -82,7 +97,7 @@ class TrainingViews:
         ids = self._in_flight.popleft()
         crops, first = [], 0
         for group in self.views.groups:
-            crops.append(torch.stack([to_torch(output) for output in outputs[first : first + group.count]]))
+            crops.append(self._group(outputs[first : first + group.count], group.size))
             first += group.count
         self.batches_consumed += 1
         return MultiCropBatch(
@@ -92,20 +107,48 @@ class TrainingViews:
     def close(self) -> None:
         """Frees DALI's threads and buffers; safe to call twice."""
         self._pipeline = None
+        self._preparing.shutdown(cancel_futures=True)
+
+    def _group(self, outputs: list[Any], size: int) -> Tensor:
+        """The crops of one group [count, B, 3, size, size], copied out of DALI's memory."""
+        image = (size, size, 3) if self.channels_last else (3, size, size)
+        shape = (len(outputs), self.batch_size, *image)
+        if self.device.type == "cuda":
+            crops = torch.empty(shape, dtype=self.dtype, device=self.device)
+        else:
+            crops = self._buffers.take(shape, self.dtype)
+        for crop, output in zip(crops, outputs, strict=True):
+            copy_output(output, crop)
+        return crops.movedim(-1, 2) if self.channels_last else crops
 
     def _feed(self) -> tuple[Any, ...]:
         """The inputs of the next batch; DALI asks for some batches ahead of the one it returns."""
-        epoch, within = divmod(self._next_to_feed, self.batches_per_epoch)
-        first = (within * self.world_size + self.rank) * self.batch_size
+        self._in_flight.append(self._ids(self._next_to_feed))
+        arguments = self._prepared.result()
+        self._next_to_feed += 1
+        following = self._next_to_feed
+        self._prepared = self._preparing.submit(self._prepare, self._ids(following), following)
+        return arguments
+
+    def _ids(self, batch: int) -> NDArray[np.int64]:
+        """The images of a batch, counted from the run's first."""
+        epoch, first = self._place(batch)
         if epoch != self._epoch:
             self._epoch, self._order = epoch, epoch_order(len(self.images), self.seed, epoch)
-        ids = self._order[first : first + self.batch_size]
-        self._in_flight.append(ids)  # before images are read, so that one that cannot be is named
+        return self._order[first : first + self.batch_size]
+
+    def _place(self, batch: int) -> tuple[int, int]:
+        """(epoch, position of this rank's first image in the epoch's order)."""
+        epoch, within = divmod(batch, self.batches_per_epoch)
+        return epoch, (within * self.world_size + self.rank) * self.batch_size
+
+    def _prepare(self, ids: NDArray[np.int64], batch: int) -> tuple[Any, ...]:
+        """All that the graph is fed for a batch."""
+        epoch, first = self._place(batch)
         draws = draw_views(self.views, self.images.sizes_HW[ids], seed=self.seed, epoch=epoch, first_position=first)
-        arguments: list[Any] = [image_inputs(self.images, ids), expected_sizes(self.images, ids)]
+        arguments: list[Any] = [self._inputs.batch(ids), expected_sizes(self.images, ids)]
         for draw, augmentation in zip(draws, _augmentations(self.views), strict=True):
             arguments += operator_arguments(draw, augmentation, num_channels(self.images))
-        self._next_to_feed += 1
         return tuple(arguments)
 
 
@@ -114,16 +157,16 @@ def _augmentations(views: ViewsConfig) -> list[Augmentation]:
 
 
 def _training_graph(
-    images: ImageSet, views: ViewsConfig, feed: Callable[[], tuple[Any, ...]], device: torch.device
+    images: ImageInputs, views: ViewsConfig, feed: Callable[[], tuple[Any, ...]], device: torch.device, layout: str
 ) -> tuple[Any, ...]:
-    channels, augmentations = num_channels(images), _augmentations(views)
+    channels, augmentations = num_channels(images.images), _augmentations(views)
     num_arguments = sum(num_operator_arguments(augmentation, channels) for augmentation in augmentations)
-    layouts = [layout(images), ""] + [""] * num_arguments
+    layouts = [images.layout, ""] + [""] * num_arguments
     inputs: Iterator[Any] = iter(fn.external_source(source=feed, num_outputs=len(layouts), batch=True, layout=layouts))
-    decoded, shapes = of_expected_size(decode(images, next(inputs), device), next(inputs))
+    decoded, shapes = of_expected_size(images.decode(next(inputs), device), next(inputs))
     sizes = [group.size for group in views.groups for _ in range(group.count)]
     crops = [
-        augmented_view(decoded, inputs, size, augmentation, views, channels)
+        augmented_view(decoded, inputs, size, augmentation, views, channels, layout)
         for size, augmentation in zip(sizes, augmentations, strict=True)
     ]
     return *crops, shapes

@@ -5,11 +5,10 @@ from typing import Any
 
 from nvidia.dali import fn, types
 
-from issl_engine.data.operator_arguments import blurs, changes_colour, solarises
+from issl_engine.data.operator_arguments import blurs, changes_colour, changes_contrast, solarises
 from issl_engine.data.views import Augmentation, ViewsConfig
 
 INTERPOLATION = {"bilinear": types.DALIInterpType.INTERP_LINEAR, "bicubic": types.DALIInterpType.INTERP_CUBIC}
-MID_GREY = 128.0
 
 
 def augmented_view(
@@ -19,25 +18,45 @@ def augmented_view(
     augmentation: Augmentation,
     views: ViewsConfig,
     channels: int,
+    output_layout: str,
 ) -> Any:
-    """One view [3, size, size], float, normalised. Takes its arguments off ``inputs``."""
+    """One view in ``output_layout`` (CHW or HWC), float, normalised. Takes its arguments off ``inputs``."""
     start, end, flip = next(inputs), next(inputs), next(inputs)
     view: Any = fn.resize(
         decoded, roi_start=start, roi_end=end, size=[size, size], antialias=True,
         interp_type=INTERPOLATION[views.interpolation],
     )  # fmt: skip
     if changes_colour(augmentation, channels):
-        factors = {"contrast": next(inputs), "brightness": next(inputs)}
-        if channels == 3:
-            view = fn.color_twist(view, hue=next(inputs), saturation=next(inputs), **factors)
-        else:
-            view = fn.brightness_contrast(view, contrast_center=MID_GREY, **factors)
+        view = fn.coord_transform(view, M=next(inputs), dtype=types.DALIDataType.UINT8)
+    if changes_contrast(augmentation):
+        view = contrasted(view, next(inputs), next(inputs), channels)
     if blurs(augmentation):
         view = fn.gaussian_blur(view, sigma=next(inputs), window_size=next(inputs))
     if solarises(augmentation):
         # 255 - x is x with all bits turned, which costs a third of choosing between the two.
         view = view ^ ((view >= next(inputs)) * types.Constant(255, dtype=types.DALIDataType.UINT8))
-    return normalise(view, views.mean, views.std, channels, mirror=flip)
+    return normalise(view, views.mean, views.std, channels, output_layout, mirror=flip)
+
+
+def contrasted(view: Any, contrast: Any, brightness: Any, channels: int) -> Any:
+    """Away from the mean of its grey image by the factor ``contrast``, then times ``brightness``."""
+    mean = mean_grey(view, channels)
+    if view.device == "cpu":
+        return fn.brightness_contrast(view, contrast=contrast, brightness=brightness, contrast_center=mean)
+    # Operators take their arguments from the CPU, and copying the mean back there would wait for it.
+    return by_arithmetic(view, (contrast * brightness).gpu(), ((1 - contrast) * brightness).gpu() * mean)
+
+
+def mean_grey(view: Any, channels: int) -> Any:
+    if channels == 3:
+        rgb, grey = types.DALIImageType.RGB, types.DALIImageType.GRAY
+        view = fn.color_space_conversion(view, image_type=rgb, output_type=grey)
+    return fn.reductions.mean(view)
+
+
+def by_arithmetic(view: Any, gain: Any, shift: Any) -> Any:
+    """gain · view + shift, rounded and clipped to 0 to 255 by the cast."""
+    return fn.cast(view * gain + shift, dtype=types.DALIDataType.UINT8)
 
 
 def normalise(
@@ -45,8 +64,10 @@ def normalise(
     mean: tuple[float, float, float],
     std: tuple[float, float, float],
     channels: int,
+    output_layout: str = "CHW",
     **settings: Any,
 ) -> Any:
+    """Float, three channels in ``output_layout`` (CHW or HWC)."""
     scaled_mean, scaled_std = [255 * m for m in mean], [255 * s for s in std]
     if channels == 3:
         return fn.crop_mirror_normalize(
@@ -54,13 +75,13 @@ def normalise(
             mean=scaled_mean,
             std=scaled_std,
             dtype=types.DALIDataType.FLOAT,
-            output_layout="CHW",
+            output_layout=output_layout,
             **settings,
         )
     planes = {
         (m, s): fn.crop_mirror_normalize(
-            view, mean=[m], std=[s], dtype=types.DALIDataType.FLOAT, output_layout="CHW", **settings
+            view, mean=[m], std=[s], dtype=types.DALIDataType.FLOAT, output_layout=output_layout, **settings
         )
         for m, s in dict.fromkeys(zip(scaled_mean, scaled_std))
     }
-    return fn.cat(*(planes[pair] for pair in zip(scaled_mean, scaled_std)), axis=0)
+    return fn.cat(*(planes[pair] for pair in zip(scaled_mean, scaled_std)), axis=output_layout.index("C"))

@@ -1,0 +1,1 @@
+"""What loading costs, and how far its crops are from torchvision's."""
