@@ -38,8 +38,12 @@ class ImageInputs:
             return np.ascontiguousarray(images.pixels[ids])
         if self._by_name and images.paths is not None:
             return [np.frombuffer(images.paths[i].encode(), dtype=np.uint8) for i in ids]
-        read = images.stored_bytes if self.cache is None else self.cache.read
-        return [np.frombuffer(read(i), dtype=np.uint8) for i in ids]
+        if self.cache is not None:
+            contents = [self.cache.read(i) for i in ids]
+        else:
+            assert images.ranges is not None
+            contents = images.ranges.read_many(ids)
+        return [np.frombuffer(content, dtype=np.uint8) for content in contents]
 
     def read(self, source: Any) -> Any:
         """The encoded images, or the pixels."""

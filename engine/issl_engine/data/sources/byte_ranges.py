@@ -15,6 +15,8 @@ from io import FileIO
 import numpy as np
 from numpy.typing import NDArray
 
+Stamp = tuple[int, int]
+"""A file's length in bytes and its time of change in ns."""
 OPEN_AT_MOST = 128
 """Files kept open at once: a process may often open no more than 1024."""
 
@@ -43,8 +45,8 @@ class ByteRanges:
     """n encoded images inside ``files`` (absolute names).
 
     ``file_of`` int32 [n]: each image's place in ``files``; ``starts`` and ``lengths`` int64 [n], in bytes; ``names``:
-    what messages call each image inside its file, such as a tar member's name; ``stamps``: each file's length in bytes
-    and time of change in ns when it was scanned.
+    what messages call each image inside its file, such as a tar member's name; ``stamps``: each file's state when
+    it was scanned.
     """
 
     files: tuple[str, ...]
@@ -52,7 +54,7 @@ class ByteRanges:
     starts: NDArray[np.int64]
     lengths: NDArray[np.int64]
     names: tuple[str, ...]
-    stamps: tuple[tuple[int, int], ...]
+    stamps: tuple[Stamp, ...]
     _open: OpenFiles = field(default_factory=OpenFiles, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -78,6 +80,13 @@ class ByteRanges:
             raise OSError(f"{path}: the file ends before {self.names[index]} does")
         return content
 
+    def read_many(self, indices: NDArray[np.int64]) -> list[bytes]:
+        """As read, of each. The disk is told of all before the first is read, so that it fetches them side by side."""
+        for index in indices.tolist():
+            descriptor = self._open.get(self.path(index)).fileno()
+            os.posix_fadvise(descriptor, int(self.starts[index]), int(self.lengths[index]), os.POSIX_FADV_WILLNEED)
+        return [self.read(index) for index in indices.tolist()]
+
     def changed(self, index: int) -> str | None:
         """How this image's file differs from what was scanned, or None."""
         path, stamp = self.path(index), self.stamps[self.file_of[index]]
@@ -100,7 +109,7 @@ class ByteRanges:
         )
 
 
-def file_stamp(path: str) -> tuple[int, int]:
-    """Length in bytes and time of change in ns, as ``ByteRanges.stamps`` holds them. Raises OSError."""
+def file_stamp(path: str) -> Stamp:
+    """Raises OSError."""
     status = os.stat(path)
     return status.st_size, status.st_mtime_ns

@@ -3,26 +3,22 @@
 Shared by the sources whose images are files in folders.
 """
 
-import hashlib
-import logging
 import os
-from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from issl_engine.data.sources.base import CorruptFile, Dataset, ImageSet, SourceError
+from issl_engine.data.sources.corrupt_files import report_corrupt
+from issl_engine.data.sources.disjoint_splits import StoredImage, check_disjoint
 from issl_engine.data.sources.image_sizes import ImageFile, ImageSizes
-
-_log = logging.getLogger("issl_engine")
 
 SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".jp2", ".gif", ".avif", ".heic", ".heif"}
 )
 """The last four are not decoded here: such files are named and counted, for a class must not shrink unseen."""
-NAMED_AT_MOST = 10
-"""Corrupt files that a message names."""
 COMPARED_AT_MOST = 20_000
 """Up to so many images, files of equal length are compared by content; above, only links to one file."""
 
@@ -50,7 +46,7 @@ class FoundFiles:
 
     def dataset(self, *, max_corrupt_files: int) -> Dataset:
         """Raises SourceError for too many corrupt files, a class without images, an image in both splits."""
-        self._report_corrupt(max_corrupt_files)
+        report_corrupt(self.folder, self._corrupt(), allowed=max_corrupt_files, what="image files")
         for part in self.train + self.test:
             if not part.readable:
                 number = len(part.files)
@@ -77,19 +73,6 @@ class FoundFiles:
             if file.size_HW is None
         )
 
-    def _report_corrupt(self, allowed: int) -> None:
-        corrupt = self._corrupt()
-        named = "; ".join(f"{file.path} ({file.reason})" for file in corrupt[:NAMED_AT_MOST])
-        if len(corrupt) > NAMED_AT_MOST:
-            named += f" and {len(corrupt) - NAMED_AT_MOST} more"
-        if len(corrupt) > allowed:
-            raise SourceError(
-                f"{self.folder}: {len(corrupt)} image files cannot be read, more than "
-                f"source.max_corrupt_files ({allowed}); mend or remove {named}"
-            )
-        if corrupt:
-            _log.warning("%s: left out %d image files that cannot be read: %s", self.folder, len(corrupt), named)
-
 
 def find_images(folder: Path, sizes: ImageSizes) -> ClassFiles:
     """Every image file at any depth, sorted by path; not hidden ones: macOS leaves ._x.jpg beside x.jpg."""
@@ -113,30 +96,11 @@ def _image_set(parts: list[ClassFiles]) -> ImageSet:
 
 def _check_disjoint(train: list[ClassFiles], test: list[ClassFiles]) -> None:
     """Raises SourceError when both splits hold the same content, under whatever name."""
-    total = sum(len(part.files) for part in train + test)
+    by_content = sum(len(part.files) for part in train + test) <= COMPARED_AT_MOST
 
-    def key(file: ImageFile) -> tuple[int, ...]:
-        return (file.num_bytes,) if total <= COMPARED_AT_MOST else (file.device, file.inode)
+    def stored(parts: list[ClassFiles]) -> Iterator[StoredImage]:
+        for file in (file for part in parts for file in part.readable):
+            key = (file.num_bytes,) if by_content else (file.device, file.inode)
+            yield StoredImage(file.path, key, Path(file.path).read_bytes)
 
-    candidates: defaultdict[tuple[int, ...], list[ImageFile]] = defaultdict(list)
-    for file in (file for part in train for file in part.readable):
-        candidates[key(file)].append(file)
-    contents: dict[str, str] = {}
-    shared: list[tuple[str, str]] = []
-    for file in (file for part in test for file in part.readable):
-        for other in candidates.get(key(file), ()):
-            if _content(file.path, contents) == _content(other.path, contents):
-                shared.append((other.path, file.path))
-    if shared:
-        raise SourceError(
-            f"{shared[0][1]}: the same image is in the training split, as {shared[0][0]} ({len(shared)} such "
-            "pairs); remove it from one of them"
-        )
-
-
-def _content(path: str, known: dict[str, str]) -> str:
-    """SHA-256 of the file."""
-    if path not in known:
-        with open(path, "rb") as file:
-            known[path] = hashlib.file_digest(file, "sha256").hexdigest()
-    return known[path]
+    check_disjoint(stored(train), stored(test))

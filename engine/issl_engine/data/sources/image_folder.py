@@ -9,6 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from issl_engine.data.sources.base import Dataset, SourceConfig, SourceError
+from issl_engine.data.sources.class_list import given_classes
 from issl_engine.data.sources.image_files import ClassFiles, FoundFiles, find_images
 from issl_engine.data.sources.image_sizes import ImageSizes
 from issl_engine.data.sources.manifest import ManifestColumns, ManifestRow, classes_of, labels_of, read_manifest
@@ -54,7 +55,7 @@ class ImageFolderConfig(SourceConfig):
         if not self.folder.is_dir():
             what = "start from" if self.manifest is not None else "find train/ in"
             raise SourceError(f"source.folder: {self.folder} is not a folder; name the one to {what}")
-        given = _given_classes(self.classes)
+        given = given_classes(self.classes)
         if self.manifest is not None:
             return self._listed(self.manifest, given)
         train, test = self.folder / "train", self.folder / self.test_split
@@ -106,28 +107,6 @@ class ImageFolderConfig(SourceConfig):
 
     def _absolute(self, path: str) -> str:
         return os.path.normpath(os.path.join(self.folder.absolute(), path))
-
-
-def _given_classes(classes: tuple[str, ...] | Path | None) -> tuple[str, ...] | None:
-    """The names of source.classes, read from its file if it is one."""
-    if classes is None:
-        return None
-    if isinstance(classes, Path):
-        try:
-            lines = classes.read_text(encoding="utf-8-sig").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise SourceError(
-                f"source.classes: {classes} cannot be read as text ({error}); name a file with one class a line"
-            ) from error
-        place, names = f"source.classes: {classes}", tuple(line.strip() for line in lines if line.strip())
-    else:
-        place, names = "source.classes", classes
-    if not names:
-        raise SourceError(f"{place}: names no class; name some, or set source.classes to null")
-    twice = [name for name, count in Counter(names).items() if count > 1]
-    if twice:
-        raise SourceError(f"{place}: class '{twice[0]}' is named twice; name it once")
-    return names
 
 
 def _chosen(names: tuple[str, ...], train: Path, test: Path) -> tuple[str, ...]:
