@@ -1,12 +1,13 @@
-"""One view of an image as DALI operators: crop, resize, colours, blur, normalisation."""
+"""One view of an image as DALI operators: crop, resize, rotation, policy, colours, blur, noise, normalisation."""
 
 from collections.abc import Iterator
 from typing import Any
 
 from nvidia.dali import fn, types
 
+from issl_engine.data.dali.further import add_noise_and_operators, turn_and_distort
 from issl_engine.data.operator_arguments import blurs, changes_colour, solarises
-from issl_engine.data.views import Augmentation, ViewsConfig
+from issl_engine.data.views import CropGroup, ViewsConfig
 
 INTERPOLATION = {"bilinear": types.DALIInterpType.INTERP_LINEAR, "bicubic": types.DALIInterpType.INTERP_CUBIC}
 MID_GREY = 128.0
@@ -15,17 +16,20 @@ MID_GREY = 128.0
 def augmented_view(
     decoded: Any,
     inputs: Iterator[Any],
-    size: int,
-    augmentation: Augmentation,
+    further_inputs: Iterator[Any],
+    group: CropGroup,
     views: ViewsConfig,
     channels: int,
+    on_gpu: bool,
 ) -> Any:
-    """One view [3, size, size], float, normalised. Takes its arguments off ``inputs``."""
+    """One view [3, size, size], float, normalised. Takes its arguments off ``inputs`` and ``further_inputs``."""
+    size, augmentation = group.size, views.augmentation_of(group)
     start, end, flip = next(inputs), next(inputs), next(inputs)
     view: Any = fn.resize(
         decoded, roi_start=start, roi_end=end, size=[size, size], antialias=True,
         interp_type=INTERPOLATION[views.interpolation],
     )  # fmt: skip
+    view = turn_and_distort(view, further_inputs, augmentation, channels, on_gpu)
     if changes_colour(augmentation, channels):
         factors = {"contrast": next(inputs), "brightness": next(inputs)}
         if channels == 3:
@@ -37,7 +41,8 @@ def augmented_view(
     if solarises(augmentation):
         # 255 - x is x with all bits turned, which costs a third of choosing between the two.
         view = view ^ ((view >= next(inputs)) * types.Constant(255, dtype=types.DALIDataType.UINT8))
-    return normalise(view, views.mean, views.std, channels, mirror=flip)
+    view = add_noise_and_operators(view, further_inputs, augmentation, on_gpu)
+    return normalise(view, *views.normalisation_of(group), channels, mirror=flip)
 
 
 def normalise(
