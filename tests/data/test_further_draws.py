@@ -10,7 +10,6 @@ from issl_engine.data.further_arguments import further_arguments, num_further_ar
 from issl_engine.data.further_draws import FurtherDraws, draw_further
 from issl_engine.data.noise_field import NUM_STARTS, NoiseField
 from issl_engine.data.policies import RandAugment, TrivialAugment
-from issl_engine.data.random_streams import Purpose, uniforms
 from issl_engine.data.views import Augmentation, CropGroup, GaussianNoise, Rotation, UserOperator, ViewsConfig
 
 N = 10_000
@@ -64,11 +63,6 @@ def test_views_differ() -> None:
     for ours, theirs in zip(arrays(first), arrays(second), strict=True):
         if len(np.unique(ours)) > 1:
             assert not np.array_equal(ours, theirs)
-
-
-def test_each_purpose_has_numbers_of_its_own() -> None:
-    rows = [uniforms(4, 8, seed=0, epoch=0, first_position=0, purpose=purpose).tobytes() for purpose in Purpose]
-    assert len(set(rows)) == len(Purpose)
 
 
 def test_probabilities_are_the_shares_of_images_and_ranges_are_filled() -> None:

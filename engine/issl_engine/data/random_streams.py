@@ -14,11 +14,12 @@ class Purpose(IntEnum):
     ORDER = 0
     VIEWS = 1
     ROTATION = 2
-    POLICY = 3
-    NOISE = 4
-    NOISE_FIELD = 5
-    OPERATORS = 6
-    MASKS = 7
+    JITTER_ORDER = 3
+    POLICY = 4
+    NOISE = 5
+    NOISE_FIELD = 6
+    OPERATORS = 7
+    MASKS = 8
 
 
 def stream_key(seed: int, epoch: int, purpose: Purpose) -> int:
