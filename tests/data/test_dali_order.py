@@ -12,7 +12,9 @@ from nvidia.dali import fn
 from PIL import Image
 
 from issl_engine.data.dali import TrainingViews
-from issl_engine.data.policies import ALL_OPERATIONS, RandAugment, TrivialAugment
+from issl_engine.data.policies.base import ALL_OPERATIONS
+from issl_engine.data.policies.rand_augment import RandAugment
+from issl_engine.data.policies.trivial_augment import TrivialAugment
 from issl_engine.data.sources.base import ImageSet
 from issl_engine.data.views import (
     Augmentation,

@@ -8,7 +8,9 @@ from PIL import Image, ImageEnhance, ImageOps
 
 from issl_engine.data.dali import TrainingViews
 from issl_engine.data.further_draws import FurtherDraws, draw_further
-from issl_engine.data.policies import ALL_OPERATIONS, Operation, RandAugment, TrivialAugment
+from issl_engine.data.policies.base import ALL_OPERATIONS, Operation
+from issl_engine.data.policies.rand_augment import RandAugment
+from issl_engine.data.policies.trivial_augment import TrivialAugment
 from issl_engine.data.policy_draws import PolicyStep
 from issl_engine.data.sources.base import ImageSet
 from issl_engine.data.views import Augmentation, CropGroup, Rotation, ViewsConfig

@@ -9,7 +9,8 @@ import pytest
 from issl_engine.data.further_arguments import further_arguments, num_further_arguments
 from issl_engine.data.further_draws import FurtherDraws, draw_further
 from issl_engine.data.noise_field import NUM_STARTS, NoiseField
-from issl_engine.data.policies import RandAugment, TrivialAugment
+from issl_engine.data.policies.rand_augment import RandAugment
+from issl_engine.data.policies.trivial_augment import TrivialAugment
 from issl_engine.data.views import Augmentation, CropGroup, GaussianNoise, Rotation, UserOperator, ViewsConfig
 
 N = 10_000

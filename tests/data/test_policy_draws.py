@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from issl_engine.data.policies import ALL_OPERATIONS, Operation, RandAugment, TrivialAugment
+from issl_engine.data.policies.base import ALL_OPERATIONS, Operation
+from issl_engine.data.policies.rand_augment import RandAugment
+from issl_engine.data.policies.trivial_augment import TrivialAugment
 from issl_engine.data.policy_draws import UNIFORMS_PER_STEP, PolicyStep, draw_step
 
 N, SIZE = 20_000, 96

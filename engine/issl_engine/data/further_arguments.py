@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from issl_engine.data.further_draws import FurtherDraws
 from issl_engine.data.noise_field import STEPS_PER_STD, NoiseField
-from issl_engine.data.policy_draws import num_steps
 from issl_engine.data.views import Augmentation
 from issl_engine.data.warps import rotation_matrices
 
@@ -38,6 +37,6 @@ def further_arguments(
 def num_further_arguments(augmentation: Augmentation, channels: int) -> int:
     """As many as further_arguments returns."""
     policy = augmentation.policy
-    steps = num_steps(policy) * len(policy.step_inputs(channels)) if policy is not None else 0
+    steps = policy.num_steps * len(policy.step_inputs(channels)) if policy is not None else 0
     rotation, noise = augmentation.rotation is not None, augmentation.gaussian_noise is not None
     return 2 * rotation + steps + 3 * noise + len(augmentation.user_operators)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from issl_engine.data.noise_field import NUM_STARTS
-from issl_engine.data.policy_draws import UNIFORMS_PER_STEP, PolicyStep, draw_step, num_steps
+from issl_engine.data.policy_draws import UNIFORMS_PER_STEP, PolicyStep, draw_step
 from issl_engine.data.random_streams import Purpose, uniforms
 from issl_engine.data.views import Augmentation, ViewsConfig
 
@@ -62,7 +62,7 @@ def draw_further(
         return drawn.reshape(num_images, len(groups), columns).swapaxes(0, 1)
 
     rotations = stream(Purpose.ROTATION, lambda augmentation: 2 * (augmentation.rotation is not None))
-    steps = stream(Purpose.POLICY, lambda augmentation: UNIFORMS_PER_STEP * num_steps(augmentation.policy))
+    steps = stream(Purpose.POLICY, lambda augmentation: UNIFORMS_PER_STEP * augmentation.num_policy_steps)
     noises = stream(Purpose.NOISE, lambda augmentation: 3 * (augmentation.gaussian_noise is not None))
     operators = stream(Purpose.OPERATORS, lambda augmentation: 2 * len(augmentation.user_operators))
     further = []
@@ -97,7 +97,7 @@ def _policy(augmentation: Augmentation, size: int, uniforms_BU: Uniforms) -> tup
         return ()
     return tuple(
         draw_step(policy, size, uniforms_BU[:, step * UNIFORMS_PER_STEP : (step + 1) * UNIFORMS_PER_STEP])
-        for step in range(num_steps(policy))
+        for step in range(policy.num_steps)
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from issl_engine.data.policies import ALL_OPERATIONS, LARGEST_MAGNITUDE, Policy, RandAugment, TrivialAugment
+from issl_engine.data.policies.base import ALL_OPERATIONS, LARGEST_MAGNITUDE, Policy, Ranges
 from issl_engine.data.warps import rotation_matrices, shear_matrices, translation_matrices
 
 Floats = NDArray[np.float32]
@@ -33,32 +33,14 @@ class PolicyStep:
     matrix: Floats
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Ranges:
-    """What each operation does at the largest magnitude."""
-
-    shear: float
-    shift_px: float
-    degrees: float
-    colour: float
-    bits: int
-
-
-def num_steps(policy: Policy | None) -> int:
-    """Operations an image."""
-    if policy is None:
-        return 0
-    return policy.num_ops if isinstance(policy, RandAugment) else 1
-
-
-def draw_step(policy: RandAugment | TrivialAugment, size: int, uniforms_BU: NDArray[np.float64]) -> PolicyStep:
+def draw_step(policy: Policy, size: int, uniforms_BU: NDArray[np.float64]) -> PolicyStep:
     """One operation for each of B crops of ``size`` px."""
     chosen, first, second, signs = uniforms_BU.T[:4]
     operations = np.array([ALL_OPERATIONS.index(name) for name in policy.operations], dtype=np.int32)
     operation = operations[np.floor(chosen * len(operations)).astype(int)]
-    share = _magnitudes(policy, first, second) / LARGEST_MAGNITUDE
+    share = policy.magnitudes(first, second) / LARGEST_MAGNITUDE
     sign = np.where(signs < 0.5, -1.0, 1.0)
-    ranges = _ranges(policy, size)
+    ranges = policy.ranges(size)
     value, matrix = np.ones(len(share)), np.tile(np.eye(3), (len(share), 1, 1))
     for index in np.unique(operation):
         rows = operation == index
@@ -78,23 +60,7 @@ def draw_step(policy: RandAugment | TrivialAugment, size: int, uniforms_BU: NDAr
     return PolicyStep(operation=operation, value=value.astype(np.float32), matrix=matrix.astype(np.float32))
 
 
-def _ranges(policy: RandAugment | TrivialAugment, size: int) -> _Ranges:
-    if isinstance(policy, RandAugment):
-        return _Ranges(shear=0.3, shift_px=size * 150 / 331, degrees=30, colour=0.9, bits=4)
-    return _Ranges(shear=0.99, shift_px=32, degrees=135, colour=0.99, bits=6)
-
-
-def _magnitudes(
-    policy: RandAugment | TrivialAugment, first: NDArray[np.float64], second: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    if isinstance(policy, TrivialAugment):
-        return np.floor(first * (LARGEST_MAGNITUDE + 1))
-    # Box and Muller's normal number; 1 - u is never 0.
-    normal = np.sqrt(-2 * np.log(1 - first)) * np.cos(2 * np.pi * second)
-    return np.clip(policy.magnitude + policy.magnitude_std * normal, 0, LARGEST_MAGNITUDE)
-
-
-def _geometry(name: str, amount: NDArray[np.float64], ranges: _Ranges, size: int) -> NDArray[np.float64]:
+def _geometry(name: str, amount: NDArray[np.float64], ranges: Ranges, size: int) -> NDArray[np.float64]:
     """[B, 3, 3]; shears hold the upper left corner, as the papers' code does, shifts are whole pixels."""
     none = np.zeros(len(amount))
     if name == "shear_x":

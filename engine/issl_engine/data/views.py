@@ -1,14 +1,21 @@
 """Multi-crop views: what a recipe says of them, and the batch that the loader hands to the training step."""
 
 from dataclasses import dataclass
-from typing import Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
 from issl_engine.config import Config
-from issl_engine.data.policies import AnyPolicy
+from issl_engine.data import policies
+from issl_engine.data.policies.base import Policy
+from issl_engine.variants import one_of
+
+if TYPE_CHECKING:
+    AnyPolicy = Policy
+else:
+    AnyPolicy = one_of(policies, Policy)
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Range = tuple[float, float]
@@ -93,12 +100,20 @@ class GaussianNoise(Config):
 class UserOperator(Config):
     """An operator of your own: a function that builds part of the DALI graph."""
 
-    function: Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
+    function: str
     """Where it is, as ``package.module:name``. It is called as ``name(view, uniform)`` with two DALI nodes, the crop
     (uint8, HWC) and a number in [0, 1) an image, and returns a crop of the same type, layout and size. All its
     randomness comes from ``uniform``, so that a resumed run sees the same crops."""
     probability: Probability = 1.0
     """Share of the crops that keep its result; it runs on all."""
+
+    @field_validator("function")
+    @classmethod
+    def _is_a_path(cls, function: str) -> str:
+        module, _, name = function.partition(":")
+        if not (name.isidentifier() and all(part.isidentifier() for part in module.split("."))):
+            raise ValueError(f"{function!r} is not of the form package.module:name; write where the function is")
+        return function
 
 
 class Augmentation(Config):
@@ -122,6 +137,10 @@ class Augmentation(Config):
     """Gaussian noise, or null for none."""
     operators: tuple[UserOperator, ...] | None = None
     """Operators of your own, in this order, or null for none."""
+
+    @property
+    def num_policy_steps(self) -> int:
+        return 0 if self.policy is None else self.policy.num_steps
 
     @property
     def user_operators(self) -> tuple[UserOperator, ...]:

@@ -8,7 +8,6 @@ from nvidia.dali import fn, types
 from issl_engine.data.dali.only_some import choose, on_some
 from issl_engine.data.dali.policy import policy_step
 from issl_engine.data.dali.warp import warp
-from issl_engine.data.policy_draws import num_steps
 from issl_engine.data.user_functions import user_function
 from issl_engine.data.views import Augmentation
 
@@ -19,7 +18,7 @@ def turn_and_distort(view: Any, inputs: Iterator[Any], augmentation: Augmentatio
         rotated, matrix = next(inputs), next(inputs)
         view = on_some(rotated, lambda crop, by: warp(crop, by, rotation.fill), view, matrix)
     if (policy := augmentation.policy) is not None:
-        for _ in range(num_steps(policy)):
+        for _ in range(policy.num_steps):
             view = policy_step(view, inputs, policy, channels, on_gpu)
     return view
 

@@ -9,7 +9,7 @@ from nvidia.dali import fn, types
 
 from issl_engine.data.dali.only_some import on_some
 from issl_engine.data.dali.warp import warp
-from issl_engine.data.policies import ALL_OPERATIONS, GEOMETRY, Operation, Policy
+from issl_engine.data.policies.base import ALL_OPERATIONS, GEOMETRY, Operation, Policy
 
 UINT8, FLOAT = types.DALIDataType.UINT8, types.DALIDataType.FLOAT
 

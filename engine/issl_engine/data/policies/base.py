@@ -1,12 +1,14 @@
-"""Augmentation policies: a few operations an image, drawn at random from a list.
+"""What every policy has: its operations, and how strong each is.
 
-The operations and their ranges are those of the papers, as torchvision has them. Where DALI's pixels differ from
-torchvision's: geometry is bilinear (there the nearest pixel by default), sharpness mirrors the crop's edge (there
-the outermost pixels stay), equalise takes OpenCV's formula (there Pillow's).
+Letters: B images of a batch.
 """
 
+from abc import abstractmethod
+from dataclasses import dataclass
 from typing import Annotated, Literal, Self, get_args
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from issl_engine.config import Config
@@ -23,16 +25,51 @@ WITH_VALUE: tuple[Operation, ...] = ("brightness", "colour", "contrast", "poster
 """What an operation needs to know of an image beside its name; auto_contrast and equalise need neither."""
 
 
-class Policy(Config):
-    """What every policy has."""
+@dataclass(frozen=True, kw_only=True)
+class Ranges:
+    """What each operation does at the largest magnitude.
 
-    operations: Annotated[tuple[Operation, ...], Field(min_length=1)] = ALL_OPERATIONS
+    ``shear`` as a slope; ``colour``: how far from 1 the factors of brightness, colour, contrast and sharpness are;
+    ``bits``: how many posterise takes away.
+    """
+
+    shear: float
+    shift_px: float
+    degrees: float
+    colour: float
+    bits: int
+
+
+class Policy(Config):
+    """Subclasses add their ``name``, and say how many operations an image gets and how strong they are."""
+
+    name: str
+    operations: tuple[Operation, ...] = ALL_OPERATIONS
     """The operations to draw from, each as likely as the others."""
     fill: Annotated[int, Field(ge=0, le=255)] = 0
     """Grey level of what geometry uncovers."""
 
+    @property
+    @abstractmethod
+    def num_steps(self) -> int:
+        """Operations an image, one after the other."""
+
+    @abstractmethod
+    def magnitudes(self, first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
+        """[B] magnitudes from 0 to 30, made of two uniform numbers an image."""
+
+    @abstractmethod
+    def ranges(self, size: int) -> Ranges:
+        """For a crop of ``size`` px."""
+
+    @abstractmethod
+    def strength(self) -> str:
+        """The number and magnitude of the operations, in words."""
+
     @model_validator(mode="after")
     def _each_once(self) -> Self:
+        if not self.operations:
+            raise ValueError("operations is empty; name at least one, or set the policy to null")
         if twice := sorted({name for name in self.operations if self.operations.count(name) > 1}):
             raise ValueError(f"operations has {', '.join(twice)} more than once; name each operation once")
         return self
@@ -49,28 +86,3 @@ class Policy(Config):
             *(("value",) if effective & {*WITH_VALUE} else ()),
             *(("matrix",) if effective & {*WITH_MATRIX} else ()),
         )
-
-
-class RandAugment(Policy):
-    """RandAugment (Cubuk et al. 2020): some operations an image, one after the other, all of one magnitude."""
-
-    name: Literal["rand_augment"]
-    num_ops: Annotated[int, Field(ge=1, le=8)] = 2
-    """Operations an image."""
-    magnitude: Annotated[float, Field(ge=0, le=LARGEST_MAGNITUDE)] = 9
-    """Strength, from 0 (weakest) to 30: shear to 0.3, shift to 150/331 of the side, rotation to 30 degrees, colour
-    factors to 1 ± 0.9, 8 to 4 bits."""
-    magnitude_std: Annotated[float, Field(ge=0, le=LARGEST_MAGNITUDE)] = 0
-    """Standard deviation of a magnitude drawn anew for each operation and kept within 0 to 30; 0 for none."""
-
-
-class TrivialAugment(Policy):
-    """TrivialAugment, wide (Müller & Hutter 2021): one operation an image, of a magnitude drawn from 0 to 30.
-
-    Shear to 0.99, shift to 32 px of the crop, rotation to 135 degrees, colour factors to 1 ± 0.99, 8 to 2 bits.
-    """
-
-    name: Literal["trivial_augment"]
-
-
-AnyPolicy = Annotated[RandAugment | TrivialAugment, Field(discriminator="name")]
