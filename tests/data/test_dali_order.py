@@ -12,6 +12,7 @@ from nvidia.dali import fn
 from PIL import Image
 
 from issl_engine.data.dali import TrainingViews
+from issl_engine.data.patch_masks import draw_masks
 from issl_engine.data.policies.base import ALL_OPERATIONS
 from issl_engine.data.policies.rand_augment import RandAugment
 from issl_engine.data.policies.trivial_augment import TrivialAugment
@@ -133,6 +134,15 @@ def test_a_batch_has_the_shapes_and_types_that_it_promises(jpegs: ImageSet) -> N
     assert (batch.ids.dtype, batch.labels.dtype) == (torch.int64, torch.int64)
     assert [None if mask is None else tuple(mask.shape) for mask in batch.masks] == [(2, 4, 4, 4), (3, 4, 4, 4)]
     np.testing.assert_array_equal(batch.labels, jpegs.labels[batch.ids.numpy()])
+
+
+def test_masks_are_those_of_the_batchs_place_in_its_epoch(jpegs: ImageSet) -> None:
+    for batch, (epoch, first) in zip(take(jpegs, 6, EVERYTHING), [(0, 0), (0, 4), (0, 8), (0, 12), (0, 16), (1, 0)]):
+        expected = draw_masks(EVERYTHING, 4, seed=7, epoch=epoch, first_position=first)
+        for ours, theirs in zip(batch.masks, expected, strict=True):
+            assert ours is not None
+            assert theirs is not None
+            assert torch.equal(ours, theirs)
 
 
 @pytest.mark.parametrize(

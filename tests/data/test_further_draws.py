@@ -78,6 +78,7 @@ def test_probabilities_are_the_shares_of_images_and_ranges_are_filled() -> None:
     assert (noisy.min(), noisy.mean(), noisy.max()) == pytest.approx((2, 7, 12), abs=0.2)
     assert 0 <= draws.noise_start.min() < draws.noise_start.max() < NUM_STARTS
     assert draws.noise_start.mean() == pytest.approx(NUM_STARTS / 2, rel=0.03)
+    assert abs(np.corrcoef(draws.noise_start, draws.noise_std)[0, 1]) < 0.05
     some, always = draws.operators
     assert some.chosen.mean() == pytest.approx(0.25, abs=tolerance)
     assert always.chosen.all()

@@ -104,6 +104,14 @@ def test_masks_depend_on_seed_epoch_position_and_view_alone(kind: str) -> None:
         assert not (other == whole).flatten(2).all(dim=2).any()
 
 
+def test_groups_have_masks_of_their_own() -> None:
+    group = CropGroup(count=2, size=64, mask=PatchMask(patch_size=8))
+    first, second = draw_masks(ViewsConfig(groups=(group, group)), 4, seed=0, epoch=0, first_position=0)
+    assert first is not None
+    assert second is not None
+    assert not (first == second).flatten(2).all(dim=2).any()
+
+
 def test_a_patch_size_that_does_not_divide_the_crop_is_refused() -> None:
     with pytest.raises(ValidationError, match=r"mask.patch_size is 16 px, which does not divide .* 36 px"):
         CropGroup(count=1, size=36, mask=PatchMask(patch_size=16))

@@ -26,6 +26,9 @@ def dimmed(view, uniform):
 def without_green(view, uniform):
     return view * types.Constant(np.array([1, 0, 1], dtype=np.uint8))
 
+def shifted(view, uniform):
+    return fn.crop(fn.pad(view, axes=[1], shape=[24]), crop=(16, 16), crop_pos_x=uniform)
+
 def floats(view, uniform):
     return view * 1.0
 
@@ -118,6 +121,13 @@ def test_constants_and_several_operators_go_together() -> None:
     expected = np.where(greenless, images * [1, 0, 1], images)
     np.testing.assert_allclose(crops, np.where(inverted, 255 - expected, expected), atol=1e-3)
     assert len({*zip(greenless.ravel(), inverted.ravel())}) == 4
+
+
+def test_unchosen_crops_too_are_handed_a_number_from_0_to_1() -> None:
+    """DALI stops at a crop_pos_x outside of that."""
+    crops, images, draws = crops_and_draws(configure(("painters:shifted", 0.1)))
+    unchanged = ~draws.operators[0].chosen
+    np.testing.assert_allclose(crops[unchanged], images[unchanged], atol=1e-3)
 
 
 def test_the_key_of_a_group_is_named() -> None:
