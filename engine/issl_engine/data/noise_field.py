@@ -1,7 +1,8 @@
 """One long field of normal numbers; a crop's noise is a window of it.
 
-Making fresh normal numbers for a crop of 224 px costs as much as all its other augmentation; copying a window costs
-a hundredth, and within one crop the numbers are as independent.
+DALI's own noise has one seed a pipeline, so that a resumed run would see other noise. Making fresh normal numbers for
+each crop costs more than blurring it; copying a window costs next to nothing, and within one crop the numbers are as
+independent.
 
 Letters: B images of a batch, C channels.
 """

@@ -27,7 +27,9 @@ def add_noise_and_operators(view: Any, inputs: Iterator[Any], augmentation: Augm
     """What comes last: noise, then the user's operators. Takes its arguments off ``inputs``."""
     if augmentation.gaussian_noise is not None:
         noisy, scale, window = next(inputs), next(inputs), next(inputs)
-        view = on_some(noisy, _noise, view, scale, window.gpu() if on_gpu else window)
+        if on_gpu:
+            scale, window = scale.gpu(), window.gpu()
+        view = on_some(noisy, _noise, view, scale, window)
     for operator in augmentation.user_operators:
         function = user_function(operator.function, "views.augmentation.operators")  # tried before: imports now
         view = _user_operator(view, next(inputs), function)

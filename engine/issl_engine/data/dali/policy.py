@@ -19,6 +19,9 @@ def policy_step(view: Any, inputs: Iterator[Any], policy: Policy, channels: int,
     given = {name: next(inputs) for name in policy.step_inputs(channels)}
     value: Any = given.get("value")
     matrix: Any = given.get("matrix")
+    # Named arguments stay on the CPU; what is computed with pixels goes where they are.
+    factor = value.gpu() if on_gpu and value is not None else value
+    kernel = matrix.gpu() if on_gpu and matrix is not None else matrix
     effective = policy.effective(channels)
 
     def chosen(*names: Operation) -> Any:
@@ -33,17 +36,17 @@ def policy_step(view: Any, inputs: Iterator[Any], policy: Policy, channels: int,
     if (some := chosen(*GEOMETRY)) is not None:
         view = on_some(some, lambda crop, by: warp(crop, by, policy.fill), view, matrix)
     if (some := chosen("brightness")) is not None:
-        view = on_some(some, lambda crop, factor: fn.brightness(crop, brightness=factor), view, value)
+        view = on_some(some, lambda crop, by: fn.brightness(crop, brightness=by), view, value)
     if (some := chosen("colour")) is not None:
-        view = on_some(some, lambda crop, factor: fn.saturation(crop, saturation=factor), view, value)
+        view = on_some(some, lambda crop, by: fn.saturation(crop, saturation=by), view, value)
     if (some := chosen("contrast")) is not None:
-        view = on_some(some, lambda crop, factor: _contrast(crop, factor, channels), view, value)
+        view = on_some(some, lambda crop, by: _contrast(crop, by, channels), view, factor)
     if (some := chosen("sharpness")) is not None:
-        view = on_some(some, fn.filter, view, matrix.gpu() if on_gpu else matrix)
+        view = on_some(some, fn.filter, view, kernel)
     if (some := chosen("posterise")) is not None:
-        view = on_some(some, lambda crop, bits: crop & fn.cast(bits, dtype=UINT8), view, value)
+        view = on_some(some, lambda crop, bits: crop & fn.cast(bits, dtype=UINT8), view, factor)
     if (some := chosen("solarise")) is not None:
-        view = on_some(some, _solarise, view, value)
+        view = on_some(some, _solarise, view, factor)
     if (some := chosen("auto_contrast")) is not None:
         view = on_some(some, _auto_contrast, view)
     if (some := chosen("equalise")) is not None:
