@@ -10,7 +10,6 @@ Where DALI differs from torchvision:
   Inside they agree to one grey level, at the crop's edges they differ. Both antialias.
 - Blur reaches three standard deviations to each side, at any crop size, and mirrors the edge.
 Grey weighs the channels 0.299, 0.587, 0.114, as torchvision does.
-Policies differ in what ``data.policies`` says; rotation is bilinear, and at each pixel within 1/32 px of its place.
 
 Letters: B images of a batch, H height, W width, C channels.
 """
