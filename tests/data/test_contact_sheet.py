@@ -6,10 +6,26 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from issl_engine.data.contact_sheet import describe_augmentation, write_contact_sheet
+from issl_engine.data.contact_legend import describe_augmentation, group_legend
+from issl_engine.data.contact_sheet import write_contact_sheet
 from issl_engine.data.draws import epoch_order
+from issl_engine.data.patch_masks import draw_masks
+from issl_engine.data.policies.base import ALL_OPERATIONS
+from issl_engine.data.policies.rand_augment import RandAugment
+from issl_engine.data.policies.trivial_augment import TrivialAugment
 from issl_engine.data.sources.base import ImageSet
-from issl_engine.data.views import Augmentation, Blur, ColourJitter, CropGroup, Solarise, ViewsConfig
+from issl_engine.data.views import (
+    Augmentation,
+    Blur,
+    ColourJitter,
+    CropGroup,
+    GaussianNoise,
+    PatchMask,
+    Rotation,
+    Solarise,
+    UserOperator,
+    ViewsConfig,
+)
 
 PLAIN = Augmentation(flip=0, colour_jitter=None, greyscale=0)
 
@@ -90,3 +106,70 @@ def test_the_legend_names_every_part_that_is_on() -> None:
         "blur 0.6 (sigma 0.1 to 2 px), solarise 0.7 (from 99)"
     )
     assert describe_augmentation(PLAIN) == "flip 0, grey 0"
+
+
+def test_the_legend_names_rotation_policy_noise_and_operators() -> None:
+    everything = Augmentation(
+        flip=0,
+        rotation=Rotation(probability=0.5, degrees=(-10, 20), fill=9),
+        policy=RandAugment(name="rand_augment", num_ops=3, magnitude=7, magnitude_std=0.5),
+        colour_jitter=None,
+        greyscale=0,
+        gaussian_noise=GaussianNoise(probability=0.3, std=(1, 5)),
+        operators=(UserOperator(function="paint.box:dim", probability=0.1),),
+    )
+    assert describe_augmentation(everything) == (
+        "flip 0, rotation 0.5 (-10 to 20 degrees, fill 9), rand_augment (3 of magnitude 7 ± 0.5), grey 0, "
+        "noise 0.3 (std 1 to 5 grey levels), paint.box:dim 0.1"
+    )
+
+
+def test_the_legend_names_a_policys_operations_where_some_are_left_out() -> None:
+    few = TrivialAugment(name="trivial_augment", operations=("rotate", "colour"))
+    most = TrivialAugment(name="trivial_augment", operations=ALL_OPERATIONS[:-1])
+    described = [describe_augmentation(PLAIN.model_copy(update={"policy": policy})) for policy in (few, most)]
+    assert described == [
+        "flip 0, trivial_augment (1 of any magnitude, rotate colour), grey 0",
+        "flip 0, trivial_augment (1 of any magnitude, all operations but equalise), grey 0",
+    ]
+
+
+def test_the_legend_of_a_group_names_its_mask_and_normalisation() -> None:
+    mask = PatchMask(patch_size=4, ratio=(0.2, 0.5), kind="block")
+    group = CropGroup(count=2, size=36, mean=(0.5, 0.25, 0), mask=mask)
+    _, _, masked, normalised = group_legend("groups.0", group, ViewsConfig(groups=(group,), augmentation=PLAIN))
+    assert masked.strip() == "mask 0.2 to 0.5 of 9 x 9 patches of 4 px (block), shown grey"
+    assert normalised.strip() == "mean 0.5 0.25 0, std 0.229 0.224 0.225"
+
+
+def test_crops_of_a_group_with_its_own_normalisation_have_their_own_colours(tmp_path: Path) -> None:
+    images = flat_images(1)
+    groups = (CropGroup(count=1, size=36), CropGroup(count=1, size=36, mean=(0.1, 0.9, 0.5), std=(0.2, 0.9, 0.1)))
+    write_contact_sheet(
+        tmp_path / "sheet.png", images, ViewsConfig(groups=groups, augmentation=PLAIN), num_images=1, seed=0
+    )
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        pixels = np.asarray(sheet).astype(int)
+    assert images.pixels is not None
+    for column in (1, 2):
+        assert abs(pixels[-40, 6 + column * 78 + 36] - images.pixels[0, 0, 0]).max() <= 1
+
+
+def test_masked_patches_are_greyed(tmp_path: Path) -> None:
+    images = flat_images(1)
+    mask = PatchMask(patch_size=12, ratio=(0.45, 0.45))
+    views = ViewsConfig(groups=(CropGroup(count=2, size=36, mask=mask),), augmentation=PLAIN)
+    write_contact_sheet(tmp_path / "sheet.png", images, views, num_images=1, seed=0)
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        pixels = np.asarray(sheet).astype(int)
+    (drawn,) = draw_masks(views, 1, seed=0, epoch=0, first_position=0)
+    assert images.pixels is not None
+    assert drawn is not None
+    assert drawn.sum() == 8
+    colour = images.pixels[0, 0, 0].astype(int)
+    for view in range(2):
+        for row, column in np.ndindex(3, 3):
+            # one patch is 24 px of the enlarged crop
+            shown = pixels[-78 + 24 * row + 12, 6 + 78 * (view + 1) + 24 * column + 12]
+            expected = 128 + (colour - 128) * 0.2 if drawn[view, 0, row, column] else colour
+            assert abs(shown - expected).max() <= 1

@@ -1,13 +1,29 @@
 """On a GPU the loader gives the CPU's crops, and copies of them."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
+from nvidia.dali import types
 from PIL import Image
 
 from issl_engine.data.dali import EvaluationImages, TrainingViews
+from issl_engine.data.policies.rand_augment import RandAugment
+from issl_engine.data.policies.trivial_augment import TrivialAugment
 from issl_engine.data.sources.base import ImageSet
-from issl_engine.data.views import Augmentation, Blur, CropGroup, MultiCropBatch, Solarise, ViewsConfig
+from issl_engine.data.views import (
+    Augmentation,
+    Blur,
+    CropGroup,
+    GaussianNoise,
+    MultiCropBatch,
+    PatchMask,
+    Rotation,
+    Solarise,
+    UserOperator,
+    ViewsConfig,
+)
 
 pytestmark = pytest.mark.gpu
 VIEWS = ViewsConfig(
@@ -32,9 +48,28 @@ def images(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return ImageSet(labels=labels, sizes_HW=sizes_HW, paths=paths)
 
 
-def take(images: ImageSet, device: str, count: int) -> list[MultiCropBatch]:
+FURTHER = ViewsConfig(
+    groups=(
+        CropGroup(count=2, size=32, mask=PatchMask(patch_size=8)),
+        CropGroup(count=2, size=16, augmentation=Augmentation(policy=TrivialAugment(name="trivial_augment"))),
+    ),
+    augmentation=Augmentation(
+        rotation=Rotation(),
+        policy=RandAugment(name="rand_augment"),
+        gaussian_noise=GaussianNoise(),
+        operators=(UserOperator(function=f"{__name__}:inverted", probability=0.3),),
+    ),
+)
+
+
+def inverted(view: Any, uniform: Any) -> Any:
+    """An operator of a user."""
+    return types.Constant(255, dtype=types.DALIDataType.UINT8) - view
+
+
+def take(images: ImageSet, device: str, count: int, views: ViewsConfig = VIEWS) -> list[MultiCropBatch]:
     loader = TrainingViews(
-        images, VIEWS, batch_size=16, rank=0, world_size=1, seed=0, device=torch.device(device), num_threads=2
+        images, views, batch_size=16, rank=0, world_size=1, seed=0, device=torch.device(device), num_threads=2
     )
     batches = [next(loader) for _ in range(count)]
     loader.close()
@@ -51,6 +86,18 @@ def test_the_gpu_gives_the_cpus_crops(images: ImageSet) -> None:
             # solarisation turns one level about its threshold into many
             assert difference.median() <= 1
             assert difference.mean() <= 4
+
+
+def test_the_gpu_gives_the_cpus_policies_rotation_noise_and_operators(images: ImageSet) -> None:
+    for ours, theirs in zip(take(images, "cuda", 4, FURTHER), take(images, "cpu", 4, FURTHER), strict=True):
+        for our_crops, their_crops in zip(ours.crops, theirs.crops, strict=True):
+            difference = (our_crops.cpu() - their_crops).abs() * 0.225 * 255
+            # solarisation, posterisation and equalisation turn one level into many
+            assert difference.median() <= 2
+            assert difference.mean() <= 6
+        assert ours.masks[0] is not None
+        assert theirs.masks[0] is not None
+        assert torch.equal(ours.masks[0], theirs.masks[0])
 
 
 def test_the_gpu_gives_the_cpus_evaluation_images(images: ImageSet) -> None:

@@ -3,31 +3,68 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from nvidia.dali import fn
 from PIL import Image
 
 from issl_engine.data.dali import TrainingViews
+from issl_engine.data.patch_masks import draw_masks
+from issl_engine.data.policies.base import ALL_OPERATIONS
+from issl_engine.data.policies.rand_augment import RandAugment
+from issl_engine.data.policies.trivial_augment import TrivialAugment
 from issl_engine.data.sources.base import ImageSet
 from issl_engine.data.views import (
     Augmentation,
     Blur,
     ColourJitter,
     CropGroup,
+    GaussianNoise,
     MultiCropBatch,
+    PatchMask,
+    Rotation,
     Solarise,
+    UserOperator,
     ViewsConfig,
 )
 
 NUM_IMAGES = 22
-EVERYTHING = ViewsConfig(
+USUAL = ViewsConfig(
     groups=(CropGroup(count=2, size=16, area=(0.3, 1.0)), CropGroup(count=3, size=8, area=(0.1, 0.3))),
     augmentation=Augmentation(
         colour_jitter=ColourJitter(), blur=Blur(probability=0.5, sigma=(0.1, 1.0)), solarise=Solarise()
     ),
 )
+EVERYTHING = ViewsConfig(
+    groups=(
+        CropGroup(count=2, size=16, area=(0.3, 1.0), mask=PatchMask(patch_size=4, ratio=(0.2, 0.6), kind="block")),
+        CropGroup(
+            count=3,
+            size=8,
+            area=(0.1, 0.3),
+            mask=PatchMask(patch_size=2),
+            mean=(0.5, 0.5, 0.5),
+            augmentation=Augmentation(policy=TrivialAugment(name="trivial_augment", operations=ALL_OPERATIONS[1::2])),
+        ),
+    ),
+    augmentation=Augmentation(
+        rotation=Rotation(),
+        policy=RandAugment(name="rand_augment", operations=ALL_OPERATIONS[::2], magnitude_std=2),
+        colour_jitter=ColourJitter(),
+        blur=Blur(probability=0.5, sigma=(0.1, 1.0)),
+        solarise=Solarise(),
+        gaussian_noise=GaussianNoise(),
+        operators=(UserOperator(function=f"{__name__}:dimmed", probability=0.5),),
+    ),
+)
+
+
+def dimmed(view: Any, uniform: Any) -> Any:
+    """An operator of a user: between half as bright and unchanged."""
+    return fn.brightness(view, brightness=0.5 + 0.5 * uniform)
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +93,7 @@ def loader(
     num_threads: int = 1,
     prefetch_batches: int = 2,
     start_batch: int = 0,
-    views: ViewsConfig = EVERYTHING,
+    views: ViewsConfig = USUAL,
 ) -> Iterator[TrainingViews]:
     made = TrainingViews(
         images,
@@ -74,8 +111,8 @@ def loader(
     made.close()
 
 
-def take(images: ImageSet, count: int, **settings: int) -> list[MultiCropBatch]:
-    with loader(images, **settings) as batches:  # type: ignore[arg-type]
+def take(images: ImageSet, count: int, views: ViewsConfig = USUAL, **settings: int) -> list[MultiCropBatch]:
+    with loader(images, views=views, **settings) as batches:  # type: ignore[arg-type]
         return [next(batches) for _ in range(count)]
 
 
@@ -84,19 +121,41 @@ def assert_same(ours: MultiCropBatch, theirs: MultiCropBatch) -> None:
     assert torch.equal(ours.labels, theirs.labels)
     for our_crops, their_crops in zip(ours.crops, theirs.crops, strict=True):
         assert torch.equal(our_crops, their_crops)
+    for our_masks, their_masks in zip(ours.masks, theirs.masks, strict=True):
+        assert (our_masks is None) == (their_masks is None)
+        if our_masks is not None and their_masks is not None:
+            assert torch.equal(our_masks, their_masks)
 
 
 def test_a_batch_has_the_shapes_and_types_that_it_promises(jpegs: ImageSet) -> None:
-    (batch,) = take(jpegs, 1)
+    (batch,) = take(jpegs, 1, EVERYTHING)
     assert [tuple(crops.shape) for crops in batch.crops] == [(2, 4, 3, 16, 16), (3, 4, 3, 8, 8)]
     assert all(crops.dtype == torch.float32 and crops.is_contiguous() for crops in batch.crops)
     assert (batch.ids.dtype, batch.labels.dtype) == (torch.int64, torch.int64)
+    assert [None if mask is None else tuple(mask.shape) for mask in batch.masks] == [(2, 4, 4, 4), (3, 4, 4, 4)]
     np.testing.assert_array_equal(batch.labels, jpegs.labels[batch.ids.numpy()])
 
 
-@pytest.mark.parametrize("settings", [{"num_threads": 2}, {"prefetch_batches": 1}, {"prefetch_batches": 4}])
-def test_threads_and_prefetching_change_no_byte(jpegs: ImageSet, settings: dict[str, int]) -> None:
-    for ours, theirs in zip(take(jpegs, 7), take(jpegs, 7, **settings), strict=True):
+def test_masks_are_those_of_the_batchs_place_in_its_epoch(jpegs: ImageSet) -> None:
+    for batch, (epoch, first) in zip(take(jpegs, 6, EVERYTHING), [(0, 0), (0, 4), (0, 8), (0, 12), (0, 16), (1, 0)]):
+        expected = draw_masks(EVERYTHING, 4, seed=7, epoch=epoch, first_position=first)
+        for ours, theirs in zip(batch.masks, expected, strict=True):
+            assert ours is not None
+            assert theirs is not None
+            assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    ("views", "settings"),
+    [
+        (USUAL, {"num_threads": 2}),
+        (USUAL, {"prefetch_batches": 1}),
+        (USUAL, {"prefetch_batches": 4}),
+        (EVERYTHING, {"num_threads": 2, "prefetch_batches": 4}),
+    ],
+)
+def test_threads_and_prefetching_change_no_byte(jpegs: ImageSet, views: ViewsConfig, settings: dict[str, int]) -> None:
+    for ours, theirs in zip(take(jpegs, 7, views), take(jpegs, 7, views, **settings), strict=True):
         assert_same(ours, theirs)
 
 
@@ -105,23 +164,31 @@ def test_another_seed_gives_other_batches(jpegs: ImageSet) -> None:
     assert not torch.equal(ours.ids, theirs.ids)
 
 
-def test_two_ranks_see_the_halves_of_one_ranks_batches(jpegs: ImageSet) -> None:
-    whole = take(jpegs, 7, batch_size=4)
-    halves = [take(jpegs, 7, batch_size=2, rank=rank, world_size=2) for rank in (0, 1)]
+@pytest.mark.parametrize("views", [USUAL, EVERYTHING])
+def test_two_ranks_see_the_halves_of_one_ranks_batches(jpegs: ImageSet, views: ViewsConfig) -> None:
+    whole = take(jpegs, 7, views, batch_size=4)
+    halves = [take(jpegs, 7, views, batch_size=2, rank=rank, world_size=2) for rank in (0, 1)]
     for single, *parts in zip(whole, *halves, strict=True):
         joined = MultiCropBatch(
             crops=tuple(torch.cat(crops, dim=1) for crops in zip(*(part.crops for part in parts))),
             ids=torch.cat([part.ids for part in parts]),
             labels=torch.cat([part.labels for part in parts]),
+            masks=tuple(joined_masks(masks) for masks in zip(*(part.masks for part in parts))),
         )
         assert_same(single, joined)
 
 
-@pytest.mark.parametrize("consumed", [1, 4, 5, 13])
-def test_a_start_after_some_batches_goes_on_byte_for_byte(jpegs: ImageSet, consumed: int) -> None:
+def joined_masks(masks: tuple[torch.Tensor | None, ...]) -> torch.Tensor | None:
+    given = [mask for mask in masks if mask is not None]
+    assert len(given) in (0, len(masks))
+    return torch.cat(given, dim=1) if given else None
+
+
+@pytest.mark.parametrize(("views", "consumed"), [(USUAL, 1), (USUAL, 4), (USUAL, 5), (USUAL, 13), (EVERYTHING, 4)])
+def test_a_start_after_some_batches_goes_on_byte_for_byte(jpegs: ImageSet, views: ViewsConfig, consumed: int) -> None:
     """5 batches an epoch: in its middle, before its end, at its end, two epochs on."""
-    whole = take(jpegs, consumed + 6)
-    for ours, theirs in zip(whole[consumed:], take(jpegs, 6, start_batch=consumed), strict=True):
+    whole = take(jpegs, consumed + 6, views)
+    for ours, theirs in zip(whole[consumed:], take(jpegs, 6, views, start_batch=consumed), strict=True):
         assert_same(ours, theirs)
 
 

@@ -68,7 +68,7 @@ BAD_FILES: dict[str, tuple[str | bytes, str]] = {
     ),
     "unknown key, none like it": (
         changed("size: 16", "size: 16, zzz: 1"),
-        "x.yaml:7: views.groups.1.zzz: unknown key (the keys here: count, size, area, ratio, augmentation)",
+        "x.yaml:7: views.groups.1.zzz: unknown key (the keys here: count, size, area, ratio, augmentation, mean, std, mask)",
     ),
     "key of another part": (
         changed("  epochs: 3", "  epochs: 3\n  lr: 0.1"),

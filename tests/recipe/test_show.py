@@ -58,3 +58,24 @@ def test_packaged_recipes_have_a_title() -> None:
     titles = packaged_recipes()
     assert "smoke" in titles
     assert all(titles.values())
+
+
+def test_views_of_every_kind_are_shown_with_their_meanings_and_load_again(tmp_path: Path) -> None:
+    mask = "views.groups.0.mask={patch_size: 4, ratio: [0.3, 0.5], kind: block}"
+    augmentation = (
+        "{rotation: {degrees: [-10, 10]}, policy: {name: rand_augment, num_ops: 1, operations: [rotate, posterise]}, "
+        "gaussian_noise: {std: [1, 4]}, operators: [{function: 'my_package.my_module:posterise', probability: 0.3}]}"
+    )
+    recipe = load_recipe("smoke", [mask, f"views.groups.0.augmentation={augmentation}"]).arms["dissl"]
+    shown = render(recipe)
+    for line in (
+        "function: my_package.my_module:posterise",
+        "operations: [rotate, posterise]",
+        "# Side of a patch, in pixels; divides the crop's size.",
+        "# Range of the standard deviation, in grey levels (0 to 255).",
+        "# Grey level of what geometry uncovers.",
+    ):
+        assert shown.count(line) == 1, line
+    file = tmp_path / "shown.yaml"
+    file.write_text(shown)
+    assert load_recipe(file).arms == {"dissl": recipe}

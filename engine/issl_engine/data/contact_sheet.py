@@ -7,13 +7,16 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from issl_engine.data.contact_legend import group_legend
 from issl_engine.data.dali import TrainingViews
 from issl_engine.data.sources.base import ImageSet
 from issl_engine.data.sources.open_image import open_image
-from issl_engine.data.views import Augmentation, CropGroup, MultiCropBatch, ViewsConfig
+from issl_engine.data.views import CropGroup, MultiCropBatch, ViewsConfig
 
 PAPER, INK = (255, 255, 255), (40, 40, 40)
 GAP, LINE = 6, 14
+MASKED_GREY, MASKED_SHARE = 128, 0.2
+"""A masked patch is this grey, but for a share of its own colours."""
 SMALLEST_CELL = 72
 """Small crops are enlarged by a whole number to about this many pixels."""
 
@@ -41,7 +44,7 @@ def write_contact_sheet(path: Path, images: ImageSet, views: ViewsConfig, *, num
     cell = max(crop_columns)
     columns = [cell, *crop_columns]
     lefts = np.cumsum([GAP, *(width + GAP for width in columns)])
-    legend = [line for index, group in enumerate(views.groups) for line in _legend(index, group, views)]
+    legend = [line for index, group in enumerate(views.groups) for line in group_legend(_name(index), group, views)]
     header = GAP + LINE * (len(legend) + 1) + GAP
     row_height = cell + GAP
     width = max(int(lefts[-1]), *(_text_width(line) for line in legend))
@@ -50,7 +53,7 @@ def write_contact_sheet(path: Path, images: ImageSet, views: ViewsConfig, *, num
     for row in range(num_images):
         top = header + row * row_height
         sheet.paste(_original(images, int(batch.ids[row]), cell), (int(lefts[0]), top))
-        for column, crop in enumerate(_crops(batch, row, views), start=1):
+        for column, crop in enumerate(_shown_crops(batch, row, views), start=1):
             size = (columns[column], columns[column])
             sheet.paste(crop.resize(size, Image.Resampling.NEAREST), (int(lefts[column]), top))
     sheet.save(path, format="PNG")
@@ -66,32 +69,6 @@ def _text_width(line: str) -> int:
 
 def _name(index: int) -> str:
     return f"groups.{index}"
-
-
-def _legend(index: int, group: CropGroup, views: ViewsConfig) -> list[str]:
-    """Two lines on one group: its crops, and what happens to them."""
-    low, high = group.area
-    return [
-        f"{_name(index)}: {group.count} x {group.size} px, area {low:g} to {high:g}, "
-        f"ratio {group.ratio[0]:.3g} to {group.ratio[1]:.3g}, {views.interpolation}",
-        f"    {describe_augmentation(group.augmentation or views.augmentation)}",
-    ]
-
-
-def describe_augmentation(augmentation: Augmentation) -> str:
-    """The augmentation in one line, each part with its probability."""
-    parts = [f"flip {augmentation.flip:g}"]
-    if jitter := augmentation.colour_jitter:
-        parts.append(
-            f"jitter {jitter.probability:g} (brightness {jitter.brightness:g}, contrast {jitter.contrast:g}, "
-            f"saturation {jitter.saturation:g}, hue {jitter.hue:g})"
-        )
-    parts.append(f"grey {augmentation.greyscale:g}")
-    if blur := augmentation.blur:
-        parts.append(f"blur {blur.probability:g} (sigma {blur.sigma[0]:g} to {blur.sigma[1]:g} px)")
-    if solarise := augmentation.solarise:
-        parts.append(f"solarise {solarise.probability:g} (from {solarise.threshold})")
-    return ", ".join(parts)
 
 
 def _write_header(
@@ -115,11 +92,21 @@ def _original(images: ImageSet, index: int, cell: int) -> Image.Image:
     return original.resize((original.width * scale, original.height * scale), Image.Resampling.NEAREST)
 
 
-def _crops(batch: MultiCropBatch, row: int, views: ViewsConfig) -> list[Image.Image]:
-    mean, std = (torch.tensor(values)[:, None, None] for values in (views.mean, views.std))
-    crops = []
-    for group in batch.crops:
-        for crop in group[:, row]:
-            pixels = (255 * (crop * std + mean)).round().clamp(0, 255).to(torch.uint8)
-            crops.append(Image.fromarray(pixels.permute(1, 2, 0).numpy()))
-    return crops
+def _shown_crops(batch: MultiCropBatch, row: int, views: ViewsConfig) -> list[Image.Image]:
+    """All crops of one image, each by its group's normalisation back in grey levels, masked patches dimmed."""
+    shown = []
+    for group, crops, masks in zip(views.groups, batch.crops, batch.masks, strict=True):
+        mean, std = (torch.tensor(values)[:, None, None] for values in views.normalisation_of(group))
+        for view, crop in enumerate(crops[:, row]):
+            pixels = (255 * (crop * std + mean)).round().clamp(0, 255)
+            if masks is not None:
+                pixels = _dimmed(pixels, masks[view, row])
+            shown.append(Image.fromarray(pixels.to(torch.uint8).permute(1, 2, 0).numpy()))
+    return shown
+
+
+def _dimmed(pixels: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Masked patches fade into grey. Pixels [3, size, size], mask [patches, patches]."""
+    patch = pixels.shape[-1] // mask.shape[-1]
+    hidden = mask.repeat_interleave(patch, dim=0).repeat_interleave(patch, dim=1)
+    return torch.where(hidden, MASKED_GREY + (pixels - MASKED_GREY) * MASKED_SHARE, pixels)

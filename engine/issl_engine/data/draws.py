@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from issl_engine.data.random_streams import Purpose, stream_key, uniforms
 from issl_engine.data.views import Augmentation, CropGroup, ViewsConfig
 
 Floats = NDArray[np.float32]
@@ -23,7 +24,6 @@ WINDOW_UNIFORMS = 2 * ATTEMPTS + 2
 """Area and ratio of each attempt, top, left."""
 UNIFORMS_PER_VIEW = WINDOW_UNIFORMS + 10
 """The window, and ten more for flip, colours, blur and solarisation."""
-WORDS_PER_COUNTER = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,7 @@ class ViewDraws:
 
 def epoch_order(num_images: int, seed: int, epoch: int) -> NDArray[np.int64]:
     """The permutation of all images in this epoch. Raises ValueError for a seed out of range."""
-    return np.random.Generator(np.random.Philox(key=_key(seed, epoch, purpose=0))).permutation(num_images)
+    return np.random.Generator(np.random.Philox(key=stream_key(seed, epoch, Purpose.ORDER))).permutation(num_images)
 
 
 def draw_views(
@@ -61,9 +61,15 @@ def draw_views(
     range.
     """
     num_views = views.num_views
-    uniforms_BVU = _uniforms(len(sizes_HW), num_views * UNIFORMS_PER_VIEW, seed, epoch, first_position)
+    uniforms_BVU = uniforms(
+        len(sizes_HW), num_views * UNIFORMS_PER_VIEW,
+        seed=seed, epoch=epoch, first_position=first_position, purpose=Purpose.VIEWS,
+    )  # fmt: skip
     uniforms_BVU = uniforms_BVU.reshape(len(sizes_HW), num_views, UNIFORMS_PER_VIEW)
-    orders_BV = _uniforms(len(sizes_HW), num_views, seed, epoch, first_position, purpose=3)
+    orders_BV = uniforms(
+        len(sizes_HW), num_views,
+        seed=seed, epoch=epoch, first_position=first_position, purpose=Purpose.JITTER_ORDER,
+    )  # fmt: skip
     groups = [group for group in views.groups for _ in range(group.count)]
     return [
         _draw_view(
@@ -71,23 +77,6 @@ def draw_views(
         )
         for view, group in enumerate(groups)
     ]
-
-
-def _key(seed: int, epoch: int, purpose: int) -> int:
-    """Philox's 128 bits: the seed in the upper half, then the epoch, and a byte that keeps streams apart."""
-    if not 0 <= seed < 2**64:
-        raise ValueError(f"seed: {seed} is out of range; choose a whole number from 0 to 2^64 - 1")
-    return (seed << 64) | (epoch << 8) | purpose
-
-
-def _uniforms(
-    rows: int, columns: int, seed: int, epoch: int, first_position: int, purpose: int = 1
-) -> NDArray[np.float64]:
-    """[rows, columns] numbers in [0, 1); row r depends on position first_position + r only."""
-    counters = -(-columns // WORDS_PER_COUNTER)
-    generator = np.random.Philox(key=_key(seed, epoch, purpose)).advance(first_position * counters)
-    words = generator.random_raw(rows * counters * WORDS_PER_COUNTER).reshape(rows, -1)[:, :columns]
-    return (words >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def _draw_view(

@@ -75,6 +75,8 @@ def _findings(tree: Tree, error: ValidationError) -> list[Mistake]:
     grouped: dict[Path, list[Mapping[str, Any]]] = {}
     for item in error.errors(include_url=False):
         path = _path_of(tree, item["loc"], item["type"])
+        if item["type"] == "too_short" and len(_at(tree, path).plain()) >= item["ctx"]["min_length"]:
+            continue  # pydantic counts the entries without mistakes, and those with one are told by themselves
         if item["type"] == "missing" and isinstance(path[-1], int):
             path = path[:-1]
         grouped.setdefault(path, []).append(item)

@@ -25,9 +25,9 @@ class DataCase:
     views: ViewsConfig
     batch_size: int
     decode_threads: int
+    device: torch.device
     prefetch_batches: int = 2
     cache_bytes: int = 0
-    device: torch.device = torch.device("cpu")
     dtype: torch.dtype = torch.float32
     channels_last: bool = True
 

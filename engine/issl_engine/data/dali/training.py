@@ -4,7 +4,7 @@ Letters: B images of a batch.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -20,9 +20,14 @@ from issl_engine.data.dali.expected_size import check_sizes, expected_sizes, of_
 from issl_engine.data.dali.images import ImageInputs, num_channels, undecodable
 from issl_engine.data.dali.memory import batch_bytes, preallocate
 from issl_engine.data.dali.pipeline import build_pipeline, copy_output, run_pipeline
+from issl_engine.data.dali.user_operators import check_user_operators
 from issl_engine.data.dali.view import augmented_view
 from issl_engine.data.draws import draw_views, epoch_order
+from issl_engine.data.further_arguments import further_arguments, num_further_arguments
+from issl_engine.data.further_draws import draw_further
+from issl_engine.data.noise_field import NoiseField
 from issl_engine.data.operator_arguments import num_operator_arguments, operator_arguments
+from issl_engine.data.patch_masks import draw_masks
 from issl_engine.data.sources.base import ImageSet
 from issl_engine.data.views import Augmentation, MultiCropBatch, ViewsConfig
 
@@ -48,8 +53,8 @@ class TrainingViews:
     of encoded images stay in memory. While a batch is made, the draws of the next and the bytes that it needs are
     prepared by a thread.
 
-    Raises ValueError when a batch is larger than the data, for a seed out of range, and for an image that cannot be
-    decoded, which also closes the loader.
+    Raises ValueError when a batch is larger than the data, for a seed out of range, for an operator of the user that
+    does not fit, and for an image that cannot be decoded, which also closes the loader.
     """
 
     def __init__(
@@ -63,6 +68,7 @@ class TrainingViews:
                 f"the batch of {batch_size * world_size} images is larger than the {len(images)} images of "
                 "the training split; lower training.global_batch_size"
             )
+        check_user_operators(views, num_channels(images), device)
         self.images, self.views = images, views
         self.batch_size, self.rank, self.world_size, self.seed = batch_size, rank, world_size, seed
         self.device, self.dtype, self.channels_last = device, dtype, channels_last
@@ -71,6 +77,7 @@ class TrainingViews:
         self._buffers = BatchBuffers()
         self._in_flight: deque[NDArray[np.int64]] = deque()
         self._epoch = -1
+        self._noise_field = NoiseField(seed, views.largest_size) if _has_noise(views) else None
         self._order = np.empty(0, dtype=np.int64)
         self._next_to_feed = start_batch
         self._preparing = ThreadPoolExecutor(1, thread_name_prefix="views")
@@ -95,13 +102,15 @@ class TrainingViews:
             # The batches made ahead are looked at, too: all that is broken there comes in one message.
             raise undecodable(self.images, list(self._in_flight), error) from None
         ids = self._in_flight.popleft()
+        epoch, first = self._place(self.batches_consumed)
+        masks = draw_masks(self.views, len(ids), seed=self.seed, epoch=epoch, first_position=first)
         crops, first = [], 0
         for group in self.views.groups:
             crops.append(self._group(outputs[first : first + group.count], group.size))
             first += group.count
         self.batches_consumed += 1
         return MultiCropBatch(
-            crops=tuple(crops), ids=torch.from_numpy(ids), labels=torch.from_numpy(self.images.labels[ids])
+            crops=tuple(crops), ids=torch.from_numpy(ids), labels=torch.from_numpy(self.images.labels[ids]), masks=masks
         )
 
     def close(self) -> None:
@@ -146,14 +155,23 @@ class TrainingViews:
         """All that the graph is fed for a batch."""
         epoch, first = self._place(batch)
         draws = draw_views(self.views, self.images.sizes_HW[ids], seed=self.seed, epoch=epoch, first_position=first)
+        further = draw_further(self.views, len(ids), seed=self.seed, epoch=epoch, first_position=first)
         arguments: list[Any] = [self._inputs.batch(ids), expected_sizes(self.images, ids)]
+        channels = num_channels(self.images)
         for draw, augmentation in zip(draws, _augmentations(self.views), strict=True):
-            arguments += operator_arguments(draw, augmentation, num_channels(self.images))
+            arguments += operator_arguments(draw, augmentation, channels)
+        for more, group in zip(further, self.views.group_of_view, strict=True):
+            augmentation = self.views.augmentation_of(group)
+            arguments += further_arguments(more, augmentation, self._noise_field, group.size, channels)
         return tuple(arguments)
 
 
+def _has_noise(views: ViewsConfig) -> bool:
+    return any(augmentation.gaussian_noise is not None for augmentation in _augmentations(views))
+
+
 def _augmentations(views: ViewsConfig) -> list[Augmentation]:
-    return [group.augmentation or views.augmentation for group in views.groups for _ in range(group.count)]
+    return [views.augmentation_of(group) for group in views.group_of_view]
 
 
 def _training_graph(
@@ -161,12 +179,13 @@ def _training_graph(
 ) -> tuple[Any, ...]:
     channels, augmentations = num_channels(images.images), _augmentations(views)
     num_arguments = sum(num_operator_arguments(augmentation, channels) for augmentation in augmentations)
-    layouts = [images.layout, ""] + [""] * num_arguments
-    inputs: Iterator[Any] = iter(fn.external_source(source=feed, num_outputs=len(layouts), batch=True, layout=layouts))
+    num_further = sum(num_further_arguments(augmentation, channels) for augmentation in augmentations)
+    layouts = [images.layout, ""] + [""] * (num_arguments + num_further)
+    fed = fn.external_source(source=feed, num_outputs=len(layouts), batch=True, layout=layouts)
+    inputs, further_inputs = iter(fed[: 2 + num_arguments]), iter(fed[2 + num_arguments :])
     decoded, shapes = of_expected_size(images.decode(next(inputs), device), next(inputs))
-    sizes = [group.size for group in views.groups for _ in range(group.count)]
     crops = [
-        augmented_view(decoded, inputs, size, augmentation, views, channels, layout)
-        for size, augmentation in zip(sizes, augmentations, strict=True)
+        augmented_view(decoded, inputs, further_inputs, group, views, channels, layout, device.type == "cuda")
+        for group in views.group_of_view
     ]
     return *crops, shapes

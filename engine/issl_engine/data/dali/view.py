@@ -1,12 +1,13 @@
-"""One view of an image as DALI operators: crop, resize, colours, blur, normalisation."""
+"""One view of an image as DALI operators: crop, resize, rotation, policy, colours, blur, noise, normalisation."""
 
 from collections.abc import Iterator
 from typing import Any
 
 from nvidia.dali import fn, types
 
+from issl_engine.data.dali.further import add_noise_and_operators, turn_and_distort
 from issl_engine.data.operator_arguments import blurs, changes_colour, changes_contrast, solarises
-from issl_engine.data.views import Augmentation, ViewsConfig
+from issl_engine.data.views import CropGroup, ViewsConfig
 
 INTERPOLATION = {"bilinear": types.DALIInterpType.INTERP_LINEAR, "bicubic": types.DALIInterpType.INTERP_CUBIC}
 
@@ -14,18 +15,22 @@ INTERPOLATION = {"bilinear": types.DALIInterpType.INTERP_LINEAR, "bicubic": type
 def augmented_view(
     decoded: Any,
     inputs: Iterator[Any],
-    size: int,
-    augmentation: Augmentation,
+    further_inputs: Iterator[Any],
+    group: CropGroup,
     views: ViewsConfig,
     channels: int,
     output_layout: str,
+    on_gpu: bool,
 ) -> Any:
-    """One view in ``output_layout`` (CHW or HWC), float, normalised. Takes its arguments off ``inputs``."""
+    """One view in ``output_layout`` (CHW or HWC), float, normalised. Takes its arguments off ``inputs`` and
+    ``further_inputs``."""
+    size, augmentation = group.size, views.augmentation_of(group)
     start, end, flip = next(inputs), next(inputs), next(inputs)
     view: Any = fn.resize(
         decoded, roi_start=start, roi_end=end, size=[size, size], antialias=True,
         interp_type=INTERPOLATION[views.interpolation],
     )  # fmt: skip
+    view = turn_and_distort(view, further_inputs, augmentation, channels, on_gpu)
     if changes_colour(augmentation, channels):
         view = fn.coord_transform(view, M=next(inputs), dtype=types.DALIDataType.UINT8)
     if changes_contrast(augmentation):
@@ -35,7 +40,8 @@ def augmented_view(
     if solarises(augmentation):
         # 255 - x is x with all bits turned, which costs a third of choosing between the two.
         view = view ^ ((view >= next(inputs)) * types.Constant(255, dtype=types.DALIDataType.UINT8))
-    return normalise(view, views.mean, views.std, channels, output_layout, mirror=flip)
+    view = add_noise_and_operators(view, further_inputs, augmentation, on_gpu)
+    return normalise(view, *views.normalisation_of(group), channels, output_layout, mirror=flip)
 
 
 def contrasted(view: Any, contrast: Any, brightness: Any, channels: int) -> Any:
