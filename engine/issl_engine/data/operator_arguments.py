@@ -30,7 +30,7 @@ def operator_arguments(draw: ViewDraws, augmentation: Augmentation, channels: in
     if contrasts:
         arguments += [draw.contrast, np.where(draw.brightness_first, np.float32(1), draw.brightness)]
     if blurs(augmentation):
-        arguments += [np.maximum(draw.sigma, 1e-3), _blur_window(draw.sigma)]
+        arguments += [draw.sigma, _blur_window(draw.sigma)]
     if augmentation.solarise is not None and solarises(augmentation):
         arguments += [np.where(draw.solarise, augmentation.solarise.threshold, NEVER).astype(np.int16)]
     return arguments

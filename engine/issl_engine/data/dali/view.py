@@ -6,6 +6,7 @@ from typing import Any
 from nvidia.dali import fn, types
 
 from issl_engine.data.dali.further import add_noise_and_operators, turn_and_distort
+from issl_engine.data.dali.only_some import on_some
 from issl_engine.data.operator_arguments import blurs, changes_colour, changes_contrast, solarises
 from issl_engine.data.views import CropGroup, ViewsConfig
 
@@ -36,12 +37,17 @@ def augmented_view(
     if changes_contrast(augmentation):
         view = contrasted(view, next(inputs), next(inputs), channels)
     if blurs(augmentation):
-        view = fn.gaussian_blur(view, sigma=next(inputs), window_size=next(inputs))
+        sigma, window = next(inputs), next(inputs)
+        view = on_some(sigma > 0.0, _blur, view, sigma, window)
     if solarises(augmentation):
         # 255 - x is x with all bits turned, which costs a third of choosing between the two.
         view = view ^ ((view >= next(inputs)) * types.Constant(255, dtype=types.DALIDataType.UINT8))
     view = add_noise_and_operators(view, further_inputs, augmentation, on_gpu)
     return normalise(view, *views.normalisation_of(group), channels, output_layout, mirror=flip)
+
+
+def _blur(view: Any, sigma: Any, window: Any) -> Any:
+    return fn.gaussian_blur(view, sigma=sigma, window_size=window)
 
 
 def contrasted(view: Any, contrast: Any, brightness: Any, channels: int) -> Any:
