@@ -17,8 +17,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from issl_engine.data.folder_source import source_of_folder
 from issl_engine.data.packing import PackSettings, SmallerJPEGs, broken_shards, pack_dataset
-from issl_engine.data.sources.base import Dataset, SourceError
+from issl_engine.data.sources.base import Dataset, ImageSet, SourceError
+from issl_engine.data.sources.byte_ranges import ByteRanges, file_stamp
 from issl_engine.data.sources.image_folder import ImageFolderConfig
 from issl_engine.data.sources.pixel_images import pixel_images
 
@@ -164,6 +166,54 @@ def test_pixels_are_stored_without_loss_and_images_without_class_have_no_label(c
     with tarfile.open(tmp_path / "pretrain-000000.tar") as tar:
         assert [name.partition(".")[2] for name in tar.getnames()] == ["png"] * 5
     assert {rest[0] for of, _, rest in listed(tmp_path) if of == "pretrain"} == {-1}
+
+
+def in_one_file(images: ImageSet, file: Path) -> ImageSet:
+    """The same images, one after the other in ``file``."""
+    contents = [images.stored_bytes(index) for index in range(len(images))]
+    file.write_bytes(b"".join(contents))
+    lengths = np.array([len(content) for content in contents], dtype=np.int64)
+    ranges = ByteRanges(
+        files=(str(file),), file_of=np.zeros(len(images), dtype=np.int32), starts=np.cumsum(lengths) - lengths,
+        lengths=lengths, names=tuple(map(str, range(len(images)))), stamps=(file_stamp(str(file)),),
+    )  # fmt: skip
+    return replace(images, paths=None, ranges=ranges)
+
+
+def test_images_inside_larger_files_are_packed_as_files_are(dataset: Dataset, tmp_path: Path) -> None:
+    parts = {split: in_one_file(getattr(dataset, split), tmp_path / split) for split in ("train", "test")}
+    pack_dataset(dataset, tmp_path / "files", SMALL)
+    pack_dataset(replace(dataset, **parts), tmp_path / "parts", SMALL)
+    of_files, of_parts = files(tmp_path / "files"), files(tmp_path / "parts")
+    assert of_files.pop("pack.json") != of_parts.pop("pack.json")  # they were other sources
+    assert of_files == of_parts
+    fewer = replace(dataset, train=parts["train"].subset(np.arange(20)), test=parts["test"])
+    with pytest.raises(SourceError, match="another source was packed here"):
+        pack_dataset(fewer, tmp_path / "parts", SMALL)
+
+
+def test_other_pixels_are_another_source(tmp_path: Path) -> None:
+    images = pixel_images(np.zeros((3, 4, 4, 3), dtype=np.uint8), np.arange(3))
+    dataset = Dataset(name="pixels", classes=("a", "b", "c"), train=images, test=images)
+    pack_dataset(dataset, tmp_path, SMALL)
+    assert images.pixels is not None
+    images.pixels[2, 3, 3, 2] = 1
+    with pytest.raises(SourceError, match="another source was packed here"):
+        pack_dataset(dataset, tmp_path, SMALL)
+
+
+def test_the_webdataset_source_reads_what_was_packed(folder: Path, dataset: Dataset, tmp_path: Path) -> None:
+    pytest.importorskip("issl_engine.data.sources.webdataset")
+    pack_dataset(dataset, tmp_path / "out", SMALL)
+    read = source_of_folder(tmp_path / "out").load()
+    assert (read.name, read.classes) == (dataset.name, dataset.classes)
+    for mine, its in ((dataset.train, read.train), (dataset.test, read.test)):
+        assert its.ranges is not None
+        places = [int(name.partition(".")[0].rpartition("-")[2]) for name in its.ranges.names]
+        assert sorted(places) == list(range(len(mine)))
+        assert [its.stored_bytes(index) for index in range(len(its))] == [mine.stored_bytes(place) for place in places]
+        assert np.array_equal(its.labels, mine.labels[places])
+        assert np.array_equal(its.sizes_HW, mine.sizes_HW[places])
 
 
 def test_the_same_source_gives_the_same_bytes_wherever_it_lies(dataset: Dataset, folder: Path, tmp_path: Path) -> None:
