@@ -26,6 +26,19 @@ def test_threads_are_a_bounded_number_of_items_ahead() -> None:
     assert next(begun) <= 2 * AHEAD + 5
 
 
+def test_what_has_not_begun_is_given_up() -> None:
+    begun = itertools.count()
+
+    def work(item: int) -> None:
+        next(begun)
+        time.sleep(0.05)
+
+    results = in_order(work, range(100), threads=2)
+    next(results)
+    results.close()
+    assert next(begun) < 2 * AHEAD
+
+
 def test_an_error_comes_at_its_place_and_ends_the_work() -> None:
     def work(item: int) -> int:
         if item == 2:
