@@ -73,12 +73,14 @@ def test_a_folder_without_test_split_is_said_to_lack_it(tmp_path: Path) -> None:
 
 def test_other_folders_are_refused_with_what_there_could_be(tmp_path: Path) -> None:
     touch(tmp_path / "notes.txt")
-    with pytest.raises(SourceError, match=r"no data set is recognised here; .*webdataset, tfrecord, parquet; name"):
+    with pytest.raises(SourceError, match=r"no data set is recognised here; .* or \*\.tar, or .* or \*\.parquet; name"):
         source_of_folder(tmp_path)
 
 
 def test_a_source_that_is_not_there_is_not_offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(folder_source, "variants", lambda package, base: {"image_folder": ImageFolderConfig})
     touch(tmp_path / "train.tar")
-    with pytest.raises(SourceError, match=r"no data set is recognised here"):
+    with pytest.raises(
+        SourceError, match=r"there must be train/<class>/\* and val/<class>/\* \(or test/<class>/\*\); name"
+    ):
         source_of_folder(tmp_path)

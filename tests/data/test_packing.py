@@ -19,6 +19,7 @@ from PIL import Image
 
 from issl_engine.data.folder_source import source_of_folder
 from issl_engine.data.packing import PackSettings, SmallerJPEGs, broken_shards, pack_dataset, samples
+from issl_engine.data.packing.shard import Shard, ShardWriter
 from issl_engine.data.sources.base import Dataset, ImageSet, SourceError
 from issl_engine.data.sources.byte_ranges import ByteRanges, file_stamp
 from issl_engine.data.sources.image_folder import ImageFolderConfig
@@ -266,6 +267,25 @@ def test_a_stopped_pack_leaves_whole_shards_and_goes_on_to_the_same_bytes(
     assert files(out) == whole
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
     assert told[-1] == 28
+
+
+def test_a_stop_between_a_shard_and_its_record_loses_nothing(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pack_dataset(dataset, tmp_path / "whole", SMALL)
+    publish = ShardWriter.publish
+
+    def publish_and_stop(self: ShardWriter) -> Shard:
+        publish(self)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ShardWriter, "publish", publish_and_stop)
+    with pytest.raises(KeyboardInterrupt):
+        pack_dataset(dataset, tmp_path / "out", SMALL)
+    monkeypatch.undo()
+    assert (tmp_path / "out" / "train-000000.tar").exists()
+    pack_dataset(dataset, tmp_path / "out", SMALL)
+    assert files(tmp_path / "out") == files(tmp_path / "whole")
 
 
 def test_a_shard_that_is_gone_or_cut_is_written_again(dataset: Dataset, out: Path) -> None:

@@ -7,6 +7,7 @@ from issl_engine.data.sources.base import SourceConfig, SourceError
 from issl_engine.data.sources.image_folder import ImageFolderConfig
 from issl_engine.variants import variants
 
+CLASS_FOLDERS = "train/<class>/* and val/<class>/* (or test/<class>/*)"
 FILES = {
     "webdataset": ("index.json", "*.tar"),
     "tfrecord": ("*.tfrecord*", "*.tfrec"),
@@ -23,10 +24,10 @@ def source_of_folder(folder: Path) -> SourceConfig:
             if name in known and any(_holds(folder, pattern) for pattern in patterns):
                 return known[name].model_validate({"name": name, "folder": folder})
     if not (folder / "train").is_dir():
+        there = [CLASS_FOLDERS, *(pattern for name in FILES if name in known for pattern in FILES[name])]
         raise SourceError(
-            f"{folder}: no data set is recognised here; there must be train/<class>/* and val/<class>/* (or "
-            f"test/<class>/*), or files of {', '.join(name for name in FILES if name in known) or 'no other source'}; "
-            "name another folder, or a recipe"
+            f"{folder}: no data set is recognised here; there must be {', or '.join(there)}; name another folder, or a "
+            "recipe"
         )
     return ImageFolderConfig(folder=folder, test_split="val" if (folder / "val").is_dir() else "test")
 

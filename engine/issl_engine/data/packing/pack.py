@@ -68,6 +68,8 @@ def pack_dataset(
         sets = _sets(dataset, settings.seed)
         total = sum(len(order) for _, _, order in sets)
         complete = {split: state.complete(split) for split, _, _ in sets}
+        with _disk_errors(folder):
+            state.save()  # before the first shard, so that an interruption at any moment finds the settings
         state.written = []
         progress = _Progress(total, on_progress)
         for split, images, order in sets:
