@@ -30,7 +30,7 @@ def _of_images(images: ImageSet) -> bytes:
     digest.update(images.sizes_HW.astype("<i4").tobytes())
     if images.paths is not None:
         top = os.path.commonpath(images.paths) if images.paths else ""
-        listed = [(os.path.relpath(path, top), os.path.getsize(path)) for path in images.paths]
+        listed = [(path[len(top) :], os.path.getsize(path)) for path in images.paths]
         digest.update(json.dumps(listed).encode())
     elif images.ranges is not None:
         ranges = images.ranges
