@@ -45,6 +45,7 @@ def touch(path: Path) -> None:
         ("train/000.tar", Tar),
         ("train-00000-of-01024.tfrecord", Record),
         ("train.tfrecord-00000-of-00002", Record),
+        ("train-00000-of-01024", Record),
         ("data/train-00000-of-00001.parquet", Table),
     ],
 )

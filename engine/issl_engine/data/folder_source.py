@@ -10,7 +10,7 @@ from issl_engine.variants import variants
 CLASS_FOLDERS = "train/<class>/* and val/<class>/* (or test/<class>/*)"
 FILES = {
     "webdataset": ("index.json", "*.tar"),
-    "tfrecord": ("*.tfrecord*", "*.tfrec"),
+    "tfrecord": ("*.tfrecord*", "*.tfrec", "*-of-[0-9][0-9][0-9][0-9][0-9]"),
     "parquet": ("*.parquet",),
 }
 """Source → its files, in the folder or in one of the folders in it."""
