@@ -45,7 +45,7 @@ COMMANDS = {
     "show": LazyCommand(place="issl_engine.commands.show:show", help="A recipe with every default and its meaning."),
     "validate": LazyCommand(place="issl_engine.commands.validate:validate", help="Check recipes without running them."),
     "views": LazyCommand(place="issl_engine.commands.views:views", help="A picture of the crops that a recipe makes."),
-    "data": LazyCommand(place="issl_engine.commands.data:data", help="Make or fetch a dataset."),
+    "data": LazyCommand(place="issl_engine.commands.data:data", help="Make, fetch, inspect or pack a dataset."),
     "doctor": LazyCommand(
         place="issl_engine.commands.doctor:doctor", help="What is installed, and what it is good for."
     ),

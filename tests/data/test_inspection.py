@@ -9,9 +9,11 @@ from click.testing import CliRunner
 from PIL import Image
 
 from issl_engine.cli import main
+from issl_engine.data import inspection
 from issl_engine.data.inspection import Inspection, inspect_dataset
 from issl_engine.data.look_alikes import THUMBNAIL, look_alikes, thumbnail
 from issl_engine.data.sources.image_folder import ImageFolderConfig
+from issl_engine.data.sources.open_image import decode_image
 
 
 def picture(seed: int, side: int = 64) -> Image.Image:
@@ -90,6 +92,23 @@ def test_channel_means_are_those_of_all_pixels(folder: Path) -> None:
     assert split.channel_mean == pytest.approx(tuple(mean), abs=1e-9)
     assert split.channel_std == pytest.approx(tuple(np.sqrt(square - mean**2)), abs=1e-9)
     assert split.sampled == 2
+
+
+def test_each_image_is_decoded_once_and_progress_counts_them(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded: list[int | None] = []
+
+    def counted(content: bytes, *, at_least: int | None = None) -> Image.Image:
+        decoded.append(at_least)
+        return decode_image(content, at_least=at_least)
+
+    monkeypatch.setattr(inspection, "decode_image", counted)
+    monkeypatch.setattr(inspection, "SAMPLE", 3)
+    told: list[tuple[int, int]] = []
+    found = inspect_dataset(ImageFolderConfig(folder=folder).survey(), on_progress=lambda *now: told.append(now))
+    assert told == [(number, 11) for number in range(1, 12)]
+    assert len(decoded) == 11
+    assert decoded.count(None) == 3 + 2  # three of train's nine and both of val's are decoded whole
+    assert (found.splits["train"].sampled, found.splits["test"].sampled) == (3, 2)
 
 
 def test_different_pictures_do_not_look_alike() -> None:

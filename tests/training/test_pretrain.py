@@ -1,6 +1,7 @@
 """What the training loop promises beyond resuming: it learns, stops on bad losses, freezes, warns."""
 
 import json
+import logging
 import math
 from pathlib import Path
 
@@ -149,6 +150,18 @@ def test_batch_larger_than_data_is_refused(dataset: Dataset) -> None:
     recipe = make_recipe(training={"epochs": 1, "global_batch_size": 64})
     with pytest.raises(ValueError, match=r"global_batch_size \(64\) is larger than the training split .*40 images"):
         make_plan(recipe, dataset, start_ranks())
+
+
+@pytest.mark.parametrize(("batch", "said"), [(12, 1), (8, 0)])
+def test_images_that_wait_for_another_epoch_are_counted_once(
+    batch: int, said: int, dataset: Dataset, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    training = {"epochs": 2, "global_batch_size": batch, "threads": 1}
+    with caplog.at_level(logging.INFO, logger="issl_engine"):
+        pretrain(make_recipe(training=training), dataset, start_ranks(), folder=tmp_path, seed=0)
+    line = "4 of 40 images wait for another epoch each time, as the last batch would be incomplete"
+    assert caplog.messages.count(line) == said
+    assert caplog.text.count("wait for another epoch") == said
 
 
 def test_accumulated_steps_equal_whole_ones(dataset: Dataset) -> None:

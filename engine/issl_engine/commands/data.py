@@ -1,4 +1,4 @@
-"""issl-engine data: makes, fetches or inspects the images of a source."""
+"""issl-engine data: makes, fetches, inspects or packs the images of a source."""
 
 import json
 from dataclasses import asdict
@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from issl_engine.commands.options import json_option, overrides_argument
+from issl_engine.commands.data_pack import pack
+from issl_engine.commands.options import is_quiet, json_option, overrides_argument
 from issl_engine.commands.stdout import reserved_stdout
 
 if TYPE_CHECKING:
@@ -18,14 +19,18 @@ EXAMPLES_SHOWN = 3
 
 @click.group()
 def data() -> None:
-    """Make or fetch a dataset, so that a recipe finds it; inspect one before training on it.
+    """Make or fetch a dataset, so that a recipe finds it; inspect one before training on it; pack it into large files.
 
     \b
     Examples:
       issl-engine data inspect photos
+      issl-engine data pack photos --out packed
       issl-engine data make shapes --folder shapes
       issl-engine data fetch fashion-mnist
     """
+
+
+data.add_command(pack)
 
 
 @data.group()
@@ -117,7 +122,8 @@ def fashion_mnist(folder: Path | None, origin: Path | None) -> None:
 @overrides_argument
 @json_option
 def inspect(source: str, overrides: tuple[str, ...], as_json: bool) -> None:
-    """Look at SOURCE: a folder of train/<class>/* and val/<class>/* (or test/), or a recipe, whose source is taken.
+    """Look at SOURCE: a folder, or a recipe, whose source is taken. The folder holds train/<class>/* and val/<class>/*
+    (or test/), or shards: its files tell which source reads it.
 
     Counts each split and class, sizes, corrupt files, images that are there twice (the same bytes; or alike to the
     eye, also across splits), and channel means. Every image is read.
@@ -129,18 +135,13 @@ def inspect(source: str, overrides: tuple[str, ...], as_json: bool) -> None:
       issl-engine data inspect imagenet/swav_compare source.folder=IMAGENET --json
     """
     with reserved_stdout():
+        from issl_engine.commands.counting_display import CountingDisplay
+        from issl_engine.commands.named_source import named_source
         from issl_engine.data.inspection import inspect_dataset
-        from issl_engine.data.sources.image_folder import ImageFolderConfig
-        from issl_engine.recipe.load import load_recipe
 
-        if Path(source).is_dir():
-            if overrides:
-                raise click.UsageError(f"{overrides[0]}: a folder has no keys to override; name a recipe")
-            folder = Path(source)
-            config = ImageFolderConfig(folder=folder, test_split="val" if (folder / "val").is_dir() else "test")
-            found = inspect_dataset(config.survey())
-        else:
-            found = inspect_dataset(next(iter(load_recipe(source, overrides, None).arms.values())).source.survey())
+        dataset = named_source(source, overrides).survey()
+        with CountingDisplay("inspecting", "images", quiet=is_quiet()) as display:
+            found = inspect_dataset(dataset, on_progress=display.show)
     click.echo(json.dumps(asdict(found), indent=1, ensure_ascii=False) if as_json else _described(found))
 
 

@@ -1,19 +1,18 @@
 """What a source holds: counts, sizes, corrupt files, images twice, channel means."""
 
 import hashlib
-import os
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
+from issl_engine.data.in_order import in_order
 from issl_engine.data.look_alikes import THUMBNAIL, look_alikes, thumbnail
 from issl_engine.data.sources.base import Dataset, ImageSet
-from issl_engine.data.sources.open_image import decode_image, open_image
+from issl_engine.data.sources.open_image import UNDECODABLE, decode_image, open_image
 
-UNDECODABLE = (OSError, SyntaxError, ValueError)
-"""What Pillow raises for a broken image."""
 SAMPLE = 2000
 """Images that channel means are taken over, spread evenly over the split."""
 
@@ -58,30 +57,90 @@ class Inspection:
     repeated: Repeated
 
 
-def inspect_dataset(dataset: Dataset) -> Inspection:
-    """Reads every image, those that channel means are taken over twice. Images that cannot be decoded are reported as
-    corrupt beside those that the source found."""
+def inspect_dataset(dataset: Dataset, *, on_progress: Callable[[int, int], None] | None = None) -> Inspection:
+    """Reads and decodes every image once. Images that cannot be decoded are reported as corrupt beside those that the
+    source found. ``on_progress`` is called with the number of images done, and of all.
+
+    JPEGs that channel means are taken over are decoded whole, the others at a fraction of their size. An eighth of the
+    size would keep the means (within 0.001 on 500 JPEGs of 500 x 375), but lower the standard deviations by 0.012.
+    """
     sets = {"train": dataset.train, "test": dataset.test}
     if dataset.pretrain is not None:
         sets["pretrain"] = dataset.pretrain
     sets = {name: images for name, images in sets.items() if len(images)}
-    repeated, undecodable = _find_repeated(sets)
+    places = [_Place(split, images, index) for split, images in sets.items() for index in range(len(images))]
+    sampled = {split: set(_spread(len(images))) for split, images in sets.items()}
+    seen: list[_Seen] = []
+    undecodable: list[tuple[str, str]] = []
+    looked_at = in_order(lambda place: _see(place, whole=place.index in sampled[place.split]), places)
+    for done, one in enumerate(looked_at, start=1):
+        if isinstance(one, _Seen):
+            seen.append(one)
+        else:
+            undecodable.append(one)
+        if on_progress is not None:
+            on_progress(done, len(places))
+    moments: dict[str, list[NDArray[np.float64]]] = {split: [] for split in sets}
+    for one in seen:
+        if one.moments is not None:
+            moments[one.place.split].append(one.moments)
     return Inspection(
         name=dataset.name,
-        splits={name: _inspect_split(images, dataset.classes) for name, images in sets.items()},
+        splits={name: _inspect_split(images, dataset.classes, moments[name]) for name, images in sets.items()},
         corrupt=[*((str(file.path), file.reason) for file in dataset.skipped), *undecodable],
-        repeated=repeated,
+        repeated=_find_repeated(seen),
     )
 
 
-def _inspect_split(images: ImageSet, classes: tuple[str, ...]) -> SplitInspection:
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """An image of a split."""
+
+    split: str
+    images: ImageSet
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """An image, what tells it from others, and its moments [2, 3] if it is one of those that they are taken of."""
+
+    place: _Place
+    digest: bytes
+    small: NDArray[np.uint8]
+    moments: NDArray[np.float64] | None
+
+
+def _spread(num_images: int) -> list[int]:
+    """The images that means are taken over."""
+    return [int(index) for index in np.linspace(0, num_images - 1, min(SAMPLE, num_images))]
+
+
+def _see(place: _Place, *, whole: bool) -> _Seen | tuple[str, str]:
+    """Or (name, reason) of an image that cannot be decoded."""
+    images, index = place.images, place.index
+    try:
+        content = images.stored_bytes(index)
+        at_least = None if whole else 2 * THUMBNAIL
+        picture = decode_image(content, at_least=at_least) if images.encoded else open_image(images, index)
+        moments = _moments(picture) if whole else None
+        return _Seen(place, hashlib.sha256(content).digest(), thumbnail(picture), moments)
+    except UNDECODABLE as error:
+        return images.describe(index), str(error)
+
+
+def _moments(picture: Image.Image) -> NDArray[np.float64]:
+    """Means of red, green and blue, 0 to 1, and of their squares [2, 3]."""
+    counts = np.array(picture.histogram(), dtype=np.float64).reshape(3, 256)
+    values = np.arange(256) / 255
+    return np.stack([counts @ values, counts @ np.square(values)]) / (picture.width * picture.height)
+
+
+def _inspect_split(images: ImageSet, classes: tuple[str, ...], moments: list[NDArray[np.float64]]) -> SplitInspection:
     sizes = images.sizes_HW
     areas = np.argsort(sizes[:, 0].astype(np.int64) * sizes[:, 1], kind="stable")
     smallest, median, largest = (sizes[areas[place]] for place in (0, len(areas) // 2, -1))
-    chosen = np.unique(np.linspace(0, len(images) - 1, min(SAMPLE, len(images))).astype(np.int64))
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        found = [one for one in pool.map(lambda index: _moments(images, index), chosen.tolist()) if one is not None]
-    mean, square = np.array(found).mean(0) if found else np.full((2, 3), np.nan)
+    mean, square = np.array(moments).mean(0) if moments else np.full((2, 3), np.nan)
     return SplitInspection(
         images=len(images),
         images_of_classes={name: int((images.labels == label).sum()) for label, name in enumerate(classes)},
@@ -90,62 +149,25 @@ def _inspect_split(images: ImageSet, classes: tuple[str, ...]) -> SplitInspectio
         largest_HW=(int(largest[0]), int(largest[1])),
         channel_mean=_triple(mean),
         channel_std=_triple(np.sqrt(np.maximum(square - mean**2, 0))),
-        sampled=len(found),
+        sampled=len(moments),
     )
-
-
-def _moments(images: ImageSet, index: int) -> NDArray[np.float64] | None:
-    """Means of values and of their squares [2, 3]; None where the image cannot be decoded."""
-    try:
-        values = np.asarray(open_image(images, index), dtype=np.float64).reshape(-1, 3) / 255
-    except UNDECODABLE:
-        return None
-    return np.stack([values.mean(0), np.square(values).mean(0)])
 
 
 def _triple(values: NDArray[np.float64]) -> tuple[float, float, float]:
     return float(values[0]), float(values[1]), float(values[2])
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Seen:
-    """An image's place, and what tells it from others."""
-
-    split: str
-    name: str
-    digest: bytes
-    small: NDArray[np.uint8]
-
-
-def _see(split: str, images: ImageSet, index: int) -> _Seen | tuple[str, str]:
-    """Or (name, reason) of an image that cannot be decoded."""
-    name = images.describe(index)
-    try:
-        content = images.stored_bytes(index)
-        picture = decode_image(content, at_least=2 * THUMBNAIL) if images.encoded else open_image(images, index)
-        digest, small = hashlib.sha256(content).digest(), thumbnail(picture)
-    except UNDECODABLE as error:
-        return name, str(error)
-    return _Seen(split=split, name=name, digest=digest, small=small)
-
-
-def _find_repeated(sets: dict[str, ImageSet]) -> tuple[Repeated, list[tuple[str, str]]]:
-    """And the images that cannot be decoded, with the reasons."""
-    places = [(split, images, index) for split, images in sets.items() for index in range(len(images))]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        found = list(pool.map(lambda place: _see(*place), places))
-    seen = [one for one in found if isinstance(one, _Seen)]
+def _find_repeated(seen: list[_Seen]) -> Repeated:
     same: dict[bytes, list[_Seen]] = {}
     for one in seen:
         same.setdefault(one.digest, []).append(one)
     groups = look_alikes(np.array([one.small for one in seen]).reshape(-1, THUMBNAIL, THUMBNAIL))
     alike = [[seen[number] for number in group.tolist()] for group in groups]
-    repeated = Repeated(
+    return Repeated(
         same_bytes=[_named(group) for group in same.values() if len(group) > 1],
         look_alike=[_named(group) for group in alike if len({one.digest for one in group}) > 1],
     )
-    return repeated, [one for one in found if not isinstance(one, _Seen)]
 
 
 def _named(group: list[_Seen]) -> list[tuple[str, str]]:
-    return [(one.split, one.name) for one in group]
+    return [(one.place.split, one.place.images.describe(one.place.index)) for one in group]

@@ -88,6 +88,17 @@ def make_plan(recipe: Recipe, dataset: Dataset, ranks: Ranks) -> Plan:
     )
 
 
+def _log_waiting_images(recipe: Recipe, dataset: Dataset) -> None:
+    num_images = len(dataset.pretraining_images)
+    waiting = num_images % recipe.training.global_batch_size
+    if waiting:
+        _log.info(
+            "%d of %d images wait for another epoch each time, as the last batch would be incomplete",
+            waiting,
+            num_images,
+        )
+
+
 def build_encoder(recipe: Recipe, seed: int) -> Encoder:
     """The encoder as pretraining with this seed starts from: also the untrained control."""
     torch.manual_seed(seed)
@@ -273,6 +284,8 @@ def pretrain(
     if found is not None and read_manifest(found).finished:
         _log.info("%s is already trained", folder)
         return found
+    if ranks.is_first:
+        _log_waiting_images(recipe, dataset)
     learner = build_learner(recipe, plan, ranks, seed)
     online_probe = None
     if recipe.online_probe is not None:

@@ -9,6 +9,8 @@ from issl_engine.data.sources.base import ImageSet
 
 SIXTEEN_BITS_A_STEP = 257
 """65535 / 255: from 16 bits to 8, as DALI does; Pillow alone would cut all above 255."""
+UNDECODABLE = (OSError, SyntaxError, ValueError)
+"""What Pillow raises for a broken image."""
 
 
 def open_image(images: ImageSet, index: int, *, at_least: int | None = None) -> Image.Image:
