@@ -219,7 +219,6 @@ def test_other_pixels_are_another_source(tmp_path: Path) -> None:
 
 
 def test_the_webdataset_source_reads_what_was_packed(folder: Path, dataset: Dataset, tmp_path: Path) -> None:
-    pytest.importorskip("issl_engine.data.sources.webdataset")
     pack_dataset(dataset, tmp_path / "out", SMALL)
     read = source_of_folder(tmp_path / "out").load()
     assert (read.name, read.classes) == (dataset.name, dataset.classes)
