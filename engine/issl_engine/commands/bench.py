@@ -1,4 +1,4 @@
-"""issl-engine bench: times the kernels, draws what was measured, compares augmentations with torchvision's."""
+"""issl-engine bench: times kernels and loaders, draws what was measured, compares augmentations with torchvision's."""
 
 import json
 import shlex
@@ -15,7 +15,7 @@ from issl_engine.commands.stdout import reserved_stdout
 
 @click.group()
 def bench() -> None:
-    """Time the kernels beside eager torch, torch.compile and other libraries; draw the results.
+    """Time kernels and loaders beside other libraries; draw the results; compare augmentations with torchvision's.
 
     \b
     Examples:

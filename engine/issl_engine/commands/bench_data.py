@@ -66,9 +66,9 @@ def bench_data(
       issl-engine bench data --case photos --soak 2000
     """
     if recipe is not None and (cases or threads is not None):
-        raise click.UsageError(
-            "--case and --threads are for a run without RECIPE; override data.decode_threads instead"
-        )
+        raise click.UsageError("--case and --threads go without RECIPE; override data.decode_threads instead")
+    if soak_batches and recipe is None and len(cases) != 1:
+        raise click.UsageError("--soak takes one loader: name a recipe, --case photos or --case small")
     with reserved_stdout(), tempfile.TemporaryDirectory() as folder:
         from issl_profiling.data.report import append_records, check_results_file, origin, render
 
@@ -77,19 +77,17 @@ def bench_data(
         made_by = origin(shlex.join(["issl-engine", *sys.argv[1:]]))
         chosen = _cases(recipe, overrides, arm, cases or ("photos", "small"), threads, Path(folder))
         if soak_batches:
-            if len(chosen) > 1:
-                raise ValueError("--soak takes one loader: name a recipe, --case photos or --case small")
             lines, text = _soak(chosen[0], soak_batches, results, made_by)
         else:
             lines, text = [], ""
             for case in chosen:
-                rates = _rates(case, Path(folder), rounds, peers)
+                rates, left_out = _rates(case, Path(folder), rounds, peers)
                 lines += append_records(results, case, rates, made_by)
-                text += render(case, rates)
+                text += render(case, rates) + left_out
     if as_json:
         click.echo(json.dumps(lines, indent=1))
         return
-    click.echo(text)
+    click.echo(text.rstrip())
     click.echo(results)
 
 
@@ -120,15 +118,19 @@ def _cases(
     return [recipe_case(chosen, load_dataset(chosen), device=device)]
 
 
-def _rates(case: "DataCase", folder: Path, rounds: int, with_peers: bool) -> "list[Rate]":
+def _rates(case: "DataCase", folder: Path, rounds: int, with_peers: bool) -> "tuple[list[Rate], str]":
+    """The speeds, and a line on the peers where they cannot be timed."""
     from issl_profiling.data.loaders import changes, peers, stages
     from issl_profiling.data.rates import measure_rates
+    from issl_profiling.data.torchvision_loader import no_counterpart
 
-    candidates = [*stages(case), *(peers(case) if with_peers else []), *changes(case, folder)]
-    return measure_rates(
-        case, candidates, rounds=rounds,
+    reason = no_counterpart(case.views) if with_peers else None
+    others = peers(case) if with_peers and reason is None else []
+    rates = measure_rates(
+        case, [*stages(case), *others, *changes(case, folder)], rounds=rounds,
         on_round=lambda number, one: _log.info("%s: round %d of %d, %s", case.name, number + 1, rounds, one.name),
     )  # fmt: skip
+    return rates, f"torchvision is left out: {reason}\n" if reason else ""
 
 
 def _soak(

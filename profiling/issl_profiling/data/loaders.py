@@ -11,8 +11,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from issl_engine.data.dali import ReadImages, Stage, TrainingViews
+from issl_engine.data.packing.smaller_jpeg import SmallerJPEGs, is_larger, smaller_jpeg
 from issl_engine.data.sources.base import ImageSet
-from issl_engine.data.sources.open_image import open_image
 from issl_engine.data.views import Augmentation
 from issl_profiling.data.cases import DataCase
 from issl_profiling.data.torchvision_loader import Backend, TorchvisionViews
@@ -118,15 +118,16 @@ def packed_side(case: DataCase) -> int | None:
 
 def packed_sample(images: ImageSet, side: int, folder: Path) -> ImageSet:
     """Some of the images, encoded again with the shorter side at ``side``, repeated until there are as many."""
-    chosen = _sample(images)
+    chosen, smaller = _sample(images), SmallerJPEGs(shorter_side_px=side, quality=PACKED_QUALITY)
     paths, sizes = [], []
     for index in chosen:
-        picture = open_image(images, index)
-        shrink = min(1.0, side / min(picture.size))
-        smaller = picture.resize((round(picture.width * shrink), round(picture.height * shrink)))
-        paths.append(str(folder / f"packed{index:08d}.jpg"))
-        smaller.save(paths[-1], quality=PACKED_QUALITY)
-        sizes.append((smaller.height, smaller.width))
+        size_HW = (int(images.sizes_HW[index, 0]), int(images.sizes_HW[index, 1]))
+        content = images.stored_bytes(index)
+        if is_larger(size_HW, smaller):
+            content, size_HW = smaller_jpeg(content, size_HW, smaller)
+        paths.append(str(folder / f"packed{index:08d}"))
+        Path(paths[-1]).write_bytes(content)
+        sizes.append(size_HW)
     found = ImageSet(labels=np.zeros(len(chosen), np.int64), sizes_HW=np.array(sizes, np.int32), paths=tuple(paths))
     return found.subset(np.arange(len(images)) % len(chosen))
 

@@ -12,18 +12,19 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from issl_engine.data.sources.base import ImageSet
-from issl_engine.data.views import Augmentation, CropGroup, ViewsConfig
+from issl_engine.data.views import CropGroup, ViewsConfig
 from issl_profiling.data.cases import DataCase
 from issl_profiling.torchvision_oracle import load_torchvision
 
 BLUR_KERNEL_SHARE = 0.1
 """Side of the blur's kernel over that of the crop, as in SimCLR (Chen et al. 2020, appendix A)."""
 Backend = Literal["tensor", "PIL"]
+WITH_COUNTERPART = frozenset({"flip", "colour_jitter", "greyscale", "blur", "solarise"})
+"""Keys of an augmentation."""
 
 
 class TorchvisionViews:
-    """Endless batches, as TrainingViews makes them. Raises ImportError without torchvision, ValueError for what has no
-    counterpart there."""
+    """Endless batches of views as TrainingViews makes them, where ``no_counterpart`` finds nothing to say."""
 
     def __init__(self, case: DataCase, backend: Backend) -> None:
         load_torchvision()
@@ -76,7 +77,6 @@ def view_transform(group: CropGroup, views: ViewsConfig, backend: Backend) -> Ca
     """One view as a composition of transforms, in our order and with our probabilities."""
     v2 = import_module("torchvision.transforms.v2")
     augmentation = group.augmentation or views.augmentation
-    _check_has_counterpart(augmentation)
     mode = v2.InterpolationMode(views.interpolation)
     steps: list[Any] = [
         v2.RandomResizedCrop(group.size, group.area, group.ratio, interpolation=mode, antialias=True),
@@ -94,15 +94,20 @@ def view_transform(group: CropGroup, views: ViewsConfig, backend: Backend) -> Ca
         steps.append(v2.RandomSolarize(solarise.threshold, solarise.probability))
     to_tensor = [v2.ToImage()] if backend == "PIL" else []
     composed: Callable[[Any], Tensor] = v2.Compose(
-        [*steps, *to_tensor, v2.ToDtype(torch.float32, scale=True), v2.Normalize(views.mean, views.std)]
+        [*steps, *to_tensor, v2.ToDtype(torch.float32, scale=True), v2.Normalize(*views.normalisation_of(group))]
     )
     return composed
 
 
-KNOWN = ("flip", "colour_jitter", "greyscale", "blur", "solarise")
-
-
-def _check_has_counterpart(augmentation: Augmentation) -> None:
-    for key in type(augmentation).model_fields:
-        if key not in KNOWN and getattr(augmentation, key):
-            raise ValueError(f"augmentation.{key} has no counterpart in this comparison")
+def no_counterpart(views: ViewsConfig) -> str | None:
+    """Why these views cannot be made by torchvision here, in one sentence; None if they can."""
+    try:
+        load_torchvision()
+    except ImportError as error:
+        return str(error)
+    for group in views.groups:
+        augmentation = group.augmentation or views.augmentation
+        for key in type(augmentation).model_fields:
+            if key not in WITH_COUNTERPART and getattr(augmentation, key):
+                return f"augmentation.{key} has no counterpart in this comparison"
+    return None
