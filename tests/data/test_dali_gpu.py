@@ -116,3 +116,31 @@ def test_the_gpu_gives_the_cpus_evaluation_images(images: ImageSet) -> None:
         return torch.cat([batch.cpu() for batch, _ in batches])
 
     assert ((crops("cuda") - crops("cpu")).abs() * 0.225 * 255).mean() <= 2
+
+
+def test_crops_come_in_the_memory_order_and_type_that_are_asked_for(images: ImageSet) -> None:
+    found = []
+    for dtype, channels_last in ((torch.float32, False), (torch.bfloat16, True)):
+        loader = TrainingViews(
+            images, VIEWS, batch_size=16, rank=0, world_size=1, seed=0, device=torch.device("cuda"), num_threads=2,
+            dtype=dtype, channels_last=channels_last,
+        )  # fmt: skip
+        found.append(next(loader))
+        loader.close()
+    for plain, last in zip(found[0].crops, found[1].crops, strict=True):
+        assert last.device.type == "cuda"
+        assert torch.equal(plain.bfloat16(), last)
+        assert last.flatten(0, 1).is_contiguous(memory_format=torch.channels_last)
+
+
+def test_the_gpu_s_memory_does_not_grow(images: ImageSet) -> None:
+    loader = TrainingViews(
+        images, VIEWS, batch_size=16, rank=0, world_size=1, seed=0, device=torch.device("cuda"), num_threads=2
+    )
+    used = []
+    for _ in range(300):
+        next(loader)
+        free, total = torch.cuda.mem_get_info()
+        used.append(total - free)
+    loader.close()
+    assert used[-1] == used[30]
