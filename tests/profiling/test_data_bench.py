@@ -56,7 +56,7 @@ def test_photos_are_as_large_as_imagenet_s_files_and_the_same_each_time(photos: 
 
 def test_stages_build_on_each_other_and_all_of_them_run(photos: ImageSet) -> None:
     found = stages(case_of(photos))
-    assert [one.name for one in found] == ["read", "+ decode", "+ crops", LOADER]
+    assert [one.name for one in found] == ["read", "+ decode", "+ crops", LOADER, "delivery alone"]
     for candidate in found:
         loader = candidate.start(0)
         for _ in range(5):  # more than an epoch of four batches
@@ -65,7 +65,12 @@ def test_stages_build_on_each_other_and_all_of_them_run(photos: ImageSet) -> Non
 
 
 def test_pixels_are_not_decoded() -> None:
-    assert [one.name for one in stages(small_case(decode_threads=1, device=CPU))] == ["read", "+ crops", LOADER]
+    assert [one.name for one in stages(small_case(decode_threads=1, device=CPU))] == [
+        "read",
+        "+ crops",
+        LOADER,
+        "delivery alone",
+    ]
 
 
 def test_every_change_that_is_tried_runs_and_names_the_key(photos: ImageSet, tmp_path: Path) -> None:
@@ -193,7 +198,7 @@ def test_the_command_times_a_recipe_and_keeps_its_lines(tmp_path: Path, monkeypa
     with out.open(newline="") as file:
         kept = list(csv.DictReader(file))
     assert tuple(kept[0]) == COLUMNS
-    assert {line["kind"] for line in kept} == {"stage", "peer", "change"}
+    assert {line["kind"] for line in kept} == {"stage", "alone", "peer", "change"}
     assert [line["name"] for line in kept[-len(lines) :]] == [line["name"] for line in lines]
     assert all(float(line["images_per_second"]) > 0 and line["commit"] and line["command"] for line in kept)
 

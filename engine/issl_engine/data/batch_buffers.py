@@ -13,19 +13,23 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+_CPU = torch.device("cpu")
 _STORED_AS: dict[torch.dtype, type[np.generic]] = {torch.float32: np.float32, torch.bfloat16: np.uint16}
 """NumPy has no bfloat16: its bits are kept in whole numbers of 16 bits."""
 
 
 class BatchBuffers:
-    """Host memory for tensors of a few sizes. A block is used again once no tensor refers to it any more, views and
-    tensors that autograd keeps included, so callers may hold a batch for as long as they like."""
+    """Memory for tensors of a few sizes. On the CPU a block is used again once no tensor refers to it any more, views
+    and tensors that autograd keeps included, so callers may hold a batch for as long as they like. On a GPU torch's
+    own allocator does that."""
 
     def __init__(self) -> None:
         self._free: dict[tuple[int, torch.dtype], list[NDArray[Any]]] = {}
 
-    def take(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-        """A tensor [shape] of float32 or bfloat16 on the CPU, with whatever content it had."""
+    def take(self, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device = _CPU) -> Tensor:
+        """A tensor [shape] of float32 or bfloat16, with whatever content it had."""
+        if device.type != "cpu":
+            return torch.empty(shape, dtype=dtype, device=device)
         size = math.prod(shape)
         free = self._free.setdefault((size, dtype), [])
         block = free.pop() if free else np.empty(size, dtype=_STORED_AS[dtype])

@@ -9,8 +9,10 @@ from statistics import fmean, median
 from typing import Any, Protocol
 
 import numpy as np
+from torch import Tensor
 
-from issl_engine.data.dali import ReadImages, Stage, TrainingViews
+from issl_engine.data.batch_buffers import BatchBuffers
+from issl_engine.data.dali import ReadImages, Stage, TrainingViews, copy_batch
 from issl_engine.data.packing.smaller_jpeg import SmallerJPEGs, is_larger, smaller_jpeg
 from issl_engine.data.sources.base import ImageSet
 from issl_engine.data.views import Augmentation
@@ -39,7 +41,8 @@ class Loader(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """Something to time. ``kind``: a stage of our loader, a peer, or our loader with one setting changed."""
+    """Something to time. ``kind``: a stage of our loader, a part of it alone, a peer, or our loader with one setting
+    changed."""
 
     kind: str
     name: str
@@ -52,7 +55,7 @@ class Candidate:
 
 
 def stages(case: DataCase) -> list[Candidate]:
-    """Our loader up to a stage; each holds the ones before it. The last is all of it."""
+    """Our loader up to a stage, each with the ones before it; the last of them is all of it. Then delivery alone."""
 
     def stage(name: str, start: Callable[[int], Loader]) -> Candidate:
         return Candidate(kind="stage", name=name, start=start, warmup_batches=case.prefetch_batches + 1)
@@ -61,10 +64,12 @@ def stages(case: DataCase) -> list[Candidate]:
     found = [stage("read", lambda seed: _reading(case, "read", seed))]
     if case.images.encoded:
         found.append(stage("+ decode", lambda seed: _reading(case, "decode", seed)))
+    delivery = Candidate(kind="alone", name="delivery alone", start=lambda seed: _Delivery(case), warmup_batches=2)
     return [
         *found,
         stage("+ crops", lambda seed: training_views(plain, seed)),
         stage(LOADER, lambda seed: training_views(case, seed)),
+        delivery,
     ]
 
 
@@ -139,6 +144,28 @@ def training_views(case: DataCase, seed: int = 0) -> TrainingViews:
         num_threads=case.decode_threads, prefetch_batches=case.prefetch_batches, dtype=case.dtype,
         channels_last=case.channels_last, cache_bytes=case.cache_bytes,
     )  # fmt: skip
+
+
+class _Delivery:
+    """Hands over the crops of one batch again and again: what copying them out of DALI's memory takes."""
+
+    def __init__(self, case: DataCase) -> None:
+        views = training_views(case)
+        made = next(views)
+        views.close()
+        self._views = [view.contiguous().float() for crops in made.crops for view in crops]
+        self._case, self._buffers = case, BatchBuffers()
+
+    def __next__(self) -> list[Tensor]:
+        delivered = []
+        for view in self._views:
+            target = self._buffers.take(tuple(view.shape), self._case.dtype, view.device)
+            copy_batch(view, target)
+            delivered.append(target)
+        return delivered
+
+    def close(self) -> None:
+        self._views.clear()
 
 
 def _reading(case: DataCase, stage: Stage, seed: int) -> ReadImages:

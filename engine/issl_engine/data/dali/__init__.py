@@ -22,7 +22,8 @@ Letters: B images of a batch, H height, W width, C channels.
 """
 
 from issl_engine.data.dali.evaluation import EvaluationImages
+from issl_engine.data.dali.pipeline import copy_batch
 from issl_engine.data.dali.reading import ReadImages, Stage
 from issl_engine.data.dali.training import TrainingViews, check_views_fit
 
-__all__ = ["EvaluationImages", "ReadImages", "Stage", "TrainingViews", "check_views_fit"]
+__all__ = ["EvaluationImages", "ReadImages", "Stage", "TrainingViews", "check_views_fit", "copy_batch"]

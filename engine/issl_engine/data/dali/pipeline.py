@@ -48,11 +48,11 @@ def to_torch(output: Any) -> Tensor:
     return torch.from_dlpack(output.as_tensor())
 
 
-def copy_output(output: Any, target: Tensor) -> None:
-    """Writes a batch of equal shapes into ``target``, converting its type."""
-    if target.device.type == "cpu" and target.dtype == torch.float32:
+def copy_batch(batch: Tensor, target: Tensor) -> None:
+    """Writes ``batch`` into ``target``, of the same shape and device, converting its type."""
+    if batch.device.type == "cpu" and batch.dtype == target.dtype == torch.float32:
         # By one thread: torch's would wait for each other while DALI's threads, which make the next batch, hold the
         # cores.
-        np.copyto(target.numpy(), np.from_dlpack(output.as_tensor()))
+        np.copyto(target.numpy(), batch.numpy())
     else:
-        target.copy_(to_torch(output))
+        target.copy_(batch)

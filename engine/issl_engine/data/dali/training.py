@@ -19,7 +19,7 @@ from issl_engine.data.batch_buffers import BatchBuffers
 from issl_engine.data.dali.expected_size import check_sizes, expected_sizes, of_expected_size
 from issl_engine.data.dali.images import ImageInputs, num_channels, undecodable
 from issl_engine.data.dali.memory import batch_bytes, preallocate
-from issl_engine.data.dali.pipeline import build_pipeline, copy_output, run_pipeline
+from issl_engine.data.dali.pipeline import build_pipeline, copy_batch, run_pipeline, to_torch
 from issl_engine.data.dali.user_operators import check_user_operators
 from issl_engine.data.dali.view import augmented_view
 from issl_engine.data.draws import draw_views, epoch_order
@@ -122,12 +122,9 @@ class TrainingViews:
         """The crops of one group [count, B, 3, size, size], copied out of DALI's memory."""
         image = (size, size, 3) if self.channels_last else (3, size, size)
         shape = (len(outputs), self.batch_size, *image)
-        if self.device.type == "cuda":
-            crops = torch.empty(shape, dtype=self.dtype, device=self.device)
-        else:
-            crops = self._buffers.take(shape, self.dtype)
+        crops = self._buffers.take(shape, self.dtype, self.device)
         for crop, output in zip(crops, outputs, strict=True):
-            copy_output(output, crop)
+            copy_batch(to_torch(output), crop)
         return crops.movedim(-1, 2) if self.channels_last else crops
 
     def _feed(self) -> tuple[Any, ...]:
