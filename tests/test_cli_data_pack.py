@@ -92,7 +92,9 @@ def test_another_source_in_the_folder_is_one_sentence(photos: Path, tmp_path: Pa
 def test_ctrl_c_says_that_the_command_goes_on(photos: Path, tmp_path: Path) -> None:
     """In a process of its own, in which reading the images takes long."""
     (tmp_path / "slow.py").write_text(
-        "import sys, time\nfrom issl_engine.cli import main\nfrom issl_engine.data.packing import pack\n"
+        "import signal, sys, time\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # where tests run in the background it is ignored
+        "from issl_engine.cli import main\nfrom issl_engine.data.packing import pack\n"
         "make = pack.make_sample\n"
         "def slow(*place):\n    open(sys.argv[1], 'w').close()\n    time.sleep(0.3)\n    return make(*place)\n"
         "pack.make_sample = slow\nmain(sys.argv[2:])\n"

@@ -2,6 +2,7 @@
 """Every Triton kernel broken on purpose, at least five times each: the comparison with the specification sees it."""
 
 import importlib.util
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -258,6 +259,15 @@ def everything(operation: Operation, function: object, inputs: tuple[torch.Tenso
 
 @pytest.fixture(autouse=True)
 def small_blocks(small_triton_blocks: None) -> None: ...
+
+
+@pytest.fixture(autouse=True)
+def unwritten_memory_is_nan() -> Iterator[None]:
+    """New tensors often lie where an earlier test's right result was: a kernel that does not write its own would
+    pass. torch fills them with NaN in this mode."""
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
 
 
 @pytest.mark.parametrize("name", PLACES)
