@@ -8,7 +8,8 @@ from pathlib import Path
 
 import click
 
-from issl_engine.commands.bench_data import RESULTS_FOLDER, bench_data
+from issl_engine.commands.bench_data import bench_data
+from issl_engine.commands.bench_results import default_results
 from issl_engine.commands.options import json_option
 from issl_engine.commands.stdout import reserved_stdout
 
@@ -71,7 +72,7 @@ def kernels(
         cases = choose_cases(operations, sizes, gpu=gpu)
         names = choose_providers(providers, gpu=gpu)
         if not only_list:
-            results_file = out or _default_results()
+            results_file = out or default_results("kernels.csv")
             check_results_file(results_file)
             measured = run_bench(
                 cases, dtypes=dtypes, providers=names, repeats=repeats, device=device,
@@ -102,10 +103,6 @@ def kernels(
 def _lines(listed: dict[str, list[str]]) -> list[str]:
     """A heading, and its entries below it."""
     return [line for heading, entries in listed.items() for line in (heading, *(f"  {entry}" for entry in entries))]
-
-
-def _default_results() -> Path:
-    return (RESULTS_FOLDER if RESULTS_FOLDER.is_dir() else Path()) / "kernels.csv"
 
 
 @bench.command()
@@ -147,7 +144,7 @@ def plot(results: Path | None, out: Path | None) -> None:
         from issl_profiling.kernels.plot import draw
         from issl_profiling.kernels.results import read_rows
 
-        written = draw(read_rows(results or _default_results()), out or Path("plots"))
+        written = draw(read_rows(results or default_results("kernels.csv")), out or Path("plots"))
     for path in written:
         click.echo(path)
 
@@ -171,7 +168,7 @@ def parity(out: Path | None, as_json: bool) -> None:
         from issl_profiling.data.parity import measure_parity, parity_records, print_parity
         from issl_profiling.data.parity_row import WITHIN, check_records_file, write_records
 
-        results_file = out or (RESULTS_FOLDER if RESULTS_FOLDER.is_dir() else Path()) / "parity.csv"
+        results_file = out or default_results("parity.csv")
         check_records_file(results_file)
         deviations = measure_parity()
         records = parity_records(deviations, shlex.join(["issl-engine", *sys.argv[1:]]))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from issl_engine.commands.bench_results import default_results
 from issl_engine.commands.options import json_option, overrides_argument
 from issl_engine.commands.stdout import reserved_stdout
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from issl_profiling.data.cases import DataCase
     from issl_profiling.data.rates import Rate
 
-RESULTS_FOLDER = Path("profiling/results")
 _log = logging.getLogger("issl_engine")
 
 
@@ -70,10 +70,11 @@ def bench_data(
     if soak_batches and recipe is None and len(cases) != 1:
         raise click.UsageError("--soak takes one loader: name a recipe, --case photos or --case small")
     with reserved_stdout(), tempfile.TemporaryDirectory() as folder:
-        from issl_profiling.data.report import append_records, check_results_file, origin, render
+        from issl_profiling.data.report import COLUMNS, append_records, origin, render
+        from issl_profiling.data.results_file import check_results_file
 
-        results = out or _default_results("data_soak.csv" if soak_batches else "data.csv")
-        check_results_file(results, anew=soak_batches is not None)
+        results = out or default_results("data_soak.csv" if soak_batches else "data.csv")
+        check_results_file(results, None if soak_batches else COLUMNS, "bench data's lines")
         made_by = origin(shlex.join(["issl-engine", *sys.argv[1:]]))
         chosen = _cases(recipe, overrides, arm, cases or ("photos", "small"), threads, Path(folder))
         if soak_batches:
@@ -89,10 +90,6 @@ def bench_data(
         return
     click.echo(text.rstrip())
     click.echo(results)
-
-
-def _default_results(name: str) -> Path:
-    return (RESULTS_FOLDER if RESULTS_FOLDER.is_dir() else Path()) / name
 
 
 def _cases(
@@ -143,5 +140,5 @@ def _soak(
     write_soak(results, lines)
     text = describe_soak(measured)
     picture = results.with_suffix(".png")
-    draw_soak(picture, measured, f"{case.name}, {case.views_text}, batches of {case.batch_size}: {text}")
+    draw_soak(picture, measured, f"{case.name}, {case.views_text}, batches of {case.batch_size}\n{text}")
     return lines, f"{text}\n{picture}"

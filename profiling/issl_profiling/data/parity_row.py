@@ -5,6 +5,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from issl_profiling.data.results_file import check_results_file
+
 GREY_LEVELS = "grey levels"
 """Mean of the absolute difference of crops."""
 KS_DISTANCE = "KS distance"
@@ -50,14 +52,7 @@ def as_record(deviation: Deviation, origin: dict[str, Any]) -> dict[str, Any]:
 
 def check_records_file(path: Path) -> None:
     """Raises ValueError if the records cannot be written to ``path``, so that this is told before anything is run."""
-    if path.is_dir():
-        raise ValueError(f"{path} is a folder; name a file")
-    if not path.parent.is_dir():
-        raise ValueError(f"there is no folder {path.parent} for {path.name}; make it, or name another file")
-    if path.exists() and path.stat().st_size > 0:
-        with path.open(newline="", encoding="utf-8") as file:
-            if tuple(next(csv.reader(file), [])) != COLUMNS:
-                raise ValueError(f"{path} holds something else than parity's results; name another file")
+    check_results_file(path, COLUMNS, "parity's results")
 
 
 def write_records(path: Path, records: list[dict[str, Any]]) -> None:

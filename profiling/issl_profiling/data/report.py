@@ -61,18 +61,6 @@ def _digits(value: float) -> float:
     return float(f"{value:.4g}")
 
 
-def check_results_file(path: Path, *, anew: bool = False) -> None:
-    """Raises ValueError if ``path`` cannot be written, or lines cannot be added to it, before anything is timed."""
-    if path.is_dir():
-        raise ValueError(f"{path} is a folder; name a file")
-    if not path.parent.is_dir():
-        raise ValueError(f"there is no folder {path.parent} for {path.name}; make it, or name another file")
-    if not anew and path.exists() and path.stat().st_size:
-        with path.open(newline="", encoding="utf-8") as file:
-            if tuple(next(csv.reader(file), [])) != COLUMNS:
-                raise ValueError(f"{path} holds something else than bench data's lines; name another file")
-
-
 def append_records(path: Path, case: DataCase, rates: list[Rate], made_by: dict[str, Any]) -> list[dict[str, Any]]:
     """Adds a line for each candidate to the file, and gives them back."""
     lines = records(case, rates, made_by)

@@ -1,0 +1,17 @@
+"""CSV files of results: whether one can be written is told before anything is measured."""
+
+import csv
+from pathlib import Path
+
+
+def check_results_file(path: Path, columns: tuple[str, ...] | None, what: str) -> None:
+    """Raises ValueError if ``path`` cannot be written, or holds something else than ``columns``, those of ``what``;
+    with None whatever it holds may be replaced."""
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; name a file")
+    if not path.parent.is_dir():
+        raise ValueError(f"there is no folder {path.parent} for {path.name}; make it, or name another file")
+    if columns is not None and path.exists() and path.stat().st_size:
+        with path.open(newline="", encoding="utf-8") as file:
+            if tuple(next(csv.reader(file), [])) != columns:
+                raise ValueError(f"{path} holds something else than {what}; name another file")
