@@ -34,6 +34,6 @@ def test_every_crop_ends_on_the_gpu_and_the_sizes_on_the_host(stored: str, layou
         images = ImageSet(labels=LABELS, sizes_HW=SIZES, pixels=np.zeros((4, 48, 64, 1), np.uint8))
     pipeline = Pipeline(batch_size=2, num_threads=1, device_id=0, exec_dynamic=True)
     with pipeline:
-        *crops, shapes = _training_graph(ImageInputs(images), EVERYTHING, tuple, torch.device("cuda"), layout)
+        *crops, shapes = _training_graph(ImageInputs(images), EVERYTHING, lambda: (), torch.device("cuda"), layout)
     assert [crop.device for crop in crops] == ["gpu"] * 5
     assert shapes.device == "cpu"
