@@ -40,7 +40,7 @@ class ShardScans:
 
     def __init__(self, folder: Path, settings: str, read: Reader) -> None:
         self.folder, self._settings, self._read = folder, settings, read
-        self._warned = False
+        self._not_kept: OSError | None = None
 
     def scan(self, paths: list[Path]) -> list[Shard]:
         """One Shard a path, in their order. Raises SourceError."""
@@ -48,9 +48,17 @@ class ShardScans:
             known = list(files.map(self._remembered, paths))
             if missing := known.count(None):
                 _log.info("%s: reading the headers of %d files, once", self.folder, missing)
-            return list(
+            shards = list(
                 files.map(lambda path, shard: shard if shard is not None else self._scan(path, sizes), paths, known)
             )
+        if self._not_kept is not None:  # told here and once, since many threads come to it
+            _log.warning(
+                "%s: what the shards of %s hold cannot be kept (%s), so the next run reads all headers again",
+                cache_folder() / "shards",
+                self.folder,
+                self._not_kept.strerror,
+            )
+        return shards
 
     def _scan(self, path: Path, pool: ThreadPoolExecutor) -> Shard:
         with _one_process_at_a_time(self._place(path)):
@@ -86,7 +94,7 @@ class ShardScans:
         return shard if _is_in_state(shard.file, shard.stamp) else None
 
     def _keep(self, path: Path, content: dict[str, Any]) -> None:
-        """Whole or not at all; warns once where the cache cannot be written."""
+        """Whole or not at all; ``scan`` warns where the cache cannot be written."""
         place = self._place(path)
         try:
             place.parent.mkdir(parents=True, exist_ok=True)
@@ -95,14 +103,7 @@ class ShardScans:
                 json.dump(content, file)
             os.replace(partial, place)
         except OSError as error:
-            if not self._warned:
-                _log.warning(
-                    "%s: what the shards of %s hold cannot be kept (%s), so the next run reads all headers again",
-                    place.parent,
-                    self.folder,
-                    error.strerror,
-                )
-            self._warned = True
+            self._not_kept = error
 
 
 @contextmanager
