@@ -40,7 +40,7 @@ def write_contact_sheet(path: Path, images: ImageSet, views: ViewsConfig, *, num
     )
     batch = next(loader)
     loader.close()
-    crop_columns = [_enlarged(group.size) for group in views.groups for _ in range(group.count)]
+    crop_columns = [_enlarged(group.size) for group in views.group_of_view]
     cell = max(crop_columns)
     columns = [cell, *crop_columns]
     lefts = np.cumsum([GAP, *(width + GAP for width in columns)])

@@ -70,12 +70,9 @@ def draw_views(
         len(sizes_HW), num_views,
         seed=seed, epoch=epoch, first_position=first_position, purpose=Purpose.JITTER_ORDER,
     )  # fmt: skip
-    groups = [group for group in views.groups for _ in range(group.count)]
     return [
-        _draw_view(
-            group, group.augmentation or views.augmentation, sizes_HW, uniforms_BVU[:, view], orders_BV[:, view] < 0.5
-        )
-        for view, group in enumerate(groups)
+        _draw_view(group, views.augmentation_of(group), sizes_HW, uniforms_BVU[:, view], orders_BV[:, view] < 0.5)
+        for view, group in enumerate(views.group_of_view)
     ]
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from issl_engine.data.sources.base import ImageSet
+from issl_engine.data.sources.open_image import open_image
 from issl_engine.data.views import CropGroup, ViewsConfig
 from issl_profiling.data.cases import DataCase
 from issl_profiling.torchvision_oracle import load_torchvision
@@ -28,7 +29,7 @@ class TorchvisionViews:
 
     def __init__(self, case: DataCase, backend: Backend) -> None:
         load_torchvision()
-        views = [view_transform(group, case.views, backend) for group in case.views.groups for _ in range(group.count)]
+        views = [view_transform(group, case.views, backend) for group in case.views.group_of_view]
         self._loader = DataLoader(
             _Views(case.images, views, backend), batch_size=case.batch_size, shuffle=True, drop_last=True,
             num_workers=case.decode_threads, prefetch_factor=case.prefetch_batches,
@@ -68,15 +69,14 @@ class _Views(Dataset[list[Tensor]]):
 
 def _picture(images: ImageSet, index: int) -> Image.Image:
     if images.pixels is not None:
-        pixels = np.ascontiguousarray(images.pixels[index])
-        return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).convert("RGB")
+        return open_image(images, index)
     return Image.open(io.BytesIO(images.stored_bytes(index))).convert("RGB")
 
 
 def view_transform(group: CropGroup, views: ViewsConfig, backend: Backend) -> Callable[[Any], Tensor]:
     """One view as a composition of transforms, in our order and with our probabilities."""
     v2 = import_module("torchvision.transforms.v2")
-    augmentation = group.augmentation or views.augmentation
+    augmentation = views.augmentation_of(group)
     mode = v2.InterpolationMode(views.interpolation)
     steps: list[Any] = [
         v2.RandomResizedCrop(group.size, group.area, group.ratio, interpolation=mode, antialias=True),
@@ -106,7 +106,7 @@ def no_counterpart(views: ViewsConfig) -> str | None:
     except ImportError as error:
         return str(error)
     for group in views.groups:
-        augmentation = group.augmentation or views.augmentation
+        augmentation = views.augmentation_of(group)
         for key in type(augmentation).model_fields:
             if key not in WITH_COUNTERPART and getattr(augmentation, key):
                 return f"augmentation.{key} has no counterpart in this comparison"

@@ -24,11 +24,13 @@ def batch_bytes(images: ImageSet, views: ViewsConfig, batch_size: int) -> int:
     return int(3 * pixels + BYTES_A_PIXEL * crops)
 
 
-def preallocate(bytes_a_batch: int, prefetch_batches: int, device: torch.device) -> None:
+def preallocate(
+    images: ImageSet, views: ViewsConfig, batch_size: int, prefetch_batches: int, device: torch.device
+) -> None:
     """On a GPU, fills DALI's pool for the batches that are made ahead and the one in use; elsewhere does nothing."""
     if device.type != "cuda":
         return
-    wanted = bytes_a_batch * (prefetch_batches + 1)
+    wanted = batch_bytes(images, views, batch_size) * (prefetch_batches + 1)
     free, _ = torch.cuda.mem_get_info(device)
     allowed = int(LARGEST_SHARE * free)
     if wanted > allowed:

@@ -8,6 +8,7 @@ from typing import Any
 from nvidia.dali import fn, types
 
 from issl_engine.data.dali.only_some import on_some
+from issl_engine.data.dali.pixel_operators import solarised, to_grey
 from issl_engine.data.dali.warp import warp
 from issl_engine.data.policies.base import ALL_OPERATIONS, GEOMETRY, Operation, Policy
 
@@ -46,7 +47,7 @@ def policy_step(view: Any, inputs: Iterator[Any], policy: Policy, channels: int,
     if (some := chosen("posterise")) is not None:
         view = on_some(some, lambda crop, bits: crop & fn.cast(bits, dtype=UINT8), view, factor)
     if (some := chosen("solarise")) is not None:
-        view = on_some(some, _solarise, view, factor)
+        view = on_some(some, solarised, view, factor)
     if (some := chosen("auto_contrast")) is not None:
         view = on_some(some, _auto_contrast, view)
     if (some := chosen("equalise")) is not None:
@@ -56,16 +57,8 @@ def policy_step(view: Any, inputs: Iterator[Any], policy: Policy, channels: int,
 
 def _contrast(crop: Any, factor: Any, channels: int) -> Any:
     """Moves away from the mean grey of the crop."""
-    grey = crop
-    if channels == 3:
-        grey = fn.color_space_conversion(crop, image_type=types.DALIImageType.RGB, output_type=types.DALIImageType.GRAY)
-    mean = fn.reductions.mean(grey, axis_names="HW", keep_dims=True)
+    mean = fn.reductions.mean(to_grey(crop, channels), axis_names="HW", keep_dims=True)
     return fn.cast(mean + (crop - mean) * factor, dtype=UINT8)
-
-
-def _solarise(crop: Any, threshold: Any) -> Any:
-    """Inverts from the threshold on: 255 - x is x with all bits turned."""
-    return crop ^ ((crop >= threshold) * types.Constant(255, dtype=UINT8))
 
 
 def _auto_contrast(crop: Any) -> Any:

@@ -2,13 +2,12 @@
 
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from nvidia.dali import fn
 
+from issl_engine.data.batch_order import BatchOrder
 from issl_engine.data.dali.images import ImageInputs
 from issl_engine.data.dali.pipeline import build_pipeline, run_pipeline
-from issl_engine.data.draws import epoch_order
 from issl_engine.data.sources.base import ImageSet
 
 Stage = Literal["read", "decode"]
@@ -22,9 +21,10 @@ class ReadImages:
         self, images: ImageSet, stage: Stage, *, batch_size: int, seed: int, device: torch.device, num_threads: int,
         prefetch_batches: int, cache_bytes: int = 0,
     ) -> None:  # fmt: skip
-        self.images, self.batch_size, self.seed, self.device = images, batch_size, seed, device
+        self.device = device
+        self._order = BatchOrder(len(images), batch_size=batch_size, rank=0, world_size=1, seed=seed)
         self._inputs = ImageInputs(images, cache_bytes)
-        self._position = 0
+        self._next_to_feed = 0
         self._pipeline: Any = build_pipeline(
             lambda: self._graph(stage), batch_size=batch_size, num_threads=num_threads, device=device,
             prefetch=prefetch_batches,
@@ -45,7 +45,6 @@ class ReadImages:
         return (self._inputs.read(source) if stage == "read" else self._inputs.decode(source, self.device),)
 
     def _feed(self) -> Any:
-        epoch, first = divmod(self._position, len(self.images) // self.batch_size * self.batch_size)
-        self._position += self.batch_size
-        order = epoch_order(len(self.images), self.seed, epoch)
-        return self._inputs.batch(np.ascontiguousarray(order[first : first + self.batch_size]))
+        ids = self._order.ids(self._next_to_feed)
+        self._next_to_feed += 1
+        return self._inputs.batch(ids)

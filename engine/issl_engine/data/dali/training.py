@@ -16,13 +16,14 @@ from nvidia.dali.pipeline import Pipeline
 from torch import Tensor
 
 from issl_engine.data.batch_buffers import BatchBuffers
+from issl_engine.data.batch_order import BatchOrder
 from issl_engine.data.dali.expected_size import check_sizes, expected_sizes, of_expected_size
 from issl_engine.data.dali.images import ImageInputs, num_channels, undecodable
-from issl_engine.data.dali.memory import batch_bytes, preallocate
+from issl_engine.data.dali.memory import preallocate
 from issl_engine.data.dali.pipeline import build_pipeline, copy_batch, run_pipeline, to_torch
 from issl_engine.data.dali.user_operators import check_user_operators
 from issl_engine.data.dali.view import augmented_view
-from issl_engine.data.draws import draw_views, epoch_order
+from issl_engine.data.draws import draw_views
 from issl_engine.data.further_arguments import further_arguments, num_further_arguments
 from issl_engine.data.further_draws import draw_further
 from issl_engine.data.noise_field import NoiseField
@@ -46,9 +47,8 @@ def check_views_fit(images: ImageSet, views: ViewsConfig) -> None:
 class TrainingViews:
     """An endless iterator of MultiCropBatch over epochs, for one rank.
 
-    With R ranks, global batch b of an epoch holds the positions [b·B·R, (b+1)·B·R) of the epoch's
-    permutation, and this rank its own slice of B; the images of the incomplete last batch wait for another
-    epoch. ``start_batch`` batches are passed over without being made. Crops are of ``dtype``, float32 or
+    BatchOrder says which images are in which batch; those of the incomplete last batch wait for another epoch.
+    ``start_batch`` batches are passed over without being made. Crops are of ``dtype``, float32 or
     bfloat16; with ``channels_last`` the memory of each image is [size, size, 3]. With ``cache_bytes`` so many bytes
     of encoded images stay in memory. While a batch is made, the draws of the next and the bytes that it needs are
     prepared by a thread.
@@ -62,7 +62,10 @@ class TrainingViews:
         device: torch.device, num_threads: int, prefetch_batches: int = 2, start_batch: int = 0,
         dtype: torch.dtype = torch.float32, channels_last: bool = False, cache_bytes: int = 0,
     ) -> None:  # fmt: skip
-        self.batches_per_epoch = len(images) // (batch_size * world_size)
+        self._order = BatchOrder(
+            len(images), batch_size=batch_size, rank=rank, world_size=world_size, seed=seed
+        )  # fmt: skip
+        self.batches_per_epoch = self._order.batches_per_epoch
         if self.batches_per_epoch == 0:
             raise ValueError(
                 f"the batch of {batch_size * world_size} images is larger than the {len(images)} images of "
@@ -70,19 +73,17 @@ class TrainingViews:
             )
         check_user_operators(views, num_channels(images), device)
         self.images, self.views = images, views
-        self.batch_size, self.rank, self.world_size, self.seed = batch_size, rank, world_size, seed
+        self.batch_size, self.seed = batch_size, seed
         self.device, self.dtype, self.channels_last = device, dtype, channels_last
         self.batches_consumed = start_batch
         self._inputs = ImageInputs(images, cache_bytes)
         self._buffers = BatchBuffers()
         self._in_flight: deque[NDArray[np.int64]] = deque()
-        self._epoch = -1
         self._noise_field = NoiseField(seed, views.largest_size) if _has_noise(views) else None
-        self._order = np.empty(0, dtype=np.int64)
         self._next_to_feed = start_batch
         self._preparing = ThreadPoolExecutor(1, thread_name_prefix="views")
-        self._prepared = self._preparing.submit(self._prepare, self._ids(start_batch), start_batch)
-        preallocate(batch_bytes(images, views, batch_size), prefetch_batches, device)
+        self._prepared = self._preparing.submit(self._prepare, self._order.ids(start_batch), start_batch)
+        preallocate(images, views, batch_size, prefetch_batches, device)
         layout = "HWC" if channels_last else "CHW"
         self._pipeline: Pipeline | None = build_pipeline(
             lambda: _training_graph(self._inputs, views, self._feed, device, layout),
@@ -102,7 +103,7 @@ class TrainingViews:
             # The batches made ahead are looked at, too: all that is broken there comes in one message.
             raise undecodable(self.images, list(self._in_flight), error) from None
         ids = self._in_flight.popleft()
-        epoch, first = self._place(self.batches_consumed)
+        epoch, first = self._order.place(self.batches_consumed)
         masks = draw_masks(self.views, len(ids), seed=self.seed, epoch=epoch, first_position=first)
         crops, first = [], 0
         for group in self.views.groups:
@@ -129,28 +130,16 @@ class TrainingViews:
 
     def _feed(self) -> tuple[Any, ...]:
         """The inputs of the next batch; DALI asks for some batches ahead of the one it returns."""
-        self._in_flight.append(self._ids(self._next_to_feed))
+        self._in_flight.append(self._order.ids(self._next_to_feed))
         arguments = self._prepared.result()
         self._next_to_feed += 1
         following = self._next_to_feed
-        self._prepared = self._preparing.submit(self._prepare, self._ids(following), following)
+        self._prepared = self._preparing.submit(self._prepare, self._order.ids(following), following)
         return arguments
-
-    def _ids(self, batch: int) -> NDArray[np.int64]:
-        """The images of a batch, counted from the run's first."""
-        epoch, first = self._place(batch)
-        if epoch != self._epoch:
-            self._epoch, self._order = epoch, epoch_order(len(self.images), self.seed, epoch)
-        return self._order[first : first + self.batch_size]
-
-    def _place(self, batch: int) -> tuple[int, int]:
-        """(epoch, position of this rank's first image in the epoch's order)."""
-        epoch, within = divmod(batch, self.batches_per_epoch)
-        return epoch, (within * self.world_size + self.rank) * self.batch_size
 
     def _prepare(self, ids: NDArray[np.int64], batch: int) -> tuple[Any, ...]:
         """All that the graph is fed for a batch."""
-        epoch, first = self._place(batch)
+        epoch, first = self._order.place(batch)
         draws = draw_views(self.views, self.images.sizes_HW[ids], seed=self.seed, epoch=epoch, first_position=first)
         further = draw_further(self.views, len(ids), seed=self.seed, epoch=epoch, first_position=first)
         arguments: list[Any] = [self._inputs.batch(ids), expected_sizes(self.images, ids)]

@@ -7,6 +7,7 @@ from nvidia.dali import fn, types
 
 from issl_engine.data.dali.further import add_noise_and_operators, turn_and_distort
 from issl_engine.data.dali.only_some import on_some
+from issl_engine.data.dali.pixel_operators import solarised, to_grey
 from issl_engine.data.operator_arguments import blurs, changes_colour, changes_contrast, solarises
 from issl_engine.data.views import CropGroup, ViewsConfig
 
@@ -40,8 +41,7 @@ def augmented_view(
         sigma, window = next(inputs), next(inputs)
         view = on_some(sigma > 0.0, _blur, view, sigma, window)
     if solarises(augmentation):
-        # 255 - x is x with all bits turned, which costs a third of choosing between the two.
-        view = view ^ ((view >= next(inputs)) * types.Constant(255, dtype=types.DALIDataType.UINT8))
+        view = solarised(view, next(inputs))
     view = add_noise_and_operators(view, further_inputs, augmentation, on_gpu)
     return normalise(view, *views.normalisation_of(group), channels, output_layout, mirror=flip)
 
@@ -60,10 +60,7 @@ def contrasted(view: Any, contrast: Any, brightness: Any, channels: int) -> Any:
 
 
 def mean_grey(view: Any, channels: int) -> Any:
-    if channels == 3:
-        rgb, grey = types.DALIImageType.RGB, types.DALIImageType.GRAY
-        view = fn.color_space_conversion(view, image_type=rgb, output_type=grey)
-    return fn.reductions.mean(view)
+    return fn.reductions.mean(to_grey(view, channels))
 
 
 def by_arithmetic(view: Any, gain: Any, shift: Any) -> Any:

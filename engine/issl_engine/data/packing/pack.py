@@ -22,12 +22,10 @@ from issl_engine.data.packing.shard import Shard, ShardWriter, write_json
 from issl_engine.data.packing.smaller_jpeg import SmallerJPEGs
 from issl_engine.data.packing.state import PackState, Written, open_state
 from issl_engine.data.sources.base import Dataset, ImageSet, SourceError
+from issl_engine.data.sources.pack_index import FORMAT, INDEX
 
 _log = logging.getLogger("issl_engine")
 
-INDEX = "index.json"
-FORMAT = 1
-"""Of index.json."""
 MIB = 2**20
 NAMED_AT_MOST = 10
 """Images that a warning names."""

@@ -14,9 +14,8 @@ from types import TracebackType
 from typing import Any
 
 from issl_engine.data.packing.samples import Sample
+from issl_engine.data.sources.pack_index import FORMAT
 
-FORMAT = 1
-"""Of the list of samples."""
 END_BYTES = 2 * tarfile.BLOCKSIZE
 """Two blocks of zeros end a tar file, which is then filled up to a whole record."""
 

@@ -8,8 +8,8 @@ from typing import Any
 from issl_engine.data.packing.samples import LeftOut
 from issl_engine.data.packing.shard import Shard, write_json
 from issl_engine.data.sources.base import SourceError
+from issl_engine.data.sources.pack_index import STATE
 
-STATE = "pack.json"
 FORMAT = 1
 """Of pack.json and of the shards: raise it whenever the same source gives other bytes."""
 

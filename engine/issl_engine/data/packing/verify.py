@@ -9,12 +9,13 @@ from typing import Any
 
 from issl_engine.data.in_order import in_order
 from issl_engine.data.sources.base import SourceError
+from issl_engine.data.sources.pack_index import INDEX
 
 
 def broken_shards(folder: Path, *, on_progress: Callable[[int, int], None] | None = None) -> dict[str, str]:
     """File → what is wrong with it, of every shard that index.json names; reads them all. Raises SourceError where
     there is no index."""
-    path = folder / "index.json"
+    path = folder / INDEX
     try:
         shards = json.loads(path.read_text(encoding="utf-8"))["shards"]
         expected = [(shard["file"], shard["bytes"], shard["samples"], shard["sha256"]) for shard in shards]
