@@ -70,8 +70,8 @@ def bench_data(
     if soak_batches and recipe is None and len(cases) != 1:
         raise click.UsageError("--soak takes one loader: name a recipe, --case photos or --case small")
     with reserved_stdout(), tempfile.TemporaryDirectory() as folder:
-        from issl_profiling.data.report import COLUMNS, append_records, origin, render
-        from issl_profiling.data.results_file import check_results_file
+        from issl_profiling.data.report import COLUMNS, append_records, render
+        from issl_profiling.data.results_file import check_results_file, origin
 
         results = out or default_results("data_soak.csv" if soak_batches else "data.csv")
         check_results_file(results, None if soak_batches else COLUMNS, "bench data's lines")

@@ -7,11 +7,12 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from issl_engine.environment import collect_environment, device_summary, version
+from issl_engine.environment import version
 from issl_profiling.data.parity_draws import compare_draws
 from issl_profiling.data.parity_operators import compare_operator, operators
 from issl_profiling.data.parity_pipelines import compare_pipelines
 from issl_profiling.data.parity_row import WITHIN, Deviation, as_record
+from issl_profiling.data.results_file import origin
 from issl_profiling.torchvision_oracle import load_torchvision
 
 WIDTH = 160
@@ -37,13 +38,8 @@ def measure_parity() -> list[Deviation]:
 
 def parity_records(deviations: list[Deviation], command: str) -> list[dict[str, Any]]:
     """The lines of parity.csv: with versions, machine, commit and date."""
-    environment = collect_environment()
-    origin = {
-        "torchvision": version("torchvision") or "", "pillow": version("pillow") or "",
-        "torch": environment["torch"], "dali": environment["dali"], "device": device_summary(environment),
-        "commit": environment["commit"] or "", "date": environment["date"], "command": command,
-    }  # fmt: skip
-    return [as_record(deviation, origin) for deviation in deviations]
+    made_by = origin(command) | {"pillow": version("pillow") or ""}
+    return [as_record(deviation, made_by) for deviation in deviations]
 
 
 def print_parity(deviations: list[Deviation], console: Console | None = None) -> None:

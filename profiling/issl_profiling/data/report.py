@@ -9,7 +9,6 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from issl_engine.environment import collect_environment, device_summary, version
 from issl_profiling.data.cases import DataCase
 from issl_profiling.data.loaders import LOADER
 from issl_profiling.data.rates import Rate
@@ -31,16 +30,6 @@ def whole(rates: list[Rate]) -> Rate:
 def loader_over(rates: list[Rate], other: Rate) -> float:
     """How many times as fast our loader is, as the median of the rounds' ratios."""
     return median(a / b for a, b in zip(whole(rates).values, other.values, strict=True))
-
-
-def origin(command: str) -> dict[str, Any]:
-    """Machine, versions, commit, date and command."""
-    environment = collect_environment()
-    return {
-        "device": device_summary(environment), "torch": environment["torch"], "dali": environment["dali"] or "",
-        "torchvision": version("torchvision") or "", "commit": environment["commit"] or "",
-        "date": environment["date"], "command": command,
-    }  # fmt: skip
 
 
 def records(case: DataCase, rates: list[Rate], made_by: dict[str, Any]) -> list[dict[str, Any]]:

@@ -1,7 +1,10 @@
-"""CSV files of results: whether one can be written is told before anything is measured."""
+"""CSV files of results: whether one can be written is told before anything is measured, and what made its lines."""
 
 import csv
 from pathlib import Path
+from typing import Any
+
+from issl_engine.environment import collect_environment, device_summary, version
 
 
 def check_results_file(path: Path, columns: tuple[str, ...] | None, what: str) -> None:
@@ -15,3 +18,13 @@ def check_results_file(path: Path, columns: tuple[str, ...] | None, what: str) -
         with path.open(newline="", encoding="utf-8") as file:
             if tuple(next(csv.reader(file), [])) != columns:
                 raise ValueError(f"{path} holds something else than {what}; name another file")
+
+
+def origin(command: str) -> dict[str, Any]:
+    """Machine, versions, commit, date and command."""
+    environment = collect_environment()
+    return {
+        "device": device_summary(environment), "torch": environment["torch"], "dali": environment["dali"] or "",
+        "torchvision": version("torchvision") or "", "commit": environment["commit"] or "",
+        "date": environment["date"], "command": command,
+    }  # fmt: skip
