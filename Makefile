@@ -1,5 +1,6 @@
 # make run    install what is missing into .venv, then run the embedded comparison
 # make test   install what the tests need, then run them (GPU tests skip themselves where there is no GPU)
+# make test-long   the tests that take minutes each and are left out of make test
 # make lint   ruff and mypy
 # make check  lint and test
 
@@ -8,7 +9,7 @@ RECIPE ?= recipes/swav_compare.yaml
 ARGS ?=
 BIN := .venv/bin
 
-.PHONY: run test lint check
+.PHONY: run test test-long lint check
 .DELETE_ON_ERROR:
 
 run: .venv/installed
@@ -16,6 +17,9 @@ run: .venv/installed
 
 test: .venv/installed-test
 	$(BIN)/python -m pytest $(ARGS)
+
+test-long: .venv/installed-test
+	$(BIN)/python -m pytest -m long $(ARGS)
 
 lint: .venv/installed-check
 	$(BIN)/ruff check .

@@ -79,7 +79,7 @@ def test_changed_probes_are_run_again_without_training(run: Path) -> None:
 
 def test_arms_of_one_seed_start_from_the_same_encoder() -> None:
     from issl_engine.recipe.load import load_recipe
-    from issl_engine.training.pretrain import build_encoder
+    from issl_engine.training.build import build_encoder
 
     recipes = load_recipe("smoke").arms
     first, second = (build_encoder(recipe, 3).state_dict() for recipe in recipes.values())

@@ -29,9 +29,11 @@ from issl_engine.recipe.load import load_recipe
 from issl_engine.recipe.schema import Recipe, RecipeFile
 from issl_engine.recipe.show import render
 from issl_engine.report.write import write_report
+from issl_engine.training.build import build_encoder
 from issl_engine.training.checkpoint import is_whole, load_encoder, read_manifest
 from issl_engine.training.deepspeed import Ranks
-from issl_engine.training.pretrain import OnLog, build_encoder, make_plan, pretrain
+from issl_engine.training.plan import make_plan
+from issl_engine.training.pretrain import OnLog, pretrain
 
 _log = logging.getLogger("issl_engine")
 

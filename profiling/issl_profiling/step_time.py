@@ -15,9 +15,11 @@ import torch
 
 from issl_engine.data.sources.base import Dataset
 from issl_engine.recipe.schema import Recipe
+from issl_engine.training.build import build_engine, build_learner, build_views
 from issl_engine.training.deepspeed import Ranks
 from issl_engine.training.learner import encode_views
-from issl_engine.training.pretrain import build_engine, build_learner, build_views, make_plan, train_step
+from issl_engine.training.plan import make_plan
+from issl_engine.training.step import train_step
 
 Result = TypeVar("Result")
 

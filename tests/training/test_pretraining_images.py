@@ -14,7 +14,8 @@ from issl_engine.experiment import probe_encoder
 from issl_engine.training.checkpoint import latest_checkpoint, load_encoder
 from issl_engine.training.deepspeed import start_ranks
 from issl_engine.training.interruption import Interrupted
-from issl_engine.training.pretrain import make_plan, pretrain
+from issl_engine.training.plan import make_plan
+from issl_engine.training.pretrain import pretrain
 
 from .conftest import BATCH, NUM_TRAIN, make_images, make_recipe
 

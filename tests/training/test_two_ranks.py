@@ -26,7 +26,9 @@ from issl_engine.data.dali import TrainingViews
 from issl_engine.data.sources.base import Dataset
 from issl_engine.data.views import MultiCropBatch
 from issl_engine.training.deepspeed import start_ranks
-from issl_engine.training.pretrain import build_engine, build_learner, make_plan, train_step
+from issl_engine.training.build import build_engine, build_learner
+from issl_engine.training.plan import make_plan
+from issl_engine.training.step import train_step
 
 if sys.argv[4] == "shuffled":
     made = TrainingViews.__next__

@@ -1,0 +1,103 @@
+"""The parts of pretraining, each made from the recipe: encoder, learner, views, engine."""
+
+import logging
+
+import torch
+from torch import nn
+
+from issl_engine.data.dali import TrainingViews
+from issl_engine.data.sources.base import Dataset
+from issl_engine.models.encoders.base import Encoder
+from issl_engine.objectives.base import ObjectiveShape
+from issl_engine.recipe.schema import Recipe
+from issl_engine.training.deepspeed import Engine, EngineSettings, Ranks
+from issl_engine.training.learner import Learner
+from issl_engine.training.plan import Plan
+from issl_kernels import set_kernel_path
+from issl_kernels.path import check_path_runs_on
+
+_log = logging.getLogger("issl_engine")
+
+
+def build_encoder(recipe: Recipe, seed: int) -> Encoder:
+    """The encoder as pretraining with this seed starts from: also the untrained control."""
+    torch.manual_seed(seed)
+    return recipe.encoder.build(image_size=recipe.views.largest_size)
+
+
+def build_learner(recipe: Recipe, plan: Plan, ranks: Ranks, seed: int) -> Learner:
+    """Encoder and heads with the seed's weights, on this rank's device."""
+    set_kernel_path(recipe.training.kernels)
+    check_path_runs_on(ranks.device)
+    encoder = build_encoder(recipe, seed)
+    shape = ObjectiveShape(
+        feature_dim=encoder.dim,
+        num_views=recipe.views.num_views,
+        num_global_views=recipe.views.num_global_views,
+        batch_size=plan.loss_batch_size,
+        world_size=ranks.world_size,
+    )
+    objective = recipe.objective.build(shape, ranks.group)
+    learner = Learner(
+        encoder,
+        objective,
+        num_global_views=recipe.views.num_global_views,
+        channels_last=recipe.training.channels_last,
+    ).to(ranks.device)
+    if recipe.training.compile:
+        learner.encoder.compile()
+    if ranks.group is not None and recipe.training.sync_batch_norm:
+        if ranks.device.type == "cuda":
+            return nn.SyncBatchNorm.convert_sync_batchnorm(learner)
+        _log.info("batch-norm statistics are those of each rank: synchronised batch-norm needs GPUs")
+    return learner
+
+
+def build_views(
+    recipe: Recipe, dataset: Dataset, plan: Plan, ranks: Ranks, *, seed: int, start_batch: int = 0
+) -> TrainingViews:
+    """This rank's loader, which gives crops in the type and memory order that the encoder takes."""
+    training = recipe.training
+    return TrainingViews(
+        dataset.pretraining_images, recipe.views, batch_size=plan.micro_batch_size, rank=ranks.rank,
+        world_size=ranks.world_size, seed=seed, device=ranks.device, num_threads=recipe.data.decode_threads,
+        prefetch_batches=recipe.data.prefetch_batches, start_batch=start_batch,
+        dtype=torch.bfloat16 if training.precision == "bf16" else torch.float32,
+        channels_last=training.channels_last, cache_bytes=recipe.data.cache_bytes,
+    )  # fmt: skip
+
+
+def build_engine(learner: Learner, recipe: Recipe, plan: Plan) -> Engine:
+    """The learner under DeepSpeed with the recipe's optimiser. Raises ValueError for pairs that cannot work."""
+    if recipe.optimizer.name == "larc" and recipe.deepspeed.zero_stage > 0:
+        raise ValueError(
+            "optimizer.name larc needs deepspeed.zero_stage 0: ZeRO flattens the layers whose norms LARC compares"
+        )
+    if learner.objective.rewrites_weights and recipe.deepspeed.zero_stage > 0:
+        raise ValueError(
+            f"objective {recipe.objective.name} needs deepspeed.zero_stage 0: it re-normalises prototypes after each "
+            "step, which ZeRO's copies of them would not notice"
+        )
+    optimizer = recipe.optimizer.build(
+        learner.trainable_parameters(), no_decay=learner.no_decay_parameters(), lr=plan.peak_lr
+    )
+    limit = recipe.training.clip_gradient_value
+    if limit is not None:
+        optimizer.register_step_pre_hook(lambda stepping, *_: _clip_values(stepping, limit))
+    settings = EngineSettings(
+        micro_batch_size=plan.micro_batch_size,
+        accumulation_steps=recipe.training.accumulation_steps,
+        zero_stage=recipe.deepspeed.zero_stage,
+        precision=recipe.training.precision,
+        clip_gradient_norm=recipe.training.clip_gradient_norm,
+    )
+    engine = Engine(learner, optimizer, settings)
+    if recipe.training.channels_last and recipe.deepspeed.zero_stage == 0:
+        # Only now: DeepSpeed's first broadcast takes weights in plain order; under ZeRO they are parts of one buffer.
+        learner.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return engine
+
+
+def _clip_values(optimizer: torch.optim.Optimizer, limit: float) -> None:
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    nn.utils.clip_grad_value_(parameters, limit)

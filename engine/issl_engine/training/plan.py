@@ -1,0 +1,75 @@
+"""What follows from a recipe, the data and the ranks: batch of a forward pass, steps, peak learning rate."""
+
+import logging
+from dataclasses import dataclass
+
+from issl_engine.data.sources.base import Dataset
+from issl_engine.objectives.base import Progress
+from issl_engine.optim.schedules import check_schedule
+from issl_engine.recipe.schema import Recipe
+from issl_engine.training.deepspeed import Ranks
+
+_log = logging.getLogger("issl_engine")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What follows from a recipe, the data and the ranks; written beside the recipe in resolved.yaml."""
+
+    micro_batch_size: int
+    loss_batch_size: int
+    """Images a rank that one loss sees: those of one forward pass, or with exact_accumulation of all of a step."""
+    steps_per_epoch: int
+    total_steps: int
+    checkpoint_every_steps: int
+    peak_lr: float
+
+    def progress(self, step: int) -> Progress:
+        return Progress(step=step, steps_per_epoch=self.steps_per_epoch, total_steps=self.total_steps)
+
+
+def make_plan(recipe: Recipe, dataset: Dataset, ranks: Ranks) -> Plan:
+    """Raises ValueError when batch, data and ranks do not fit together."""
+    training = recipe.training
+    parts = ranks.world_size * training.accumulation_steps
+    if training.global_batch_size % parts:
+        raise ValueError(
+            f"training.global_batch_size ({training.global_batch_size}) must be a multiple of ranks x "
+            f"accumulation_steps ({ranks.world_size} x {training.accumulation_steps} = {parts})"
+        )
+    if recipe.online_probe is not None and dataset.pretrain is not None:
+        raise ValueError(
+            f"online_probe: {dataset.name} is pretrained on images without classes, so there is nothing to fit it on; "
+            "set online_probe to null"
+        )
+    num_images = len(dataset.pretraining_images)
+    if training.global_batch_size > num_images:
+        split = "training split" if dataset.pretrain is None else "unlabelled images"
+        raise ValueError(
+            f"training.global_batch_size ({training.global_batch_size}) is larger than the {split} of "
+            f"{dataset.name} ({num_images} images); make the batch smaller or the data larger"
+        )
+    steps_per_epoch = num_images // training.global_batch_size
+    total_steps = max(1, round(training.epochs * steps_per_epoch))
+    check_schedule(recipe.schedule, steps_per_epoch=steps_per_epoch, total_steps=total_steps)
+    micro_batch_size = training.global_batch_size // parts
+    return Plan(
+        micro_batch_size=micro_batch_size,
+        loss_batch_size=micro_batch_size * (training.accumulation_steps if training.exact_accumulation else 1),
+        steps_per_epoch=steps_per_epoch,
+        total_steps=total_steps,
+        checkpoint_every_steps=max(1, round(recipe.checkpoint.every_epochs * steps_per_epoch)),
+        peak_lr=recipe.optimizer.peak_lr(training.global_batch_size),
+    )
+
+
+def log_waiting_images(recipe: Recipe, dataset: Dataset) -> None:
+    """Says how many images an epoch leaves out, if any."""
+    num_images = len(dataset.pretraining_images)
+    waiting = num_images % recipe.training.global_batch_size
+    if waiting:
+        _log.info(
+            "%d of %d images wait for another epoch each time, as the last batch would be incomplete",
+            waiting,
+            num_images,
+        )
