@@ -517,11 +517,12 @@ def test_nan_loss_stops_before_any_weight_changes(dataset: Dataset, monkeypatch:
     views = TrainingViews(
         dataset.train, recipe.views, batch_size=2, rank=0, world_size=1, seed=0, device=ranks.device, num_threads=1
     )
+    train_step(
+        engine, views, None, progress=plan.progress(0), lr=1.0, ranks=ranks, accumulation_steps=4,
+        exact_accumulation=True,
+    )  # fmt: skip
     with pytest.raises(TrainingStopped, match=r"step 0: the loss is nan for the images with ids (\d+, ){7}\d+;"):
-        train_step(
-            engine, views, None, progress=plan.progress(0), lr=1.0, ranks=ranks, accumulation_steps=4,
-            exact_accumulation=True,
-        )  # fmt: skip
+        engine.guard.read(ranks, newest=True)
     views.close()
     engine.close()
     assert all(torch.equal(value, before[name]) for name, value in learner.state_dict().items())

@@ -24,8 +24,9 @@ class EmaTeacher(nn.Module):
         self.requires_grad_(False)
 
     @torch.no_grad()
-    def update(self, encoder: nn.Module, projector: nn.Module, momentum: float) -> None:
-        """weights = momentum · weights + (1 − momentum) · theirs.
+    def update(self, encoder: nn.Module, projector: nn.Module, momentum: float, skipped: Tensor | None = None) -> None:
+        """weights = momentum · weights + (1 − momentum) · theirs; nothing where ``skipped``, a scalar on the device, is
+        1 instead of 0.
 
         Buffers (batch-norm's running statistics) are copied as they are: training never reads them, and a
         teacher in eval mode then normalises as the student does.
@@ -34,7 +35,13 @@ class EmaTeacher(nn.Module):
         own: list[Tensor] = [parameter for module, _ in pairs for parameter in module.parameters()]
         theirs: list[Tensor] = [parameter for _, module in pairs for parameter in module.parameters()]
         assert len(own) == len(theirs), "the teacher and the student differ in their layers"
-        torch._foreach_lerp_(own, theirs, 1 - momentum)
+        if skipped is None:
+            torch._foreach_lerp_(own, theirs, 1 - momentum)
+        else:
+            # Lists take no weight that only the device knows, so this is lerp in three parts; times 0 leaves it as is.
+            differences = torch._foreach_sub(theirs, own)
+            torch._foreach_mul_(differences, (1 - momentum) * (1 - skipped))
+            torch._foreach_add_(own, differences)
         for own_buffer, their_buffer in zip(_buffers(pairs, 0), _buffers(pairs, 1), strict=True):
             own_buffer.copy_(their_buffer)
 

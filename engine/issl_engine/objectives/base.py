@@ -110,8 +110,9 @@ class Objective(nn.Module):
         """The loss of ``embed``'s outputs, of one forward pass or of several joined along the images."""
         raise AssertionError(f"{type(self).__name__} has no loss apart from its embeddings")
 
-    def after_step(self, progress: Progress) -> None:
-        """Called after every optimiser step (re-normalise prototypes, ...)."""
+    def after_step(self, progress: Progress, skipped: Tensor | None = None) -> None:
+        """Called after every optimiser step (re-normalise prototypes, ...). ``skipped``: a scalar on the device; where
+        it is 1 the step was left out, and nothing may change here either. None means that it was made."""
 
     def no_decay_parameters(self) -> set[str]:
         """Names (as in ``named_parameters``) of the weights that weight decay must not touch, beyond biases

@@ -123,9 +123,10 @@ class SwAV(Objective):
         return ObjectiveOutput(loss, metrics)
 
     @torch.no_grad()
-    def after_step(self, progress: Progress) -> None:
+    def after_step(self, progress: Progress, skipped: Tensor | None = None) -> None:
         """Puts the prototypes back on the sphere."""
-        self.prototypes.copy_(F.normalize(self.prototypes, dim=1))
+        on_sphere_KP = F.normalize(self.prototypes, dim=1)
+        self.prototypes.copy_(on_sphere_KP if skipped is None else self.prototypes.where(skipped > 0, on_sphere_KP))
 
     def no_decay_parameters(self) -> set[str]:
         """The prototypes: their length is fixed, and decay would move frozen ones."""

@@ -22,4 +22,4 @@ class AdamWConfig(OptimizerConfig):
 
     def build(self, parameters: NamedParameters, *, no_decay: set[str], lr: float) -> torch.optim.Optimizer:
         split = split_by_decay(parameters, no_decay=no_decay, decay_all=self.decay_all)
-        return torch.optim.AdamW(split.groups(self.weight_decay), lr=lr, betas=self.betas, eps=self.eps)
+        return torch.optim.AdamW(split.groups(self.weight_decay), lr=lr, betas=self.betas, eps=self.eps, fused=True)

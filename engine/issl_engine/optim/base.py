@@ -30,5 +30,9 @@ class OptimizerConfig(Config):
         return self.lr if self.lr_reference_batch is None else self.lr * global_batch_size / self.lr_reference_batch
 
     def build(self, parameters: NamedParameters, *, no_decay: set[str], lr: float) -> torch.optim.Optimizer:
-        """The optimiser over ``parameters``; names in ``no_decay`` get no weight decay."""
+        """The optimiser over ``parameters``; names in ``no_decay`` get no weight decay.
+
+        Its ``step`` must change neither weights nor state where its attribute ``found_inf``, if it is set, is 1 (a
+        scalar on the device, else 0), and must not wait for the device: torch's are made with ``fused=True``.
+        """
         raise AssertionError(f"{type(self).__name__} must implement build")

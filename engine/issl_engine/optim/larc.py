@@ -77,6 +77,8 @@ class LARC(torch.optim.Optimizer):
     """
 
     norm_group: dist.ProcessGroup | None = None
+    found_inf: Tensor | None = None
+    """Where this scalar on the device is 1, ``step`` changes nothing; else 0, or None for never."""
 
     def __init__(
         self,
@@ -154,10 +156,16 @@ class LARC(torch.optim.Optimizer):
         torch._foreach_add_(decayed, tensors.gradients)
         ratios = self._trust_ratios(tensors)
         torch._foreach_mul_(decayed, list(ratios.to(tensors.weights[0].dtype).unbind()))
-        torch._foreach_mul_(tensors.momenta, tensors.momentum)
-        torch._foreach_add_(tensors.momenta, decayed)
-        steps = torch._foreach_mul(tensors.momenta, tensors.lr)
-        torch._foreach_sub_(tensors.weights, steps)
+        by_setting: dict[tuple[float, float], list[int]] = {}
+        for index, setting in enumerate(zip(tensors.lr, tensors.momentum, strict=True)):
+            by_setting.setdefault(setting, []).append(index)
+        for (lr, momentum), chosen in by_setting.items():
+            # Beside saving passes over the weights, this kernel leaves all as it is where found_inf is 1.
+            torch._fused_sgd_(
+                [tensors.weights[i] for i in chosen], [decayed[i] for i in chosen],
+                [tensors.momenta[i] for i in chosen if momentum], weight_decay=0.0, momentum=momentum, lr=lr, dampening=0.0,
+                nesterov=False, maximize=False, is_first_step=False, grad_scale=None, found_inf=self.found_inf,
+            )  # fmt: skip
 
     def _trust_ratios(self, tensors: _Tensors) -> Tensor:
         """One ratio a tensor, on its device, without waiting for it."""

@@ -1,6 +1,6 @@
 """Stochastic gradient descent with momentum."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -27,4 +27,16 @@ class SGDConfig(OptimizerConfig):
     def build(self, parameters: NamedParameters, *, no_decay: set[str], lr: float) -> torch.optim.Optimizer:
         split = split_by_decay(parameters, no_decay=no_decay, decay_all=self.decay_all)
         groups = split.groups(self.weight_decay)
-        return torch.optim.SGD(groups, lr=lr, momentum=self.momentum, nesterov=self.nesterov)
+        optimizer = torch.optim.SGD(groups, lr=lr, momentum=self.momentum, nesterov=self.nesterov, fused=True)
+        if self.momentum:
+            optimizer.register_step_pre_hook(_start_momentum)
+        return optimizer
+
+
+def _start_momentum(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+    """Running sums start at 0, to the bit as torch's own do, which would stay unwritten if the first step were left
+    out on the device."""
+    for group in optimizer.param_groups:
+        for weight in group["params"]:
+            if weight.grad is not None and "momentum_buffer" not in optimizer.state[weight]:
+                optimizer.state[weight]["momentum_buffer"] = torch.zeros_like(weight)

@@ -26,16 +26,18 @@ class OnlineProbe(nn.Module):
         self.weight = nn.Parameter(torch.zeros(num_classes, dim))
         self.bias = nn.Parameter(torch.zeros(num_classes))
         self.group = group
-        self.optimizer = torch.optim.Adam([self.weight, self.bias], lr=lr)
+        self.optimizer = torch.optim.Adam([self.weight, self.bias], lr=lr, fused=True)
 
-    def step(self, z_BD: Tensor, labels_B: Tensor) -> dict[str, Tensor]:
-        """One update; {loss in nats, top1 in percent, before the update}, detached. ValueError for one image."""
+    def step(self, z_BD: Tensor, labels_B: Tensor, skipped: Tensor | None = None) -> dict[str, Tensor]:
+        """One update; {loss in nats, top1 in percent, before the update}, detached. Nothing changes where ``skipped``,
+        a scalar on the device, is 1 instead of 0. ValueError for one image."""
         if len(z_BD) < 2:
             raise ValueError(
                 "the online probe normalises by the batch, so it needs at least 2 images a rank and pass; "
                 "raise training.global_batch_size or set online_probe to null"
             )
         self.optimizer.zero_grad()
+        before = [buffer.clone() for buffer in self.norm.buffers()]
         # The backward pass too: under a caller's autocast its matmuls would be bf16.
         with torch.autocast(z_BD.device.type, enabled=False):
             logits_BC = F.linear(self.norm(z_BD.detach().float()), self.weight, self.bias)
@@ -46,6 +48,11 @@ class OnlineProbe(nn.Module):
                 assert parameter.grad is not None
                 dist.all_reduce(parameter.grad, group=self.group)
                 parameter.grad /= dist.get_world_size(self.group)
+        if skipped is not None:
+            self.optimizer.found_inf = skipped  # type: ignore[attr-defined]
+            with torch.no_grad():
+                for buffer, value in zip(self.norm.buffers(), before, strict=True):
+                    buffer.copy_(value.where(skipped > 0, buffer))
         self.optimizer.step()
         top1 = (logits_BC.argmax(1) == labels_B).float().mean() * 100
         return {"loss": loss.detach(), "top1": top1}

@@ -81,6 +81,11 @@ class TrainingConfig(Config):
     """Largest absolute value of one gradient entry, or null for no clipping."""
     sync_batch_norm: bool = True
     """Batch-norm statistics over all ranks (GPU ranks only; CPU ranks always use their own)."""
+    on_non_finite: Literal["stop", "skip"] = "stop"
+    """What follows when a step's loss or gradients hold a NaN or an infinity on any rank: stop ends training with the
+    weights from before it; skip leaves the step out on all ranks, with all that it would have changed."""
+    max_skipped_steps: PositiveInt = 20
+    """With on_non_finite: skip, as many steps in a row that had to be left out end training."""
     log_every_steps: PositiveInt = 10
     """Steps between two lines of metrics.jsonl."""
     threads: Annotated[int, Field(ge=0)] = 0

@@ -1,14 +1,13 @@
-"""Says when a run has gone wrong: loss not finite, loss stuck at its collapse value."""
+"""Says when a run has gone wrong: loss stuck at its collapse value, data late. The guard sees what is not finite."""
 
 import logging
 import math
 from collections import deque
 
+import torch
 from torch import Tensor
 
-from issl_engine.objectives.base import Progress
 from issl_engine.recipe.schema import DataConfig
-from issl_engine.training.deepspeed import Ranks
 
 _log = logging.getLogger("issl_engine")
 
@@ -19,19 +18,7 @@ SLOW_DATA_INTERVALS = 3
 
 
 class TrainingStopped(ValueError):
-    """The loss is not finite: one sentence with the step, the images and the last good checkpoint."""
-
-
-def check_finite(loss: Tensor, ids_B: Tensor, progress: Progress, ranks: Ranks) -> None:
-    """Raises TrainingStopped on all ranks when the loss of any is not finite; ``ids_B`` are the images it saw here."""
-    finite = math.isfinite(loss.item())
-    if not ranks.any(not finite):
-        return
-    ids = ", ".join(str(i) for i in ids_B[:16].tolist()) + (", ..." if len(ids_B) > 16 else "")
-    where = f"on rank {ranks.rank} " if ranks.world_size > 1 else ""
-    raise TrainingStopped(
-        f"step {progress.step}: the loss is {loss.item()} {where}for the images with ids {ids}; no weight was changed"
-    )
+    """Loss or gradients are not finite: one sentence with the step, the images and the last good checkpoint."""
 
 
 class CollapseAlarm:
@@ -42,6 +29,20 @@ class CollapseAlarm:
         self.advice = advice
         self.recent: deque[float] = deque(maxlen=WINDOW_STEPS)
         self.raised = False
+        self._unread: list[tuple[int, Tensor]] = []
+
+    def note(self, loss: Tensor, step: int) -> None:
+        """Keeps one step's loss on its device until ``review``."""
+        self._unread.append((step, loss))
+
+    def review(self) -> None:
+        """Observes the noted losses in their order, those that are not finite left out; waits for the device."""
+        if self._unread:
+            steps, losses = zip(*self._unread, strict=True)
+            for step, loss in zip(steps, torch.stack(losses).tolist(), strict=True):
+                if math.isfinite(loss):
+                    self.observe(loss, step)
+        self._unread = []
 
     def observe(self, loss: float, step: int) -> bool:
         """Takes one step's loss; True when the alarm is raised by it."""

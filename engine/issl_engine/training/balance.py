@@ -4,6 +4,7 @@ import time
 from types import TracebackType
 
 import torch
+from torch import Tensor
 
 from issl_engine.objectives.base import Progress
 
@@ -52,28 +53,38 @@ class Interval:
 
     def __init__(self, global_batch_size: int, device: torch.device) -> None:
         self.global_batch_size = global_batch_size
+        self.device = device
         self.step_timer = DeviceTimer(device)
         self._reset()
 
     def _reset(self) -> None:
-        self.steps, self.loss, self.data_seconds = 0, 0.0, 0.0
+        self.steps, self.data_seconds = 0, 0.0
+        # On the device: their values are needed at the next line only, and asking for them waits for the steps.
+        self.loss, self.skipped = torch.zeros(2, dtype=torch.float64, device=self.device).unbind()
         self.started = time.perf_counter()
 
-    def add(self, loss: float, data_seconds: float) -> None:
-        """One step that was made inside ``with interval.step_timer``; ``data_seconds`` of it went by without data."""
+    def add(self, loss: Tensor | float, data_seconds: float, skipped: Tensor | float = 0.0) -> None:
+        """One step that was made inside ``with interval.step_timer``; ``data_seconds`` of it went by without data. Its
+        loss does not count where ``skipped`` is 1 instead of 0. Scalars on the device are not waited for."""
+        loss, skipped = (torch.as_tensor(value, device=self.device) for value in (loss, skipped))
         self.steps += 1
-        self.loss += loss
+        self.loss = self.loss + torch.where(skipped > 0, 0.0, loss.double())
+        self.skipped = self.skipped + skipped
         self.data_seconds += data_seconds
 
+    def all_skipped(self) -> bool:
+        """Whether no step has counted so far: there is no loss to tell then. Waits for the device."""
+        return self.steps == float(self.skipped)
+
     def close(self, progress: Progress, lr: float) -> dict[str, float]:
-        """The record of the interval; the next one begins."""
+        """The record of the interval, of which at least one step has counted; the next one begins."""
         device_seconds = self.step_timer.take() - self.data_seconds
         seconds = time.perf_counter() - self.started
         data, device = self.data_seconds / seconds, max(0.0, device_seconds / seconds)
         record = {
             "step": progress.step,
             "epoch": round(progress.epoch, 6),
-            "loss": self.loss / self.steps,
+            "loss": float(self.loss) / (self.steps - float(self.skipped)),
             "lr": lr,
             "images_per_second": self.steps * self.global_batch_size / seconds,
             "data_fraction": data,

@@ -9,8 +9,11 @@ from issl_engine.data.dali import TrainingViews
 from issl_engine.data.sources.base import Dataset
 from issl_engine.models.encoders.base import Encoder
 from issl_engine.objectives.base import ObjectiveShape
+from issl_engine.optim.loaded_state import fit_loaded_state
 from issl_engine.recipe.schema import Recipe
 from issl_engine.training.deepspeed import Engine, EngineSettings, Ranks
+from issl_engine.training.guard import GuardSettings, StepGuard
+from issl_engine.training.guarded_buffers import GuardedBuffers
 from issl_engine.training.learner import Learner
 from issl_engine.training.plan import Plan
 from issl_kernels import set_kernel_path
@@ -89,9 +92,17 @@ def build_engine(learner: Learner, recipe: Recipe, plan: Plan) -> Engine:
         accumulation_steps=recipe.training.accumulation_steps,
         zero_stage=recipe.deepspeed.zero_stage,
         precision=recipe.training.precision,
-        clip_gradient_norm=recipe.training.clip_gradient_norm,
     )
-    engine = Engine(learner, optimizer, settings)
+    fit_loaded_state(optimizer)
+    guard = StepGuard(
+        GuardSettings(
+            on_non_finite=recipe.training.on_non_finite,
+            max_skipped_steps=recipe.training.max_skipped_steps,
+            clip_gradient_norm=recipe.training.clip_gradient_norm,
+        ),
+        GuardedBuffers(learner.buffers()),
+    )
+    engine = Engine(learner, optimizer, settings, guard)
     if recipe.training.channels_last and recipe.deepspeed.zero_stage == 0:
         # Only now: DeepSpeed's first broadcast takes weights in plain order; under ZeRO they are parts of one buffer.
         learner.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

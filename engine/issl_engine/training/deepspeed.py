@@ -9,12 +9,15 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed import ProcessGroup
+
+if TYPE_CHECKING:
+    from issl_engine.training.guard import StepGuard
 
 if not torch.cuda.is_available():
     os.environ.setdefault("DS_ACCELERATOR", "cpu")  # otherwise it warns that it found none
@@ -94,31 +97,43 @@ class EngineSettings:
     accumulation_steps: int
     zero_stage: int
     precision: str
-    clip_gradient_norm: float | None
 
     def as_config(self) -> dict[str, Any]:
         """DeepSpeed's own configuration."""
         return {
             "train_micro_batch_size_per_gpu": self.micro_batch_size,
             "gradient_accumulation_steps": self.accumulation_steps,
-            "gradient_clipping": self.clip_gradient_norm or 0.0,
-            "zero_optimization": {"stage": self.zero_stage},
+            "gradient_clipping": 0.0,  # the guard clips: DeepSpeed would read the norm here, and wait for the device
+            "zero_optimization": self._zero(),
             "zero_allow_untested_optimizer": True,
             # bf16 weights break batch-norm; autocast keeps weights and statistics in fp32.
             "torch_autocast": {"enabled": self.precision == "bf16", "dtype": "bfloat16"},
             "steps_per_print": 10**9,
+            # It would wait for the device at every forward pass and every step, to time them.
+            "timers": {"throughput": {"enabled": False}},
         }
+
+    def _zero(self) -> dict[str, Any]:
+        if self.zero_stage == 0:
+            return {"stage": 0}
+        # overlap_comm waits for the device at every bucket, and a norm of its own would be read here at every step.
+        return {"stage": self.zero_stage, "overlap_comm": False, "compute_grad_norm": False}
 
 
 class Engine:
     """A module under DeepSpeed: forward, backward, step, and its state on disk."""
 
-    def __init__(self, module: nn.Module, optimizer: torch.optim.Optimizer, settings: EngineSettings) -> None:
+    def __init__(
+        self, module: nn.Module, optimizer: torch.optim.Optimizer, settings: EngineSettings, guard: "StepGuard"
+    ) -> None:
         with contextlib.redirect_stdout(sys.stderr):
             self._engine, self.optimizer, _, _ = deepspeed.initialize(
                 model=module, optimizer=optimizer, config=settings.as_config(), dist_init_required=False
             )
         self.module = module
+        self.guard = guard
+        self._torch_optimizer = optimizer
+        self.gradients_are_whole = settings.zero_stage == 0
 
     def __call__(self, *inputs: Any) -> Any:
         return self._engine(*inputs)
@@ -131,6 +146,18 @@ class Engine:
     def step(self) -> None:
         """The optimiser step, if this was the last accumulation step; else nothing."""
         self._engine.step()
+
+    def gradients(self) -> list[Tensor]:
+        """After the last backward pass of a step, averaged over ranks: those of all parameters, or with ZeRO 1 and 2
+        the slices that this rank holds. Written in place, they are what the optimiser sees."""
+        if self.gradients_are_whole:
+            return [weight.grad for weight in self.module.parameters() if weight.grad is not None]
+        return [part for group in self.optimizer.averaged_gradients.values() if group is not None for part in group]
+
+    def leave_out_step_where(self, flag: Tensor) -> None:
+        """The next optimiser step changes nothing if ``flag`` is 1 (scalar, float, on the device; 0 otherwise)."""
+        # What torch's fused optimisers read on the device; OptimizerConfig.build promises that ours do.
+        self._torch_optimizer.found_inf = flag  # type: ignore[attr-defined]
 
     def set_lr(self, lr: float) -> None:
         for group in self.optimizer.param_groups:

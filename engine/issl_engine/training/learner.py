@@ -52,11 +52,13 @@ class Learner(nn.Module):
         loss, metrics = self.objective(z_VBD, self.teacher_projections(batch), progress)
         return LearnerOutput(loss, metrics, z_VBD[0].detach())
 
-    def after_step(self, progress: Progress) -> None:
-        """Moves the teacher, renormalises prototypes: whatever follows an optimiser step."""
-        self.objective.after_step(progress)
+    def after_step(self, progress: Progress, skipped: Tensor | None = None) -> None:
+        """Moves the teacher, renormalises prototypes: whatever follows an optimiser step. ``skipped`` (scalar on the
+        device, 1 if the step was left out, else 0) leaves this out too; None means that the step was made."""
+        self.objective.after_step(progress, skipped)
         if self.teacher is not None:
-            self.teacher.update(self.encoder, self.objective.projector, self.objective.ema_momentum(progress))
+            momentum = self.objective.ema_momentum(progress)
+            self.teacher.update(self.encoder, self.objective.projector, momentum, skipped)
 
     def trainable_parameters(self) -> list[tuple[str, nn.Parameter]]:
         """(name, parameter) of everything that gets a gradient: encoder and heads, never the teacher."""

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from issl_engine.data.dali import check_views_fit
 from issl_engine.data.sources.base import Dataset
@@ -26,7 +25,7 @@ from issl_engine.training.interruption import Interrupted, stop_on_signals
 from issl_engine.training.learner import Learner
 from issl_engine.training.metrics import MetricsLog
 from issl_engine.training.plan import Plan, log_waiting_images, make_plan
-from issl_engine.training.step import train_step
+from issl_engine.training.step import StepResult, train_step
 
 _log = logging.getLogger("issl_engine")
 
@@ -40,7 +39,8 @@ def pretrain(
     """Trains (or goes on training) in ``folder`` and returns the last checkpoint.
 
     Interrupted + resumed gives the weights of an uninterrupted run, bit for bit on CPU. Raises ValueError for what
-    does not fit, TrainingStopped for a loss that is not finite, CheckpointError, and Interrupted after saving.
+    does not fit, TrainingStopped for losses or gradients that are not finite, CheckpointError, and Interrupted after
+    saving.
     """
     if recipe.training.threads:
         torch.set_num_threads(recipe.training.threads)
@@ -109,7 +109,7 @@ class _Run:
         log = MetricsLog(self.folder, resume_step=first_step) if ranks.is_first else None
         interval, data_alarm = Interval(recipe.training.global_batch_size, ranks.device), DataAlarm(recipe.data)
         self.learner.train()
-        saved = self.folder
+        saved, guard = self.folder, self.engine.guard
         try:
             with stop_on_signals() as stop:
                 for step in range(first_step, plan.total_steps):
@@ -118,19 +118,23 @@ class _Run:
                         result = train_step(
                             self.engine, views, self.online_probe, progress=plan.progress(step), lr=lr, ranks=ranks,
                             accumulation_steps=accumulation, exact_accumulation=recipe.training.exact_accumulation,
+                            stopping=bool(stop),
                         )  # fmt: skip
-                    done = plan.progress(step + 1)
-                    self.learner.after_step(done)
-                    interval.add(float(result.loss), result.data_seconds)
+                        done = plan.progress(step + 1)
+                        self.learner.after_step(done, result.skipped)
+                    interval.add(result.loss, result.data_seconds, result.skipped)
                     if done.epoch > 1:  # before, frozen prototypes and warm-up keep a healthy loss near that value
-                        self.alarm.observe(float(result.loss), step + 1)
+                        self.alarm.note(result.loss, done.step)
                     last = done.step == plan.total_steps
-                    if log is not None and (done.step % recipe.training.log_every_steps == 0 or last):
-                        record = interval.close(done, lr)
-                        data_alarm.observe(record["data_fraction"], done.step)
-                        self._log(log, record, result.metrics)
-                    stopping = ranks.any(bool(stop))
-                    if last or stopping or done.step % plan.checkpoint_every_steps == 0:
+                    log_due = last or done.step % recipe.training.log_every_steps == 0
+                    save_due = last or done.step % plan.checkpoint_every_steps == 0
+                    guard.read(ranks, newest=log_due or save_due)
+                    if log_due:
+                        self._log(log, interval, data_alarm, result, done, lr)
+                    # Several ranks must agree, and do by the guard's report of a step; one alone need not wait for it.
+                    stopping = guard.stop_requested or (ranks.group is None and bool(stop))
+                    if save_due or stopping:
+                        guard.read(ranks, newest=True)  # nothing is saved that the last step may have harmed
                         saved = self._save(done, finished=last)
                     if stopping and not last:
                         raise Interrupted(
@@ -155,13 +159,35 @@ class _Run:
     def _seconds(self) -> float:
         return self.earlier_seconds + time.perf_counter() - self.started
 
-    def _log(self, log: MetricsLog, record: dict[str, float], metrics: dict[str, Tensor]) -> None:
+    def _log(
+        self,
+        log: MetricsLog | None,
+        interval: Interval,
+        data_alarm: DataAlarm,
+        result: StepResult,
+        done: Progress,
+        lr: float,
+    ) -> None:
+        """Here the host waits for the device, and reads what has gathered there since the last line."""
+        self.alarm.review()
+        more = self.engine.guard.take_skipped()
+        if more:
+            _log.warning("step %d: %d more steps were left out, as loss or gradients were not finite", done.step, more)
+        if interval.all_skipped():
+            return  # the next line tells of these steps too
+        skipped = int(interval.skipped)
+        record = interval.close(done, lr)
+        data_alarm.observe(record["data_fraction"], done.step)
         record["seconds"] = self._seconds()
         if self.alarm.collapse_loss is not None:
             record["collapse_loss"] = self.alarm.collapse_loss
-        record |= {name: float(value) for name, value in metrics.items()}
-        log.write(record)
-        if self.on_log is not None:
+        if self.recipe.training.on_non_finite == "skip":
+            record["skipped_steps"] = skipped
+        if not float(result.skipped):
+            record |= {name: float(value) for name, value in result.metrics.items()}
+        if log is not None:
+            log.write(record)
+        if log is not None and self.on_log is not None:
             self.on_log(record, self.plan.total_steps)
 
     def _save(self, progress: Progress, *, finished: bool) -> Path:

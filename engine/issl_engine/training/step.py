@@ -10,20 +10,23 @@ from issl_engine.data.dali import TrainingViews
 from issl_engine.data.views import MultiCropBatch
 from issl_engine.objectives.base import ObjectiveOutput, Progress
 from issl_engine.probing.online import OnlineProbe
-from issl_engine.training.alarms import check_finite
 from issl_engine.training.contrastive_accumulation import contrastive_accumulation
 from issl_engine.training.deepspeed import Engine, Ranks
+from issl_engine.training.guard import LossOfPass, Verdict
 from issl_engine.training.learner import Learner, LearnerEmbeddings, LearnerOutput
 
 
 @dataclass(frozen=True, kw_only=True)
 class StepResult:
     """One optimiser step: mean loss of its forward passes and the last one's metrics (loss and metrics of all images
-    with exact accumulation), seconds spent waiting for data."""
+    with exact accumulation), seconds spent waiting for data; ``skipped``: 1 if the guard left the step out, else 0.
+
+    Tensors stay on the device: reading one waits for it."""
 
     loss: Tensor
     metrics: dict[str, Tensor]
     data_seconds: float
+    skipped: Tensor
 
 
 def train_step(
@@ -36,26 +39,42 @@ def train_step(
     ranks: Ranks,
     accumulation_steps: int,
     exact_accumulation: bool = False,
+    stopping: bool = False,
 ) -> StepResult:
-    """One optimiser step. Raises TrainingStopped, before any weight has changed, when the loss is not finite."""
+    """One optimiser step, which the engine's guard leaves out on the device if loss or gradients are not finite.
+
+    Waits for the device nowhere. ``stopping``: whether this rank was asked to stop; the guard tells all ranks."""
     engine.set_lr(lr)
+    engine.guard.begin()
     if exact_accumulation and accumulation_steps > 1:
-        return _exact_step(engine, views, online_probe, progress, ranks, accumulation_steps)
-    data_seconds, loss, metrics = 0.0, torch.zeros((), device=ranks.device), {}
+        return _exact_step(engine, views, online_probe, progress, ranks, accumulation_steps, stopping)
+    data_seconds, passes, for_probe = 0.0, [], []
     for _ in range(accumulation_steps):
         asked = time.perf_counter()
         batch = next(views).to(ranks.device)
         data_seconds += time.perf_counter() - asked
         output: LearnerOutput = engine(batch, progress)
-        check_finite(output.loss, batch.ids, progress, ranks)
         engine.backward(output.loss)
+        passes.append(LossOfPass(output.loss.detach(), batch.ids))
+        for_probe.append((output.z_BD, batch.labels))
+        if len(passes) == accumulation_steps:
+            verdict = engine.guard.judge(engine, passes, progress, ranks, stopping=stopping)
         engine.step()
-        loss += output.loss.detach() / accumulation_steps
-        metrics = dict(output.metrics)
-        if online_probe is not None:
-            probed = online_probe.step(output.z_BD, batch.labels)
-            metrics |= {f"online_{name}": value for name, value in probed.items()}
-    return StepResult(loss=loss, metrics=metrics, data_seconds=data_seconds)
+    loss = torch.stack([one.loss for one in passes]).mean()
+    metrics = output.metrics | {"gradient_norm": verdict.gradient_norm}
+    metrics |= _probe(online_probe, for_probe, verdict.skipped)
+    return StepResult(loss=loss, metrics=metrics, data_seconds=data_seconds, skipped=verdict.skipped)
+
+
+def _probe(
+    online_probe: OnlineProbe | None, batches: list[tuple[Tensor, Tensor]], skipped: Tensor
+) -> dict[str, Tensor]:
+    """The online probe's updates on (representations, labels); metrics of the last."""
+    probed: dict[str, Tensor] = {}
+    if online_probe is not None:
+        for z_BD, labels_B in batches:
+            probed = online_probe.step(z_BD, labels_B, skipped)
+    return {f"online_{name}": value for name, value in probed.items()}
 
 
 def _exact_step(
@@ -65,6 +84,7 @@ def _exact_step(
     progress: Progress,
     ranks: Ranks,
     accumulation_steps: int,
+    stopping: bool,
 ) -> StepResult:
     """The step whose loss compares the images of all its forward passes (training.exact_accumulation)."""
     learner = engine.module
@@ -74,6 +94,9 @@ def _exact_step(
     data_seconds = time.perf_counter() - asked
     ids = torch.cat([batch.ids for batch in batches])
     z_of_passes: list[Tensor] = []
+    passes: list[LossOfPass] = []
+    verdicts: list[Verdict] = []
+    backward_passes = 0
 
     def embed(batch: MultiCropBatch) -> tuple[Tensor, ...]:
         output: LearnerEmbeddings = engine(batch, progress, True)
@@ -82,19 +105,23 @@ def _exact_step(
 
     def compare(embeddings: tuple[Tensor, ...]) -> ObjectiveOutput:
         output = learner.objective.compare(embeddings, progress)
-        check_finite(output.loss, ids, progress, ranks)
+        passes.append(LossOfPass(output.loss.detach(), ids))
         return output
 
     def backward(partial: Tensor) -> None:
+        nonlocal backward_passes
         engine.backward(partial, add_up=True)
+        backward_passes += 1
+        if backward_passes == accumulation_steps:
+            verdicts.append(engine.guard.judge(engine, passes, progress, ranks, stopping=stopping))
         engine.step()
 
     loss, metrics, replay_error = contrastive_accumulation(
         batches, embed, compare, module=learner, dim=1, backward=backward
     )
-    metrics = metrics | {"replay_error": replay_error}
-    if online_probe is not None:
-        for z_BD, batch in zip(z_of_passes[-accumulation_steps:], batches, strict=True):
-            probed = online_probe.step(z_BD, batch.labels)
-            metrics |= {f"online_{name}": value for name, value in probed.items()}
-    return StepResult(loss=loss, metrics=metrics, data_seconds=data_seconds)
+    (verdict,) = verdicts
+    labels = [batch.labels for batch in batches]
+    for_probe = list(zip(z_of_passes[-accumulation_steps:], labels, strict=True))
+    metrics = metrics | {"replay_error": replay_error, "gradient_norm": verdict.gradient_norm}
+    metrics |= _probe(online_probe, for_probe, verdict.skipped)
+    return StepResult(loss=loss, metrics=metrics, data_seconds=data_seconds, skipped=verdict.skipped)
