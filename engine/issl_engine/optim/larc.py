@@ -163,7 +163,8 @@ class LARC(torch.optim.Optimizer):
             # Beside saving passes over the weights, this kernel leaves all as it is where found_inf is 1.
             torch._fused_sgd_(
                 [tensors.weights[i] for i in chosen], [decayed[i] for i in chosen],
-                [tensors.momenta[i] for i in chosen if momentum], weight_decay=0.0, momentum=momentum, lr=lr, dampening=0.0,
+                [tensors.momenta[i] for i in chosen if momentum],
+                weight_decay=0.0, momentum=momentum, lr=lr, dampening=0.0,
                 nesterov=False, maximize=False, is_first_step=False, grad_scale=None, found_inf=self.found_inf,
             )  # fmt: skip
 
