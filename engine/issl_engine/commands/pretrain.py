@@ -65,7 +65,7 @@ def pretrain(
             from issl_engine.training.deepspeed import start_ranks
 
             ranks = start_ranks()
-            failures.store = ranks.store
+            failures.meet(ranks.store)
             with TrainingDisplay(quiet=is_quiet()) as display:
                 run_recipe(file, folder, ranks=ranks, on_arm=display.start if ranks.is_first else None)
         if ranks.is_first:

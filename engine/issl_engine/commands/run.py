@@ -73,7 +73,7 @@ def run(
             from issl_engine.training.deepspeed import start_ranks
 
             ranks = start_ranks()
-            failures.store = ranks.store
+            failures.meet(ranks.store)
             with TrainingDisplay(quiet=is_quiet()) as display:
                 run_recipe(
                     file,

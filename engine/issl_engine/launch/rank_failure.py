@@ -4,13 +4,16 @@ import contextlib
 import json
 import logging
 import os
+import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from types import FrameType
+from typing import TYPE_CHECKING, NoReturn
 
 from issl_engine.launch.failure import INTERRUPTED_EXIT_CODE, Failure, Kind, sentence_of
 from issl_engine.launch.hosts import Place
@@ -25,6 +28,9 @@ if TYPE_CHECKING:
 KEY = "issl_engine/failure"
 CAUSE_SECONDS = 3.0
 """For a rank whose connection broke, until the cause is told by another; then for the others to read it."""
+WATCH_SECONDS = 2.0
+NOTICE_SECONDS = 8.0
+"""For a rank to notice by itself that another has failed."""
 LONGEST_SENTENCE = 8_000
 BROKEN_CONNECTION = (
     "Connection closed by peer", "Connection reset by peer", "Broken pipe", "Connection refused", "gloo/transport",
@@ -33,39 +39,71 @@ BROKEN_CONNECTION = (
 
 
 class RankFailures:
-    """What a rank needs to tell of its end. ``store`` is set once the ranks have met."""
+    """What a rank needs to tell of its end. ``store`` is there once the ranks have met."""
 
     def __init__(self, place: Place | None) -> None:
         self.place = place
         self.store: Store | None = None
 
+    def meet(self, store: "Store | None") -> None:
+        """Takes the ranks' store. Without a supervisor also watches it, for a rank that waits for a failed one."""
+        self.store = store
+        if store is not None and self.place is not None and FAILURE_PIPE not in os.environ:
+            threading.Thread(target=_leave_after_others, args=(store, self.place), daemon=True).start()
+
 
 @contextlib.contextmanager
 def failures_told_once() -> Iterator[RankFailures]:
-    """Around all that a rank does. A lone process is left alone; a rank that fails ends here, its reason told."""
+    """Around all that a rank does. A lone process is left alone; a rank that fails ends here, its reason told.
+
+    SIGTERM raises Interrupted, so that a run which is not training just then ends like one that is.
+    """
     end_with_parent()
     place = joined_place()
     pipe = _pipe()
-    if place is None or (place.world_size == 1 and pipe is None):
-        yield RankFailures(None)
-        return
-    failures = RankFailures(place)
-    set_up_rank_log(place.rank)
+    with _sigterm_interrupts():
+        if place is None or (place.world_size == 1 and pipe is None):
+            yield RankFailures(None)
+            return
+        failures = RankFailures(place)
+        set_up_rank_log(place.rank)
+        try:
+            join(place)
+            yield failures
+        except BaseException as error:
+            _leave(error, place, failures.store, pipe)
+
+
+def _leave(error: BaseException, place: Place, store: "Store | None", pipe: int | None) -> NoReturn:
+    failure = failure_of(error, place)
+    _log_end(error, failure, pipe is not None)
+    cause = failure
+    if pipe is not None:
+        with contextlib.suppress(BrokenPipeError):
+            os.write(pipe, failure.as_line().encode()[:LONGEST_REPORT_BYTES])
+    else:
+        cause = _tell_the_others(failure, store, place)
+    sys.stderr.flush()
+    logging.shutdown()
+    # Not by way of Python's exit: communicators of ranks that are gone may wait there for ever.
+    os._exit(INTERRUPTED_EXIT_CODE if cause.kind == "interrupted" else 1)
+
+
+@contextlib.contextmanager
+def _sigterm_interrupts() -> Iterator[None]:
+    from issl_engine.training.interruption import Interrupted
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise Interrupted(
+            f"stopped by {signal.Signals(number).name} outside training; what was saved before is kept, and the same "
+            "command goes on from there"
+        )
+
+    earlier = signal.signal(signal.SIGTERM, interrupt)
     try:
-        join(place)
-        yield failures
-    except BaseException as error:
-        failure = failure_of(error, place)
-        _log_end(error, failure, pipe is not None)
-        if pipe is not None:
-            with contextlib.suppress(BrokenPipeError):
-                os.write(pipe, failure.as_line().encode()[:LONGEST_REPORT_BYTES])
-        else:
-            _tell_the_others(failure, failures.store, place)
-        sys.stderr.flush()
-        logging.shutdown()
-        # Not by way of Python's exit: communicators of ranks that are gone may wait there for ever.
-        os._exit(INTERRUPTED_EXIT_CODE if failure.kind == "interrupted" else 1)
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, earlier)
 
 
 def failure_of(error: BaseException, place: Place) -> Failure:
@@ -114,21 +152,26 @@ def _log_end(error: BaseException, failure: Failure, supervised: bool) -> None:
         print(text, file=sys.stderr)
 
 
-def _tell_the_others(failure: Failure, store: "Store | None", place: Place) -> None:
-    """Without a supervisor the first rank that fails speaks; the others only say whose failure stops them."""
-    if failure.kind == "interrupted":
-        if place.rank == 0:
-            print(failure.sentence, file=sys.stderr)
-        return
+def _tell_the_others(failure: Failure, store: "Store | None", place: Place) -> Failure:
+    """Without a supervisor the first rank that fails speaks, and the others only say whose failure stops them.
+
+    Returns what all agree on. A stop that was asked for is told by one rank alone.
+    """
     store = store or _met_to_tell(place)
     cause = _agreed_cause(failure, store) if store is not None else failure
     if cause.rank == failure.rank:
+        start = "" if failure.kind == "interrupted" else f"error: rank {failure.rank} on {failure.host}: "
         for line in failure.sentence.splitlines():
-            print(f"error: rank {failure.rank} on {failure.host}: {line}", file=sys.stderr)
-    else:
-        print(f"rank {failure.rank} stops because of rank {cause.rank} on {cause.host}", file=sys.stderr)
+            print(f"{start}{line}", file=sys.stderr)
+    elif cause.kind != "interrupted":
+        print(_because_of(cause, place), file=sys.stderr)
     if store is not None and place.rank == 0:
         _wait_for_readers(store, place.world_size)  # this rank may keep the store
+    return cause
+
+
+def _because_of(cause: Failure, place: Place) -> str:
+    return f"rank {place.rank} stops because of rank {cause.rank} on {cause.host}"
 
 
 def _met_to_tell(place: Place) -> "Store | None":
@@ -159,6 +202,17 @@ def _wait_for_readers(store: "Store", world_size: int) -> None:
     with contextlib.suppress(RuntimeError):
         while time.monotonic() < deadline and store.add(f"{KEY}/readers", 0) < world_size:
             time.sleep(0.05)
+
+
+def _leave_after_others(store: "Store", place: Place) -> None:
+    """Ends this rank when another has failed and this one does not notice: a collective of NCCL waits for ever."""
+    with contextlib.suppress(RuntimeError):  # the rank that keeps the store is gone
+        while not store.check([KEY]):
+            time.sleep(WATCH_SECONDS)
+        time.sleep(NOTICE_SECONDS)
+        cause = Failure(**json.loads(store.get(KEY)))
+        print(_because_of(cause, place), file=sys.stderr, flush=True)
+        os._exit(INTERRUPTED_EXIT_CODE if cause.kind == "interrupted" else 1)
 
 
 def _pipe() -> int | None:
