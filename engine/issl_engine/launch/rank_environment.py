@@ -2,7 +2,7 @@
 
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 
 from issl_engine.launch.hosts import Place
@@ -67,7 +67,7 @@ def joined_place(environment: Mapping[str, str] = os.environ) -> Place | None:
     return None
 
 
-def join(place: Place, environment: "os._Environ[str]" = os.environ) -> None:
+def join(place: Place, environment: MutableMapping[str, str] = os.environ) -> None:
     """Says in torchrun's variables, which DeepSpeed reads, what another launcher said in its own.
 
     Raises ValueError when the ranks are not told where to meet.

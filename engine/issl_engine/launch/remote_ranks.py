@@ -19,6 +19,8 @@ from issl_engine.launch.local_ranks import Ended
 from issl_engine.launch.messages import Message, Output, RankEnded, Ready, Refused, Signal, Start, from_line, to_line
 from issl_engine.launch.rank_environment import forwarded_environment
 
+UNREACHABLE_EXIT_CODE = 255
+"""ssh's own, for a host that it has no connection to; any other is that of the command."""
 CLOSING_SECONDS = 5.0
 """For an agent to end its ranks after its stdin was closed, before its remote shell is ended."""
 
@@ -66,7 +68,11 @@ class RemoteRanks:
             return message
         if isinstance(message, Refused):
             raise ValueError(f"{self.host}: {message.sentence}")
-        self._process.wait()
+        if self._process.wait() == UNREACHABLE_EXIT_CODE:
+            raise ValueError(
+                f"{self.host}: cannot be reached through '{self._remote_shell}'{self._said()}; mend the hostfile, or "
+                "give another --remote-shell"
+            )
         raise ValueError(
             f"{self.host}: '{self._remote_shell}' could not start issl-engine there{self._said()}; it needs the same "
             f"working folder and {sys.executable} as here"

@@ -86,13 +86,13 @@ class _Watch:
             group.send_signal(number)
 
     def outcome(self) -> Outcome:
-        if not self.failures:
+        if not self.failures and not self.ending:
             return Outcome(exit_code=0, message=None)
         if self.stop_asked:
             cause = _cause_of_stop(self.failures)
             if cause is None:
                 name = signal.Signals(self.signals[0]).name
-                message = f"stopped by {name} outside training; what was saved before is kept"
+                message = f"stopped by {name} before anything new could be saved; what was saved earlier is kept"
                 return Outcome(exit_code=INTERRUPTED_EXIT_CODE, message=message)
         else:
             cause = root_cause(self.failures)
