@@ -29,7 +29,7 @@ def pretrain(
         from issl_engine.commands.training_display import TrainingDisplay, interruption_as_message
         from issl_engine.experiment import arm_folder, run_recipe
         from issl_engine.recipe.load import load_recipe
-        from issl_engine.training.checkpoint import latest_checkpoint
+        from issl_engine.training.checkpoints.verify import latest_checkpoint
         from issl_engine.training.deepspeed import start_ranks
 
         file = load_recipe(recipe, (*overrides, "probes=[]"), [arm] if arm else None)

@@ -13,18 +13,21 @@ from torch import Tensor
 
 from issl_engine.data.dali import check_views_fit
 from issl_engine.data.sources.base import Dataset
-from issl_engine.objectives.base import Progress
 from issl_engine.optim.schedules import learning_rate
 from issl_engine.probing.online import OnlineProbe
 from issl_engine.recipe.schema import Recipe
 from issl_engine.training.alarms import CollapseAlarm, DataAlarm, TrainingStopped
 from issl_engine.training.balance import Interval
 from issl_engine.training.build import build_engine, build_learner, build_views
-from issl_engine.training.checkpoint import latest_checkpoint, read_manifest, restore_checkpoint, save_checkpoint
+from issl_engine.training.checkpoints.manifest import read_manifest
+from issl_engine.training.checkpoints.restore import restore_checkpoint
+from issl_engine.training.checkpoints.saver import CheckpointSaver
+from issl_engine.training.checkpoints.verify import agreed_latest_checkpoint, latest_checkpoint
 from issl_engine.training.deepspeed import Engine, Ranks
 from issl_engine.training.interruption import Interrupted, stop_on_signals
 from issl_engine.training.learner import Learner
 from issl_engine.training.metrics import MetricsLog
+from issl_engine.training.online_accuracy import OnlineAccuracy
 from issl_engine.training.plan import Plan, log_waiting_images, make_plan
 from issl_engine.training.step import train_step
 
@@ -47,7 +50,7 @@ def pretrain(
     plan = make_plan(recipe, dataset, ranks)
     check_views_fit(dataset.pretraining_images, recipe.views)
     checkpoints = folder / "checkpoints"
-    found = latest_checkpoint(checkpoints)
+    found = agreed_latest_checkpoint(checkpoints, ranks)
     if found is not None and read_manifest(found).finished:
         _log.info("%s is already trained", folder)
         return found
@@ -99,6 +102,11 @@ class _Run:
         self.folder, self.seed, self.on_log = folder, seed, on_log
         self.earlier_seconds = seconds
         self.started = time.perf_counter()
+        self.checkpoints = CheckpointSaver(
+            folder / "checkpoints", recipe=recipe, seed=seed, engine=engine, learner=learner,
+            online_probe=online_probe, ranks=ranks,
+        )  # fmt: skip
+        self.online_accuracy = OnlineAccuracy(ranks)
         self.alarm = CollapseAlarm(learner.objective.collapse_loss, learner.objective.collapse_advice)
 
     def train(self, dataset: Dataset, *, first_step: int) -> Path:
@@ -129,9 +137,16 @@ class _Run:
                         record = interval.close(done, lr)
                         data_alarm.observe(record["data_fraction"], done.step)
                         self._log(log, record, result.metrics)
-                    stopping = ranks.any(bool(stop))
+                    self.online_accuracy.add(result.metrics)
+                    stopping = ranks.any(bool(stop) or self.checkpoints.failed)
+                    if stopping:
+                        self.checkpoints.wait()  # on all ranks: raises when a write has failed on any
                     if last or stopping or done.step % plan.checkpoint_every_steps == 0:
-                        saved = self._save(done, finished=last)
+                        saved = self.checkpoints.save(
+                            done, seconds=self._seconds(), finished=last, online_top1=self.online_accuracy.take()
+                        )
+                    if last or stopping:
+                        self.checkpoints.wait()
                     if stopping and not last:
                         raise Interrupted(
                             f"stopped by {stop.signal_name or 'another rank'} at step {done.step} of "
@@ -139,6 +154,7 @@ class _Run:
                         )
         finally:
             views.close()
+            self.checkpoints.close()
             if log is not None:
                 log.close()
         return saved
@@ -163,10 +179,3 @@ class _Run:
         log.write(record)
         if self.on_log is not None:
             self.on_log(record, self.plan.total_steps)
-
-    def _save(self, progress: Progress, *, finished: bool) -> Path:
-        return save_checkpoint(
-            self.folder / "checkpoints", engine=self.engine, learner=self.learner, online_probe=self.online_probe,
-            ranks=self.ranks, recipe=self.recipe, seed=self.seed, step=progress.step, epoch=progress.epoch,
-            seconds=self._seconds(), finished=finished, keep=self.recipe.checkpoint.keep,
-        )  # fmt: skip
