@@ -19,11 +19,15 @@ from issl_engine.recipe.schema import Recipe
 from issl_engine.training.alarms import CollapseAlarm, DataAlarm, TrainingStopped
 from issl_engine.training.balance import Interval
 from issl_engine.training.build import build_engine, build_learner, build_views
-from issl_engine.training.checkpoint import latest_checkpoint, read_manifest, restore_checkpoint, save_checkpoint
+from issl_engine.training.checkpoints.manifest import read_manifest
+from issl_engine.training.checkpoints.restore import restore_checkpoint
+from issl_engine.training.checkpoints.saver import CheckpointSaver
+from issl_engine.training.checkpoints.verify import agreed_latest_checkpoint, latest_checkpoint
 from issl_engine.training.deepspeed import Engine, Ranks
-from issl_engine.training.interruption import Interrupted, stop_on_signals
+from issl_engine.training.interruption import Interrupted, StopRequest, stop_on_signals
 from issl_engine.training.learner import Learner
 from issl_engine.training.metrics import MetricsLog
+from issl_engine.training.online_accuracy import OnlineAccuracy
 from issl_engine.training.plan import Plan, log_waiting_images, make_plan
 from issl_engine.training.step import StepResult, train_step
 
@@ -47,7 +51,7 @@ def pretrain(
     plan = make_plan(recipe, dataset, ranks)
     check_views_fit(dataset.pretraining_images, recipe.views)
     checkpoints = folder / "checkpoints"
-    found = latest_checkpoint(checkpoints)
+    found = agreed_latest_checkpoint(checkpoints, ranks)
     if found is not None and read_manifest(found).finished:
         _log.info("%s is already trained", folder)
         return found
@@ -99,6 +103,11 @@ class _Run:
         self.folder, self.seed, self.on_log = folder, seed, on_log
         self.earlier_seconds = seconds
         self.started = time.perf_counter()
+        self.checkpoints = CheckpointSaver(
+            folder / "checkpoints", recipe=recipe, seed=seed, engine=engine, learner=learner,
+            online_probe=online_probe, ranks=ranks,
+        )  # fmt: skip
+        self.online_accuracy = OnlineAccuracy(ranks)
         self.alarm = CollapseAlarm(learner.objective.collapse_loss, learner.objective.collapse_advice)
 
     def train(self, dataset: Dataset, *, first_step: int) -> Path:
@@ -118,7 +127,7 @@ class _Run:
                         result = train_step(
                             self.engine, views, self.online_probe, progress=plan.progress(step), lr=lr, ranks=ranks,
                             accumulation_steps=accumulation, exact_accumulation=recipe.training.exact_accumulation,
-                            stopping=bool(stop),
+                            stopping=self._must_stop(stop),
                         )  # fmt: skip
                         done = plan.progress(step + 1)
                         self.learner.after_step(done, result.skipped)
@@ -126,16 +135,23 @@ class _Run:
                     if done.epoch > 1:  # before, frozen prototypes and warm-up keep a healthy loss near that value
                         self.alarm.note(result.loss, done.step)
                     last = done.step == plan.total_steps
+                    self.online_accuracy.add(result.metrics)
                     log_due = last or done.step % recipe.training.log_every_steps == 0
                     save_due = last or done.step % plan.checkpoint_every_steps == 0
                     guard.read(ranks, newest=log_due or save_due)
                     if log_due:
                         self._log(log, interval, data_alarm, result, done, lr)
                     # Several ranks must agree, and do by the guard's report of a step; one alone need not wait for it.
-                    stopping = guard.stop_requested or (ranks.group is None and bool(stop))
+                    stopping = guard.stop_requested or (ranks.group is None and self._must_stop(stop))
+                    if stopping:
+                        self.checkpoints.wait()  # on all ranks: raises when a write has failed on any
                     if save_due or stopping:
                         guard.read(ranks, newest=True)  # nothing is saved that the last step may have harmed
-                        saved = self._save(done, finished=last)
+                        saved = self.checkpoints.save(
+                            done, seconds=self._seconds(), finished=last, online_top1=self.online_accuracy.take()
+                        )
+                    if last or stopping:
+                        self.checkpoints.wait()
                     if stopping and not last:
                         raise Interrupted(
                             f"stopped by {stop.signal_name or 'another rank'} at step {done.step} of "
@@ -143,9 +159,13 @@ class _Run:
                         )
         finally:
             views.close()
+            self.checkpoints.close()
             if log is not None:
                 log.close()
         return saved
+
+    def _must_stop(self, stop: StopRequest) -> bool:
+        return bool(stop) or self.checkpoints.failed
 
     def _lr(self, step: int) -> float:
         return learning_rate(
@@ -189,10 +209,3 @@ class _Run:
             log.write(record)
         if log is not None and self.on_log is not None:
             self.on_log(record, self.plan.total_steps)
-
-    def _save(self, progress: Progress, *, finished: bool) -> Path:
-        return save_checkpoint(
-            self.folder / "checkpoints", engine=self.engine, learner=self.learner, online_probe=self.online_probe,
-            ranks=self.ranks, recipe=self.recipe, seed=self.seed, step=progress.step, epoch=progress.epoch,
-            seconds=self._seconds(), finished=finished, keep=self.recipe.checkpoint.keep,
-        )  # fmt: skip
