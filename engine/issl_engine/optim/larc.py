@@ -8,9 +8,9 @@ For a parameter tensor w with gradient g, learning rate r, weight decay d, trust
     w <- w - r u
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, overload
+from typing import Annotated, Any, Literal, NamedTuple, overload
 
 import torch
 import torch.distributed as dist
@@ -37,19 +37,25 @@ class LARCConfig(OptimizerConfig):
     """Give biases and norms plain SGD steps, without a trust ratio (as BYOL and Barlow Twins do)."""
 
     def build(self, parameters: NamedParameters, *, no_decay: set[str], lr: float) -> "LARC":
-        """One group a parameter: an engine that shards flattened groups then keeps tensors apart."""
+        """One group for each pair of weight decay and adaptation that occurs."""
         split = split_by_decay(parameters, no_decay=no_decay, decay_all=self.decay_all)
         skip_small = self.exclude_bias_and_norm_from_adaptation
+        alike: dict[tuple[float, bool], list[Tensor]] = {}
+        for part, decay in ((split.decayed, self.weight_decay), (split.undecayed, 0.0)):
+            for parameter in part.values():
+                alike.setdefault((decay, not (skip_small and is_bias_or_norm(parameter))), []).append(parameter)
         groups = [
-            {
-                "params": [parameter],
-                "weight_decay": decay,
-                "adapt": not (skip_small and is_bias_or_norm(parameter)),
-            }
-            for part, decay in ((split.decayed, self.weight_decay), (split.undecayed, 0.0))
-            for parameter in part.values()
+            {"params": parameters, "weight_decay": decay, "adapt": adapt}
+            for (decay, adapt), parameters in alike.items()
         ]
         return LARC(groups, lr=lr, momentum=self.momentum, trust_coefficient=self.trust_coefficient, clip=self.clip)
+
+
+class Slice(NamedTuple):
+    """The part of a parameter that lies in a flat tensor: elements start to start + length; none for length 0."""
+
+    start: int
+    length: int
 
 
 @dataclass
@@ -70,10 +76,10 @@ class _Tensors:
 class LARC(torch.optim.Optimizer):
     """See the file's docstring. Groups may set ``adapt`` False for a trust ratio of 1.
 
-    ``norm_group``: when every rank of it holds a slice of each parameter (ZeRO 1 and 2 cut flattened groups),
-    the squared norms are summed over it in one all-reduce; each group must then hold one parameter, and
-    each rank a gradient for every one. None means that parameters are whole here; ``step`` raises ValueError
-    when they are not.
+    ``norm_group``: when every rank of it holds a slice of each parameter, the squared norms are summed over it in one
+    all-reduce a step; each rank must then have a gradient for every one. ``take_slices`` says where in a flat tensor
+    the slices lie, as ZeRO 1 and 2 cut flattened groups. Without a group parameters are whole here; ``step`` raises
+    ValueError when they are not.
     """
 
     norm_group: dist.ProcessGroup | None = None
@@ -101,12 +107,19 @@ class LARC(torch.optim.Optimizer):
         }
         super().__init__(params, defaults)
         self.norm_group = norm_group
+        self._slices: dict[Tensor, Sequence[Slice]] = {}
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """As every torch optimiser's; also notes how many weights the group has while they are whole."""
+        """As every torch optimiser's; also notes how many tensors and weights the group has while they are whole."""
         super().add_param_group(param_group)
         added = self.param_groups[-1]
+        added["count"] = len(added["params"])
         added["numel"] = sum(weight.numel() for weight in added["params"])
+
+    def take_slices(self, slices: Mapping[Tensor, Sequence[Slice]], norm_group: dist.ProcessGroup) -> None:
+        """From now on each flat tensor among the groups' stands for several parameters, in the same order on every rank
+        of ``norm_group``: ``slices`` says where this rank's part of each lies. What lies between them is padding."""
+        self._slices, self.norm_group = dict(slices), norm_group
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -127,10 +140,11 @@ class LARC(torch.optim.Optimizer):
     def _check_whole(self) -> None:
         for group in self.param_groups:
             here = sum(weight.numel() for weight in group["params"])
-            if self.norm_group is None and here < group["numel"]:
+            count = sum(len(self._slices.get(weight, (None,))) for weight in group["params"])
+            if count != group["count"] or (self.norm_group is None and here < group["numel"]):
                 raise ValueError(
-                    f"LARC needs the norms of whole parameters, but this rank holds {here} of the "
-                    f"{group['numel']} weights of a group; set deepspeed.zero_stage to 0"
+                    f"LARC needs the norms of whole parameters, but this rank holds {here} of the {group['numel']} "
+                    f"weights of a group, as {count} of {group['count']} tensors; set deepspeed.zero_stage to 0"
                 )
 
     def _by_device_and_dtype(self) -> Iterator[_Tensors]:
@@ -143,11 +157,12 @@ class LARC(torch.optim.Optimizer):
                 if "momentum_buffer" not in state:
                     state["momentum_buffer"] = torch.zeros_like(weight)
                 tensors = found.setdefault((weight.device, weight.dtype), _Tensors())
-                tensors.weights.append(weight)
-                tensors.gradients.append(weight.grad)
-                tensors.momenta.append(state["momentum_buffer"])
+                slices = self._slices.get(weight)
+                tensors.weights += _parts(weight, slices)
+                tensors.gradients += _parts(weight.grad, slices)
+                tensors.momenta += _parts(state["momentum_buffer"], slices)
                 for key in ("lr", "momentum", "weight_decay", "trust_coefficient", "clip", "adapt"):
-                    getattr(tensors, key).append(group[key])
+                    getattr(tensors, key).extend([group[key]] * (1 if slices is None else len(slices)))
         yield from found.values()
 
     def _update(self, tensors: _Tensors) -> None:
@@ -170,7 +185,7 @@ class LARC(torch.optim.Optimizer):
 
     def _trust_ratios(self, tensors: _Tensors) -> Tensor:
         """One ratio a tensor, on its device, without waiting for it."""
-        weight_norms, gradient_norms = self._norms(tensors.weights), self._norms(tensors.gradients)
+        weight_norms, gradient_norms = self._norms(tensors.weights + tensors.gradients).chunk(2)
 
         def column(values: Sequence[float]) -> Tensor:
             return torch.tensor(values, dtype=weight_norms.dtype).to(weight_norms.device, non_blocking=True)
@@ -189,3 +204,8 @@ class LARC(torch.optim.Optimizer):
         squares = norms.square()
         dist.all_reduce(squares, group=self.norm_group)
         return squares.sqrt()
+
+
+def _parts(flat: Tensor, slices: Sequence[Slice] | None) -> list[Tensor]:
+    """Views of the slices, or the tensor itself where there are none."""
+    return [flat] if slices is None else [flat.narrow(0, start, length) for start, length in slices]
