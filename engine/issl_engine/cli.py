@@ -35,6 +35,9 @@ COMMANDS = {
     "run": LazyCommand(place="issl_engine.commands.run:run", help="Pretrain and probe a whole recipe, and report."),
     "pretrain": LazyCommand(place="issl_engine.commands.pretrain:pretrain", help="Pretrain one arm of a recipe."),
     "probe": LazyCommand(place="issl_engine.commands.probe:probe", help="Probe the encoder of a checkpoint."),
+    "checkpoint": LazyCommand(
+        place="issl_engine.commands.checkpoint:checkpoint", help="Verify, inspect, consolidate or prune checkpoints."
+    ),
     "compare": LazyCommand(place="issl_engine.commands.compare:compare", help="One table from several run folders."),
     "report": LazyCommand(place="issl_engine.commands.report:report", help="Write a run folder's report again."),
     "profile": LazyCommand(

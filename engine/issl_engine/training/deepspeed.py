@@ -8,7 +8,7 @@ import logging
 import os
 import sys
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -23,6 +23,8 @@ with contextlib.redirect_stdout(sys.stderr):  # it prints while it is imported; 
 
 
 _log = logging.getLogger("issl_engine")
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,25 +48,25 @@ class Ranks:
         dist.all_reduce(value, op=dist.ReduceOp.MAX, group=self.group)
         return bool(value.item())
 
-    def from_first(self, number: int) -> int:
-        """The first rank's number; every rank must call it."""
-        if self.group is None:
-            return number
-        value = torch.tensor(number, device=self.device)
-        dist.broadcast(value, src=0, group=self.group)
-        return int(value.item())
-
-    def mean(self, number: float) -> float:
-        """The mean over ranks; every rank must call it."""
-        if self.group is None:
-            return number
-        value = torch.tensor(number, dtype=torch.float32, device=self.device)
-        dist.all_reduce(value, group=self.group)
-        return value.item() / self.world_size
-
     def barrier(self) -> None:
         if self.group is not None:
             dist.barrier(group=self.group)
+
+    def gather(self, value: T) -> list[T]:
+        """Every rank's value, in their order; it is pickled. Every rank must call it."""
+        if self.group is None:
+            return [value]
+        values: list[Any] = [None] * self.world_size
+        dist.all_gather_object(values, value, group=self.group)
+        return values
+
+    def from_first(self, value: T) -> T:
+        """Rank 0's value, on every rank; it is pickled. Every rank must call it."""
+        if self.group is None:
+            return value
+        values: list[Any] = [value]
+        dist.broadcast_object_list(values, src=0, group=self.group, device=self.device)
+        return values[0]
 
 
 def start_ranks() -> Ranks:
