@@ -71,7 +71,11 @@ def watched() -> Iterator[list[str]]:
 
 
 def reads_of_steps(recipe: Recipe, dataset: Dataset, *, steps: int = 3) -> list[str]:
-    """What the third and later steps read; the loader's own thread hands over batches before."""
+    """What reads values or waits, from the first step on; batches are handed over before.
+
+    DeepSpeed's timers would begin at the third step."""
+    from deepspeed.accelerator import get_accelerator
+
     ranks = start_ranks()
     plan = make_plan(recipe, dataset, ranks)
     learner = build_learner(recipe, plan, ranks, seed=0)
@@ -85,10 +89,12 @@ def reads_of_steps(recipe: Recipe, dataset: Dataset, *, steps: int = 3) -> list[
     batches = [next(loader) for _ in range(steps * accumulation)]
     views = iter(batches)
     found: list[str] = []
+    accelerator = get_accelerator()
     try:
         for step in range(steps):
             progress = plan.progress(step)
-            with watched() as reads:
+            with watched() as reads, pytest.MonkeyPatch.context() as patch:
+                patch.setattr(accelerator, "synchronize", lambda *device: reads.append("synchronize"))
                 done = train_step(
                     engine, views, probe, progress=progress, lr=0.01, ranks=ranks,  # type: ignore[arg-type]
                     accumulation_steps=accumulation, exact_accumulation=recipe.training.exact_accumulation,
