@@ -64,7 +64,7 @@ def pass_through(encoder: Encoder) -> tuple[Tensor, dict[str, Tensor], int]:
     return z.detach(), moved, sum(size for pointer, size in kept.items() if pointer not in weights)  # type: ignore[return-value]
 
 
-@pytest.mark.parametrize("name", ["small_resnet", "resnet18", "resnet50", "timm"])
+@pytest.mark.parametrize("name", ["small_resnet", "resnet18", "timm"])
 def test_gradients_and_statistics_are_the_same_and_less_is_kept(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     z, moved, kept = pass_through(make(name, monkeypatch))
     encoder = make(name, monkeypatch)
