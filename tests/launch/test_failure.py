@@ -18,7 +18,9 @@ def test_the_earliest_is_the_cause() -> None:
 
 
 def test_a_broken_connection_is_no_cause_even_when_it_is_earliest() -> None:
-    assert root_cause([failure(0, 1.0, "connection"), failure(1, 2.0, "ended"), failure(2, 1.5, "interrupted")]).rank == 1
+    assert (
+        root_cause([failure(0, 1.0, "connection"), failure(1, 2.0, "ended"), failure(2, 1.5, "interrupted")]).rank == 1
+    )
 
 
 def test_where_all_connections_broke_the_earliest_is_named() -> None:

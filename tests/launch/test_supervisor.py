@@ -121,7 +121,9 @@ def test_logs_hold_what_ranks_write_and_keep_what_was_there(start: Start, tmp_pa
 
 def test_logs_that_cannot_be_written(start: Start, tmp_path: Path) -> None:
     (tmp_path / "rank1.log").mkdir()
-    with pytest.raises(ValueError, match=r"rank1.log: the logs of the ranks cannot be written there \(Is a directory\)"):
+    with pytest.raises(
+        ValueError, match=r"rank1.log: the logs of the ranks cannot be written there \(Is a directory\)"
+    ):
         start("time.sleep(60)")
 
 
