@@ -88,7 +88,7 @@ def _show(done: "Preflight", *, as_json: bool) -> None:
         if not finding.is_error:
             click.echo(f"warning: {finding.sentence}")
     if not done.errors:
-        click.echo("ready to train")
+        click.echo(f"ready to train (checked in {done.seconds:.2f} s)")
 
 
 def _cells(report: "RankReport") -> list[str]:

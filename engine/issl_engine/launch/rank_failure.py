@@ -143,7 +143,7 @@ def _sentence(error: BaseException) -> str:
 def _log_end(error: BaseException, failure: Failure, supervised: bool) -> None:
     """Into the rank's log; a supervisor speaks on the terminal, where without one a defect's traceback is due."""
     text = failure.sentence
-    if failure.kind in ("defect", "connection"):
+    if failure.kind != "interrupted":
         text = "".join(traceback.format_exception(error)).rstrip()
     if supervised:
         with contextlib.suppress(OSError), open(os.environ[RANK_LOG], "a", encoding="utf-8") as log:
