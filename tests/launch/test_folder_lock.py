@@ -35,9 +35,10 @@ def test_asking_makes_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
-def test_asking_does_not_sign(tmp_path: Path) -> None:
+def test_asking_does_not_sign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with locked_folder(tmp_path, start_ranks(), "auto"):
         signed = (tmp_path / ".lock").read_text()
+    monkeypatch.setenv("ISSL_HOST", "another")
     check_folder_is_free(tmp_path, "auto")
     assert (tmp_path / ".lock").read_text() == signed
 
