@@ -47,6 +47,8 @@ def test_a_run_that_is_there_is_refused_when_asked_to(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text("{}")
     with pytest.raises(ValueError, match="a run is here already"):
         check_folder_is_free(tmp_path, "never")
+    check_folder_is_free(tmp_path, "auto")
+    assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
 
 
 def test_a_file_system_without_locks_is_warned_of(

@@ -44,12 +44,22 @@ class RankFailures:
     def __init__(self, place: Place | None) -> None:
         self.place = place
         self.store: Store | None = None
+        self._watch: threading.Thread | None = None
+        self._ended = threading.Event()
 
     def meet(self, store: "Store | None") -> None:
         """Takes the ranks' store. Without a supervisor also watches it, for a rank that waits for a failed one."""
         self.store = store
         if store is not None and self.place is not None and FAILURE_PIPE not in os.environ:
-            threading.Thread(target=_leave_after_others, args=(store, self.place), daemon=True).start()
+            arguments = (store, self.place, self._ended)
+            self._watch = threading.Thread(target=_leave_after_others, args=arguments, daemon=True)
+            self._watch.start()
+
+    def close(self) -> None:
+        """Ends the watch, so that Python's own end does not find it in the middle of a question."""
+        self._ended.set()
+        if self._watch is not None:
+            self._watch.join()
 
 
 @contextlib.contextmanager
@@ -70,6 +80,7 @@ def failures_told_once() -> Iterator[RankFailures]:
         try:
             join(place)
             yield failures
+            failures.close()
         except BaseException as error:
             _leave(error, place, failures.store, pipe)
 
@@ -204,14 +215,17 @@ def _wait_for_readers(store: "Store", world_size: int) -> None:
             time.sleep(0.05)
 
 
-def _leave_after_others(store: "Store", place: Place) -> None:
+def _leave_after_others(store: "Store", place: Place, ended: threading.Event) -> None:
     """Ends this rank when another has failed and this one does not notice: a collective of NCCL waits for ever."""
     with contextlib.suppress(RuntimeError):  # the rank that keeps the store is gone
         while not store.check([KEY]):
-            time.sleep(WATCH_SECONDS)
-        time.sleep(NOTICE_SECONDS)
+            if ended.wait(WATCH_SECONDS):
+                return
+        if ended.wait(NOTICE_SECONDS):
+            return
         cause = Failure(**json.loads(store.get(KEY)))
-        print(_because_of(cause, place), file=sys.stderr, flush=True)
+        if cause.kind != "interrupted":
+            print(_because_of(cause, place), file=sys.stderr, flush=True)
         os._exit(INTERRUPTED_EXIT_CODE if cause.kind == "interrupted" else 1)
 
 
