@@ -10,6 +10,7 @@ from issl_engine.launch.failure import Failure, Kind, describe, root_cause, sent
 from issl_engine.launch.hosts import Place
 from issl_engine.launch.rank_failure import failure_of
 from issl_engine.training.interruption import Interrupted
+from issl_engine.training.meeting import RanksDidNotMeet
 
 
 def failure(rank: int, time: float, kind: Kind = "mistake", sentence: str = "the disk is full") -> Failure:
@@ -67,6 +68,8 @@ def test_an_end_without_a_word_is_explained() -> None:
         (ZeroDivisionError("division by zero"), "defect", "ZeroDivisionError: division by zero"),
         (Interrupted("stopped at step 3"), "interrupted", "stopped at step 3"),
         (RuntimeError("[gloo/transport/tcp/pair.cc:538] Connection closed by peer [::1]:7"), "connection", "lost the"),
+        (BrokenPipeError(32, "Broken pipe"), "mistake", "Broken pipe"),  # stdout was closed, and no rank is at fault
+        (RanksDidNotMeet("the 2 ranks did not meet"), "connection", "the 2 ranks did not meet"),
         (torch.distributed.DistBackendError("NCCL error"), "connection", "lost the connection"),
         (RuntimeError("shapes do not match"), "defect", "RuntimeError: shapes do not match"),
     ],

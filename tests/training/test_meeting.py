@@ -10,7 +10,7 @@ import torch
 from issl_engine.recipe.schema import TrainingConfig
 from issl_engine.training import deepspeed
 from issl_engine.training.batch_size import check_batch_size
-from issl_engine.training.meeting import interface_towards, sentence_of_failed_meeting
+from issl_engine.training.meeting import RanksDidNotMeet, failed_meeting, interface_towards
 
 
 def test_the_interface_towards_this_machine_is_the_loopback_one() -> None:
@@ -45,12 +45,12 @@ def test_ranks_that_do_not_come_are_told_of_in_time(monkeypatch: pytest.MonkeyPa
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         monkeypatch.setenv("MASTER_PORT", str(free.getsockname()[1]))
-    with pytest.raises(ValueError, match=r"the 2 ranks did not meet at 127.0.0.1:\d+ .* within 1 s"):
+    with pytest.raises(RanksDidNotMeet, match=r"the 2 ranks did not meet at 127.0.0.1:\d+ .* within 1 s"):
         deepspeed._meet(0, 2, torch.device("cpu"), timedelta(seconds=1))
 
 
 def test_the_sentence_is_one_line() -> None:
-    assert "\n" not in sentence_of_failed_meeting("Timed out\nC++ stack\n", 0, 2, timedelta(seconds=1))
+    assert "\n" not in str(failed_meeting("Timed out\nC++ stack\n", 2, timedelta(seconds=1)))
 
 
 @pytest.mark.parametrize(("text", "seconds"), [(None, 1800.0), ("45", 45.0)])

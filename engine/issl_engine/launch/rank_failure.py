@@ -120,8 +120,9 @@ def _sigterm_interrupts() -> Iterator[None]:
 def failure_of(error: BaseException, place: Place) -> Failure:
     """What a rank's exception says of its end."""
     kind = _kind(error)
-    sentence = _sentence(error) if kind in ("mistake", "interrupted") else f"{type(error).__name__}: {error}"
-    if kind == "connection":
+    expected = isinstance(error, ValueError | OSError) or kind == "interrupted"
+    sentence = _sentence(error) if expected else f"{type(error).__name__}: {error}"
+    if kind == "connection" and not expected:
         first_line = sentence.partition("\n")[0][:300]
         sentence = f"lost the connection to another rank ({first_line})"
     elif kind == "defect" and RANK_LOG in os.environ:
@@ -135,10 +136,11 @@ def _kind(error: BaseException) -> Kind:
     from torch.distributed import DistBackendError, DistNetworkError, DistStoreError
 
     from issl_engine.training.interruption import Interrupted
+    from issl_engine.training.meeting import RanksDidNotMeet
 
     if isinstance(error, Interrupted | KeyboardInterrupt):
         return "interrupted"
-    if isinstance(error, DistBackendError | DistNetworkError | DistStoreError | ConnectionError):
+    if isinstance(error, DistBackendError | DistNetworkError | DistStoreError | RanksDidNotMeet):
         return "connection"
     if isinstance(error, RuntimeError) and any(phrase in str(error) for phrase in BROKEN_CONNECTION):
         return "connection"
