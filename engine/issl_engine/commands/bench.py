@@ -1,4 +1,4 @@
-"""issl-engine bench: times kernels, loaders and training, draws what was measured, compares augmentations with torchvision's."""
+"""issl-engine bench: times kernels, loaders and training, draws results, compares augmentations with torchvision's."""
 
 import json
 import shlex
@@ -17,7 +17,7 @@ from issl_engine.commands.stdout import reserved_stdout
 
 @click.group()
 def bench() -> None:
-    """Time kernels, loaders and training beside other libraries; draw results; compare augmentations with torchvision's.
+    """Time kernels, loaders, training beside other libraries; draw results; compare augmentations with torchvision's.
 
     \b
     Examples:

@@ -57,6 +57,10 @@ def bench_train(
         check_results_file(results, COLUMNS, WHAT)
         chosen = load_recipe(recipe, overrides, arms or None).arms
         ranks = start_ranks()
+        if ranks.world_size > 1:
+            raise ValueError(
+                f"bench train times one rank, and WORLD_SIZE is {ranks.world_size}; start it without a launcher"
+            )
         cases = [TrainCase.of(arm, one, load_dataset(one), ranks) for arm, one in chosen.items()]
         made_by = origin(shlex.join(["issl-engine", *sys.argv[1:]]))
         lines, text, ratios = [], "", {}

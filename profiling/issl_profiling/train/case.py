@@ -27,11 +27,7 @@ class TrainCase:
 
     @classmethod
     def of(cls, arm: str, recipe: Recipe, dataset: Dataset, ranks: Ranks) -> Self:
-        """Raises ValueError where the arm cannot be trained, and for several ranks: they would time each other."""
-        if ranks.world_size > 1:
-            raise ValueError(
-                f"bench train times one rank, and WORLD_SIZE says {ranks.world_size}; start it without a launcher"
-            )
+        """Raises ValueError where the arm cannot be trained."""
         plan = make_plan(recipe, dataset, ranks)
         return cls(arm=arm, recipe=recipe, dataset=dataset, ranks=ranks, plan=plan)
 

@@ -117,12 +117,18 @@ class DINO(Method):
     def __init__(self, encoder: Encoder, recipe: Recipe) -> None:
         super().__init__(encoder, recipe)
         objective = self.objective
-        head = self.heads.DINOProjectionHead(
-            encoder.dim, objective.hidden_dim, objective.bottleneck_dim, objective.num_prototypes,
-            batch_norm=objective.batch_norm,
-        )  # fmt: skip
-        self.student = nn.Sequential(encoder, head)
-        self.teacher = copy.deepcopy(self.student).requires_grad_(False)
+
+        def head() -> nn.Module:
+            return self.heads.DINOProjectionHead(
+                encoder.dim, objective.hidden_dim, objective.bottleneck_dim, objective.num_prototypes,
+                batch_norm=objective.batch_norm,
+            )  # fmt: skip
+
+        # The head is made twice: its weight norm cannot be copied.
+        self.student = nn.Sequential(encoder, head())
+        self.teacher = nn.Sequential(copy.deepcopy(encoder), head())
+        self.teacher.load_state_dict(self.student.state_dict())
+        self.teacher.requires_grad_(False)
         self.loss = self.losses.DINOLoss(objective.num_prototypes, student_temp=objective.student_temperature)
 
     def forward(self, views: Views) -> Tensor:

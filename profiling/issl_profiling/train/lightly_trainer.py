@@ -8,7 +8,6 @@ from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 

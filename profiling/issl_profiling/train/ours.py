@@ -1,6 +1,6 @@
 """Our training and its parts: the whole run, the step on cached crops, the loader, the encoder, heads and loss."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import cycle
 from typing import cast
@@ -15,7 +15,7 @@ from issl_engine.training.balance import Interval
 from issl_engine.training.build import build_engine, build_learner, build_views
 from issl_engine.training.learner import Learner, encode_views
 from issl_engine.training.step import train_step
-from issl_profiling.train.candidate import CACHED, ENCODER, HEADS, LOADER, WHOLE, Candidate, Shares
+from issl_profiling.train.candidate import CACHED, ENCODER, HEADS, LOADER, WHOLE, Candidate, Shares, Work
 from issl_profiling.train.case import TrainCase
 from issl_profiling.train.flops import StepFlops, count_flops
 
@@ -28,7 +28,7 @@ def our_candidates(case: TrainCase) -> tuple[list[Candidate], StepFlops]:
     flops = _step_flops(case, batches)
     ahead = case.recipe.data.prefetch_batches + 1
 
-    def part(name: str, start: Callable[[], "OurTraining | OurLoader | Part"], warmup: int, count: int | None) -> Candidate:
+    def part(name: str, start: Callable[[], Work], warmup: int, count: int | None) -> Candidate:
         return Candidate(
             kind="ours" if name == WHOLE else "part", name=name, start=start, warmup_steps=warmup, flops=count
         )  # fmt: skip
@@ -126,7 +126,7 @@ class OurLoader:
 class Part:
     """Forward and backward of a part of the learner, as often a step as training has passes."""
 
-    def __init__(self, learner: Learner, passes: list[Callable[[], object]]) -> None:
+    def __init__(self, learner: Learner, passes: Sequence[Callable[[], object]]) -> None:
         self.learner, self.passes = learner, passes
 
     def step(self) -> None:
@@ -212,8 +212,9 @@ def _step_flops(case: TrainCase, batches: list[MultiCropBatch]) -> StepFlops:
         ranks=case.ranks, plan=case.plan,
     )  # fmt: skip
     learner = _ready_learner(eager)
+    passes = [partial(_learn, eager, learner, batch) for batch in batches]
     return StepFlops(
-        learner=count_flops(lambda: [_learn(eager, learner, batch) for batch in batches]),
+        learner=count_flops(Part(learner, passes).step),
         encoder=count_flops(encoder_part(eager, batches).step),
         objective=count_flops(heads_part(eager, batches).step),
     )

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from issl_engine.models.teacher import EmaTeacher
 from issl_engine.training.build import build_encoder
 from issl_kernels.path import kernel_path
-from issl_profiling.data.torchvision_loader import TorchvisionViews, no_counterpart
+from issl_profiling.data.torchvision_loader import Backend, TorchvisionViews, no_counterpart
 from issl_profiling.train.candidate import PLAIN, Candidate, LeftOut, Shares
 from issl_profiling.train.case import TrainCase
 from issl_profiling.train.flops import StepFlops
 from issl_profiling.train.shares import SharesClock
 
-BACKEND = "PIL"
+BACKEND: Backend = "PIL"
 """Images that torchvision's transforms work on: on small and on large ones as fast as tensors, or faster."""
 
 

@@ -64,5 +64,3 @@ def ratios(case: TrainCase, rounds: list[Rounds]) -> list[Ratio]:
 def by_name(rounds: list[Rounds], name: str) -> Rounds:
     """The one of this name."""
     return next(found for found in rounds if found.candidate.name == name)
-
-
