@@ -41,6 +41,9 @@ COMMANDS = {
         place="issl_engine.commands.profile:profile", help="Where the time of a recipe's training step goes."
     ),
     "bench": LazyCommand(place="issl_engine.commands.bench:bench", help="Time kernels, loaders and training."),
+    "plan": LazyCommand(
+        place="issl_engine.commands.plan:plan", help="Predict a recipe's time and memory on many GPUs."
+    ),
     "list": LazyCommand(place="issl_engine.commands.list:list_names", help="Names that a recipe may use."),
     "show": LazyCommand(place="issl_engine.commands.show:show", help="A recipe with every default and its meaning."),
     "validate": LazyCommand(place="issl_engine.commands.validate:validate", help="Check recipes without running them."),

@@ -24,7 +24,7 @@ PART_WARMUP = 2
 
 def our_candidates(case: TrainCase) -> tuple[list[Candidate], StepFlops]:
     """Training and its parts, on the crops of one step, which are made here; and the operations of that step."""
-    batches = _cached_batches(case)
+    batches = cached_batches(case)
     flops = _step_flops(case, batches)
     ahead = case.recipe.data.prefetch_batches + 1
 
@@ -188,7 +188,7 @@ def _ready_learner(case: TrainCase) -> Learner:
     return learner
 
 
-def _cached_batches(case: TrainCase) -> list[MultiCropBatch]:
+def cached_batches(case: TrainCase) -> list[MultiCropBatch]:
     """The batches of one step. Copies: the loader uses its memory again."""
     views = build_views(case.recipe, case.dataset, case.plan, case.ranks, seed=case.seed)
     try:
