@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict
+from typing import Any
 
 import click
 
@@ -53,7 +54,7 @@ def plan(
             arm = next(iter(chosen))
             compared = check_arm(recipe, overrides, arm, chosen[arm], steps=steps)
             text = render_check(arm, compared)
-            found = {"arm": arm, "compared": [asdict(one) for one in compared]}
+            found: dict[str, Any] = {"arm": arm, "compared": [asdict(one) for one in compared]}
         else:
             from issl_profiling.plan.assumptions import Assumptions
             from issl_profiling.plan.hardware import gpu_named

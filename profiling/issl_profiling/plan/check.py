@@ -15,6 +15,7 @@ import sys
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TextIO
 
 from rich.console import Console
 from rich.table import Table
@@ -66,20 +67,31 @@ def check_arm(recipe_name: str, overrides: tuple[str, ...], arm: str, recipe: Re
     several = {ranks: run_ranks(ranks, order) for ranks in WORLD_SIZES[1:]}
     classes = load_dataset(recipe).num_classes
     counts = count(recipe)
-    compared = [*_step_times(recipe, counts, alone, several, classes), _activations(counts, batch, 1, alone)]
+    compared = [*_step_times(recipe, counts, alone, several, classes), activations(counts, batch, 1, alone)]
     for ranks, found in several.items():
-        compared.append(_activations(counts, batch, ranks, found))
-        for stage, sent, optimizer in zip(stages, found.sent_bytes, found.optimizer_bytes, strict=True):
-            predicted = sum(one.total_bytes for one in messages(_sizes(recipe, counts, ranks, stage, classes)))
-            compared.append(
-                Compared(what=f"sent, ZeRO {stage}", ranks=ranks, unit="bytes", predicted=predicted, measured=sent)
-            )
-            predicted = optimizer_bytes(recipe, counts.trained_parameters, ranks=ranks, zero_stage=stage)
+        compared.append(activations(counts, batch, ranks, found))
+        compared += memory_and_traffic(recipe, counts, ranks, classes, found)
+    return compared
+
+
+def memory_and_traffic(recipe: Recipe, counts: Counts, ranks: int, classes: int, found: Found) -> list[Compared]:
+    """Bytes brought into each kind of collective, and of the optimiser, at each ZeRO stage."""
+    compared = []
+    for stage, sent, optimizer in zip(zero_stages(recipe), found.sent_bytes, found.optimizer_bytes, strict=True):
+        predicted: dict[str, float] = {}
+        for message in messages(_sizes(recipe, counts, ranks, stage, classes)):
+            predicted[message.kind] = predicted.get(message.kind, 0) + message.total_bytes
+        for kind in sorted(predicted | sent):
             compared.append(
                 Compared(
-                    what=f"optimiser, ZeRO {stage}", ranks=ranks, unit="bytes", predicted=predicted, measured=optimizer
+                    what=f"{kind}, ZeRO {stage}", ranks=ranks, unit="bytes", predicted=predicted.get(kind, 0),
+                    measured=sent.get(kind, 0),
                 )
-            )
+            )  # fmt: skip
+        kept = optimizer_bytes(recipe, counts.trained_parameters, ranks=ranks, zero_stage=stage)
+        compared.append(
+            Compared(what=f"optimiser, ZeRO {stage}", ranks=ranks, unit="bytes", predicted=kept, measured=optimizer)
+        )
     return compared
 
 
@@ -125,7 +137,8 @@ def _step_seconds(fixed: float, per_image: float, links: GlooLinks, sizes: Sizes
     )
 
 
-def _activations(counts: Counts, batch: int, ranks: int, found: Found) -> Compared:
+def activations(counts: Counts, batch: int, ranks: int, found: Found) -> Compared:
+    """What a forward pass of one rank keeps."""
     per_image = counts.encoder_saved_bytes_per_image + counts.objective_saved_bytes_per_image
     return Compared(
         what="activations", ranks=ranks, unit="bytes", predicted=batch / ranks * per_image, measured=found.saved_bytes
@@ -138,7 +151,7 @@ def run_ranks(ranks: int, order: Order) -> Found:
         order_file, found_file = Path(folder) / "order.json", Path(folder) / "found.json"
         order_file.write_text(json.dumps(asdict(order)), encoding="utf-8")
         port = _free_port()
-        processes = []
+        processes: list[tuple[subprocess.Popen[bytes], TextIO]] = []
         for rank in range(ranks):
             who = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, "MASTER_PORT": port}
             environment = os.environ | {key: str(value) for key, value in who.items()} | {
@@ -150,22 +163,22 @@ def run_ranks(ranks: int, order: Order) -> Found:
         try:
             _wait(processes)
         finally:
-            for process, log in processes:
+            for process, said in processes:
                 process.kill()
                 process.wait()
-                log.close()
+                said.close()
         return Found.from_json(json.loads(found_file.read_text(encoding="utf-8")))
 
 
-def _wait(processes: list[tuple[subprocess.Popen[bytes], object]]) -> None:
+def _wait(processes: list[tuple[subprocess.Popen[bytes], TextIO]]) -> None:
     for rank, (process, log) in enumerate(processes):
         try:
             failed = process.wait(timeout=TIMEOUT_S) != 0
         except subprocess.TimeoutExpired:
             raise ValueError(f"--check: rank {rank} was not done after {TIMEOUT_S} s; take fewer --steps") from None
         if failed:
-            log.seek(0)  # type: ignore[attr-defined]
-            lines = [line for line in log.read().splitlines() if line.strip()]  # type: ignore[attr-defined]
+            log.seek(0)
+            lines = [line for line in log.read().splitlines() if line.strip()]
             raise ValueError(f"--check: rank {rank} failed: {lines[-1] if lines else 'it said nothing'}")
 
 

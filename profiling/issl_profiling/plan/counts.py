@@ -86,6 +86,8 @@ class Counts:
     """That a forward and backward pass launches, whatever the batch."""
     batch_norm_channels: tuple[int, ...]
     """One entry a batch-norm call of a forward pass."""
+    teacher_batch_norm_channels: tuple[int, ...]
+    """The EMA teacher's, which has no backward pass."""
 
     @property
     def trained_parameters(self) -> int:
@@ -107,17 +109,19 @@ def count(recipe: Recipe) -> Counts:
     channels: list[int] = []
     _note_batch_norm(encoder, channels)
     flops, saved, operations = _count_encoder(encoder, recipe)
-    teacher = 0
+    own_channels, teacher = tuple(channels), 0
     if objective.uses_ema_teacher:
         teacher = _number(encoder) + _number(objective.projector)
         flops += _teacher_flops(encoder, recipe)
     return Counts(
-        feature_dim=encoder.dim, encoder_parameters=_number(encoder), objective_parameters=_number(objective), teacher_parameters=teacher,
+        feature_dim=encoder.dim, encoder_parameters=_number(encoder), objective_parameters=_number(objective),
+        teacher_parameters=teacher,
         encoder_flops_per_image=flops, objective_flops_per_image=small.flops / FEW - FEW * per_pair,
         objective_flops_per_pair=per_pair, encoder_saved_bytes_per_image=saved,
         objective_saved_bytes_per_image=(large.saved - small.saved) / FEW,
         encoder_operations=operations, logits_bytes_per_image=(large.largest - small.largest) / FEW,
-        batch_norm_channels=(*channels, *small.batch_norm_channels),
+        batch_norm_channels=(*own_channels, *small.batch_norm_channels),
+        teacher_batch_norm_channels=(*channels[len(own_channels) :], *small.teacher_batch_norm_channels),
     )  # fmt: skip
 
 
@@ -127,16 +131,18 @@ class _ObjectiveCount:
     saved: int
     largest: int
     batch_norm_channels: tuple[int, ...]
+    teacher_batch_norm_channels: tuple[int, ...]
 
 
 def _count_objective(objective: Objective, shape: ObjectiveShape, images: int) -> _ObjectiveCount:
     z_VBD = torch.randn(shape.num_views, images, shape.feature_dim, requires_grad=True)
+    channels: list[int] = []
+    hooks = _note_batch_norm(objective, channels)
     teacher = None
     if objective.uses_ema_teacher:
         with torch.no_grad():
             teacher = objective.projector(z_VBD[: shape.num_global_views])
-    channels: list[int] = []
-    hooks = _note_batch_norm(objective, channels)
+    of_teacher = len(channels)
     saved = SavedBytes(objective)
     with FlopCounterMode(display=False) as counter:
         with saved.counting():
@@ -147,8 +153,9 @@ def _count_objective(objective: Objective, shape: ObjectiveShape, images: int) -
         hook.remove()
     largest = max((tensor.untyped_storage().nbytes() for tensor in saved._kept), default=0)
     return _ObjectiveCount(
-        flops=counter.get_total_flops(), saved=saved.total, largest=largest, batch_norm_channels=tuple(channels)
-    )
+        flops=counter.get_total_flops(), saved=saved.total, largest=largest,
+        batch_norm_channels=tuple(channels[of_teacher:]), teacher_batch_norm_channels=tuple(channels[:of_teacher]),
+    )  # fmt: skip
 
 
 def _count_encoder(encoder: Encoder, recipe: Recipe) -> tuple[float, float, int]:

@@ -65,26 +65,28 @@ def _reduce(part: Part, payload_bytes: float, count: int = 1) -> Message:
 
 
 def _gradients(sizes: Sizes) -> list[Message]:
-    """In fp32, as the weights are. ZeRO 1 and 2 cut the sum up and collect the new weights."""
+    """In fp32, as the weights are. With ZeRO 1 and 2 too DeepSpeed 0.19 sums whole buckets by all-reduce and each rank
+    keeps its part; overflow and norm are two more numbers, and the new weights are gathered."""
     size = BYTES_OF_FP32 * sizes.counts.trained_parameters
     if sizes.zero_stage == 0:
         return [_reduce("gradients", size)]
     return [
-        Message(part="gradients", kind="reduce_scatter", payload_bytes=size),
+        _reduce("gradients", size),
+        _reduce("checks", BYTES_OF_FP32, count=2),
         Message(part="gradients", kind="all_gather", payload_bytes=size / sizes.ranks),
     ]
 
 
 def _batch_norm(sizes: Sizes) -> list[Message]:
-    """Mean, inverse deviation and count of each layer are gathered; two sums come back."""
+    """Mean, inverse deviation and count of each layer are gathered; two sums come back, but not to the teacher."""
     if not sizes.synchronised:
         return []
-    found = []
-    for channels in sizes.counts.batch_norm_channels:
-        gathered = BYTES_OF_FP32 * (2 * channels + 1)
-        found.append(Message(part="batch-norm", kind="all_gather", payload_bytes=gathered))
-        found.append(_reduce("batch-norm", BYTES_OF_FP32 * 2 * channels))
-    return found
+    own, teacher = sizes.counts.batch_norm_channels, sizes.counts.teacher_batch_norm_channels
+    gathered = [
+        Message(part="batch-norm", kind="all_gather", payload_bytes=BYTES_OF_FP32 * (2 * channels + 1))
+        for channels in (*own, *teacher)
+    ]
+    return [*gathered, *(_reduce("batch-norm", BYTES_OF_FP32 * 2 * channels) for channels in own)]
 
 
 def _probe(sizes: Sizes) -> list[Message]:

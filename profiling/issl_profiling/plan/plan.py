@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from issl_engine.data.sources.base import SourceError
 from issl_engine.experiment import load_dataset
 from issl_engine.recipe.schema import Recipe
-from issl_profiling.plan.counts import Counts, count
-from issl_profiling.plan.prediction import Planner, Prediction
 from issl_profiling.plan.assumptions import Assumptions
+from issl_profiling.plan.counts import Counts, count
 from issl_profiling.plan.hardware import Gpu
+from issl_profiling.plan.prediction import Planner, Prediction
 
 CLASSES_OF_UNREAD_DATA = 1000
 SECONDS_A_DAY, SECONDS_AN_HOUR = 86400, 3600

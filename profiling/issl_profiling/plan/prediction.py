@@ -83,7 +83,8 @@ class Planner:
         compute, bound = self._compute_seconds(images, global_batch_size // passes)
         sizes = Sizes(
             recipe=recipe, counts=self.counts, images_per_rank=images // passes, ranks=gpus,
-            num_classes=self.num_classes, zero_stage=zero_stage, synchronised=recipe.training.sync_batch_norm, nccl=True,
+            num_classes=self.num_classes, zero_stage=zero_stage,
+            synchronised=recipe.training.sync_batch_norm, nccl=True,
         )  # fmt: skip
         sent = messages(sizes)
         seconds = {"gradients": 0.0, "objective": 0.0, "batch-norm": 0.0, "online probe": 0.0, "checks": 0.0}

@@ -48,7 +48,8 @@ class Found:
     step_seconds: list[float]
     saved_bytes: int
     optimizer_bytes: list[int]
-    sent_bytes: list[int]
+    sent_bytes: list[dict[str, int]]
+    """Kind of collective → bytes."""
     links: GlooLinks | None
 
     @staticmethod
@@ -82,14 +83,14 @@ def _case(order: Order, batch: int, zero_stage: int) -> TrainCase:
     return TrainCase.of(order.arm, recipe, load_dataset(recipe), start_ranks())
 
 
-def _count_stage(case: TrainCase, traffic: Traffic) -> tuple[int, int]:
-    """(bytes of the optimiser's memory, bytes brought into collectives by one step), after a first step."""
+def _count_stage(case: TrainCase, traffic: Traffic) -> tuple[int, dict[str, int]]:
+    """(bytes of the optimiser's memory, bytes brought into collectives by one step, by kind), after a first step."""
     training = OurTraining(case, cached_batches(case))
     try:
         training.step()
-        before = traffic.total_bytes
+        traffic.bytes_of.clear()
         training.step()
-        return optimizer_bytes(training.engine), traffic.total_bytes - before
+        return optimizer_bytes(training.engine), dict(traffic.bytes_of)
     finally:
         training.close()
 

@@ -33,7 +33,7 @@ def record(plan: ArmPlan) -> dict[str, Any]:
 def assumptions_text(gpu: Gpu, assumed: Assumptions) -> str:
     """One paragraph."""
     values = ", ".join(f"{field.name} {getattr(assumed, field.name):g}" for field in fields(assumed))
-    return f"{LEGEND}\n{MODEL} {values}. GPU: {gpu.name}. GFLOP and activations are counted; weights, gradients and losses are fp32."
+    return f"{LEGEND}\n{MODEL} {values}. {gpu.name}. Weights, gradients, losses and their exchange are fp32."
 
 
 def render(plan: ArmPlan) -> str:

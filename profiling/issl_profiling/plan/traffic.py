@@ -8,9 +8,12 @@ from typing import Any
 import torch.distributed as dist
 from torch import Tensor
 
-COUNTED = ("all_reduce", "all_gather", "all_gather_into_tensor", "reduce_scatter", "reduce_scatter_tensor", "broadcast",
-           "reduce", "all_to_all_single", "batch_isend_irecv")  # fmt: skip
-"""Names in torch.distributed, through which ours and DeepSpeed's calls go."""
+KINDS = {
+    "all_reduce": "all_reduce", "all_gather": "all_gather", "all_gather_into_tensor": "all_gather",
+    "reduce_scatter": "reduce_scatter", "reduce_scatter_tensor": "reduce_scatter", "batch_isend_irecv": "ring",
+    "broadcast": "broadcast", "reduce": "reduce", "all_to_all_single": "all_to_all",
+}  # fmt: skip
+"""Function of torch.distributed, through which ours and DeepSpeed's calls go → the kind that a Message has."""
 
 
 class Traffic:
@@ -18,16 +21,11 @@ class Traffic:
 
     def __init__(self) -> None:
         self.bytes_of: Counter[str] = Counter()
-        self.calls_of: Counter[str] = Counter()
-
-    @property
-    def total_bytes(self) -> int:
-        return self.bytes_of.total()
 
     @contextmanager
     def counting(self) -> Iterator[None]:
         """While it lasts calls are counted and made."""
-        real = {name: getattr(dist, name) for name in COUNTED}
+        real = {name: getattr(dist, name) for name in KINDS}
         for name, call in real.items():
             setattr(dist, name, self._counted(name, call))
         try:
@@ -38,8 +36,7 @@ class Traffic:
 
     def _counted(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
         def counted(*arguments: Any, **settings: Any) -> Any:
-            self.bytes_of[name] += _payload(name, arguments, settings)
-            self.calls_of[name] += 1
+            self.bytes_of[KINDS[name]] += _payload(name, arguments, settings)
             return call(*arguments, **settings)
 
         return counted

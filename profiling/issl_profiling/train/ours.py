@@ -65,7 +65,9 @@ class OurTraining:
         self.learner = build_learner(recipe, case.plan, ranks, case.seed)
         self.online_probe: OnlineProbe | None = None
         if recipe.online_probe is not None:
-            probe = OnlineProbe(self.learner.encoder.dim, case.dataset.num_classes, lr=recipe.online_probe.lr)
+            probe = OnlineProbe(
+                self.learner.encoder.dim, case.dataset.num_classes, lr=recipe.online_probe.lr, group=ranks.group
+            )
             self.online_probe = probe.to(ranks.device)
         self.engine = build_engine(self.learner, recipe, case.plan)
         self.views = (
