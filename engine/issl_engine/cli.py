@@ -50,7 +50,10 @@ COMMANDS = {
     "tune": LazyCommand(
         place="issl_engine.commands.tune:tune", help="The settings with which this machine trains a recipe fastest."
     ),
-    "bench": LazyCommand(place="issl_engine.commands.bench:bench", help="Time kernels and loaders; draw the results."),
+    "bench": LazyCommand(place="issl_engine.commands.bench:bench", help="Time kernels, loaders and training."),
+    "plan": LazyCommand(
+        place="issl_engine.commands.plan:plan", help="Predict a recipe's time and memory on many GPUs."
+    ),
     "list": LazyCommand(place="issl_engine.commands.list:list_names", help="Names that a recipe may use."),
     "show": LazyCommand(place="issl_engine.commands.show:show", help="A recipe with every default and its meaning."),
     "validate": LazyCommand(place="issl_engine.commands.validate:validate", help="Check recipes without running them."),

@@ -1,4 +1,4 @@
-"""issl-engine bench: times kernels and loaders, draws what was measured, compares augmentations with torchvision's."""
+"""issl-engine bench: times kernels, loaders and training, draws results, compares augmentations with torchvision's."""
 
 import json
 import shlex
@@ -10,23 +10,26 @@ import click
 
 from issl_engine.commands.bench_data import bench_data
 from issl_engine.commands.bench_results import default_results
+from issl_engine.commands.bench_train import bench_train
 from issl_engine.commands.options import json_option
 from issl_engine.commands.stdout import reserved_stdout
 
 
 @click.group()
 def bench() -> None:
-    """Time kernels and loaders beside other libraries; draw the results; compare augmentations with torchvision's.
+    """Time kernels, loaders, training beside other libraries; draw results; compare augmentations with torchvision's.
 
     \b
     Examples:
       issl-engine bench kernels --op info_nce
       issl-engine bench data
+      issl-engine bench train
       issl-engine bench plot
     """
 
 
 bench.add_command(bench_data)
+bench.add_command(bench_train)
 
 
 @bench.command()

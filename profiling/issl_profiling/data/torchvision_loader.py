@@ -61,13 +61,14 @@ class _Views(Dataset[list[Tensor]]):
         return len(self.images)
 
     def __getitem__(self, index: int) -> list[Tensor]:
-        image: Any = _picture(self.images, index)
+        image: Any = picture(self.images, index)
         if self.backend == "tensor":
             image = torch.from_numpy(np.array(image)).permute(2, 0, 1)
         return [view(image) for view in self.views]
 
 
-def _picture(images: ImageSet, index: int) -> Image.Image:
+def picture(images: ImageSet, index: int) -> Image.Image:
+    """The image as PIL has it: what a dataset hands to transforms."""
     if images.pixels is not None:
         return open_image(images, index)
     return Image.open(io.BytesIO(images.stored_bytes(index))).convert("RGB")

@@ -1,0 +1,1 @@
+"""Times whole training, its parts, and the trainers of others."""
