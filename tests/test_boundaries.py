@@ -17,7 +17,7 @@ SOURCES = {
 
 ORDER = [
     *("config", "variants", "environment", "optim", "data", "models", "objectives", "diagnostics", "probing"),
-    *("recipe", "training", "report", "experiment", "commands", "cli", "__main__"),
+    *("recipe", "training", "launch", "report", "experiment", "commands", "cli", "__main__"),
 ]
 """Parts of issl_engine; each may import from itself and from those before it."""
 
@@ -29,6 +29,7 @@ STRANGERS = {
     ("probing", "objectives"),
     ("recipe", "environment"),
     ("report", "training"),
+    ("report", "launch"),
 }
 """Pairs (importer, imported) that the order would allow and the design does not."""
 

@@ -34,6 +34,10 @@ class LazyCommand:
 COMMANDS = {
     "run": LazyCommand(place="issl_engine.commands.run:run", help="Pretrain and probe a whole recipe, and report."),
     "pretrain": LazyCommand(place="issl_engine.commands.pretrain:pretrain", help="Pretrain one arm of a recipe."),
+    "preflight": LazyCommand(
+        place="issl_engine.commands.preflight:preflight", help="Check every rank before training."
+    ),
+    "slurm": LazyCommand(place="issl_engine.commands.slurm:slurm", help="A batch script for many nodes under Slurm."),
     "probe": LazyCommand(place="issl_engine.commands.probe:probe", help="Probe the encoder of a checkpoint."),
     "compare": LazyCommand(place="issl_engine.commands.compare:compare", help="One table from several run folders."),
     "report": LazyCommand(place="issl_engine.commands.report:report", help="Write a run folder's report again."),

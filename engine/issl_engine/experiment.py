@@ -5,22 +5,22 @@ RUN/<arm>/seed<k>/resolved.yaml  metrics.jsonl  probes.json  views.png  checkpoi
 RUN/controls/seed<k>/untrained.json  raw_pixels.json
 """
 
-import fcntl
 import json
 import logging
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
 from issl_engine.data.contact_sheet import write_contact_sheet
 from issl_engine.data.sources.base import Dataset
 from issl_engine.environment import collect_environment
+from issl_engine.launch.folder_lock import Resume, locked_folder
+from issl_engine.launch.preflight import check_before_training
 from issl_engine.models.encoders.base import Encoder
 from issl_engine.probing.base import ProbeResult
 from issl_engine.probing.evaluate import evaluate
@@ -37,7 +37,6 @@ from issl_engine.training.pretrain import OnLog, pretrain
 
 _log = logging.getLogger("issl_engine")
 
-Resume = Literal["auto", "never"]
 OnArm = Callable[[str, int], OnLog | None]
 """Called when an arm (its name, the seed) starts; gives the callback for its logged records."""
 
@@ -56,10 +55,11 @@ def run_recipe(
     command: str = "",
 ) -> Path:
     """Runs (or goes on with) a recipe in ``out``; returns that folder. Raises ValueError for a user's mistake."""
-    with _locked(out, ranks, resume), _log_file(out, ranks):
+    with locked_folder(out, ranks, resume), _log_file(out, ranks):
         recipes = file.arms
         first = next(iter(recipes.values()))
         _check_folder(out, recipes)
+        check_before_training(recipes, out, ranks, load_dataset)
         record = _start_record(file, first)
         if ranks.is_first:
             (out / "recipe.yaml").write_text(file.text, encoding="utf-8")
@@ -179,31 +179,6 @@ def _start_record(file: RecipeFile, first: Recipe) -> dict[str, Any]:
         "started": _now(),
         "finished": None,
     }
-
-
-@contextmanager
-def _locked(out: Path, ranks: Ranks, resume: Resume) -> Iterator[None]:
-    """One run a folder at a time; makes the folder."""
-    if not ranks.is_first:
-        yield
-        return
-    if resume == "never" and (out / "run.json").exists():
-        raise ValueError(f"{out}: a run is here already; choose another --out, or --resume auto to go on with it")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        handle = os.open(out / ".lock", os.O_CREAT | os.O_RDWR)
-    except OSError as error:
-        raise ValueError(f"{out}: the run folder cannot be written ({error.strerror}); choose another --out") from error
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(
-                f"{out}: another run is at work in this folder; wait for it or choose another --out"
-            ) from None
-        yield
-    finally:
-        os.close(handle)
 
 
 @contextmanager

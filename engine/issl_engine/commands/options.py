@@ -1,5 +1,11 @@
 """Arguments that several commands share."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
 import click
 
 recipe_argument = click.argument("recipe")
@@ -9,6 +15,54 @@ overrides_argument = click.argument("overrides", nargs=-1, metavar="[KEY=VALUE].
 """Overrides of the recipe's keys, such as ``training.epochs=2``."""
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LaunchOptions:
+    """Which ranks to start, and how other hosts are reached."""
+
+    ranks: int | None
+    hostfile: Path | None
+    remote_shell: str
+    connect_timeout_seconds: float
+
+
+def launch_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The options that say which ranks to start; the command gets them as ``launch``."""
+
+    @click.option(
+        "--ranks",
+        type=click.IntRange(min=1),
+        help="Processes to start here; default one a GPU, or one on the CPU.",
+    )
+    @click.option(
+        "--hostfile",
+        type=click.Path(dir_okay=False, path_type=Path),
+        help="Start ranks on several hosts: a file of lines 'host slots=N'.",
+    )
+    @click.option(
+        "--remote-shell",
+        default="ssh -o BatchMode=yes",
+        show_default=True,
+        help="Runs a command on a host: called with the host and the command.",
+    )
+    @click.option(
+        "--connect-timeout",
+        type=click.FloatRange(min=0, min_open=True),
+        default=30.0,
+        show_default=True,
+        help="Seconds that a host of the hostfile has to answer.",
+    )
+    @wraps(command)
+    def packed(
+        *, ranks: int | None, hostfile: Path | None, remote_shell: str, connect_timeout: float, **others: Any
+    ) -> None:
+        launch = LaunchOptions(
+            ranks=ranks, hostfile=hostfile, remote_shell=remote_shell, connect_timeout_seconds=connect_timeout
+        )
+        command(launch=launch, **others)
+
+    return packed
 
 
 def is_quiet() -> bool:

@@ -3,10 +3,18 @@
 import shlex
 import sys
 from pathlib import Path
+from typing import Literal
 
 import click
 
-from issl_engine.commands.options import is_quiet, json_option, overrides_argument, recipe_argument
+from issl_engine.commands.options import (
+    LaunchOptions,
+    is_quiet,
+    json_option,
+    launch_options,
+    overrides_argument,
+    recipe_argument,
+)
 from issl_engine.commands.stdout import reserved_stdout
 
 
@@ -22,39 +30,60 @@ from issl_engine.commands.stdout import reserved_stdout
     show_default=True,
     help="auto goes on with what is in the run folder; never refuses a folder that holds a run.",
 )
+@launch_options
 @json_option
 def run(
-    recipe: str, overrides: tuple[str, ...], out: Path | None, arms: tuple[str, ...], resume: str, as_json: bool
+    recipe: str,
+    overrides: tuple[str, ...],
+    out: Path | None,
+    arms: tuple[str, ...],
+    resume: Literal["auto", "never"],
+    launch: LaunchOptions,
+    as_json: bool,
 ) -> None:
     """Pretrain and probe every arm and seed of RECIPE (a file, or the name of a packaged one), then write the report.
+
+    Uses all GPUs of this machine, one process each. A rank that fails is named with its reason, and the others are
+    stopped; the ranks' logs are in RUN/logs.
 
     \b
     Examples:
       issl-engine run recipes/swav_compare.yaml
       issl-engine run swav_compare training.epochs=2 --out runs/quick
+      issl-engine run smoke --ranks 2
+      issl-engine run imagenet/swav_compare source.folder=DIR --hostfile hosts
       torchrun --nproc-per-node 8 -m issl_engine run imagenet/swav_compare source.folder=DIR
     """
-    with reserved_stdout():
-        from issl_engine.recipe.load import load_recipe
+    from issl_engine.commands.launching import hosts_to_start, interruption_as_message, run_as_ranks
+    from issl_engine.launch.rank_failure import failures_told_once
 
-        file = load_recipe(recipe, overrides, arms or None)  # a mistake in it should not wait for DeepSpeed
+    with interruption_as_message(), failures_told_once() as failures:
+        with reserved_stdout():
+            from issl_engine.recipe.load import load_recipe
 
-        from issl_engine.commands.training_display import TrainingDisplay, interruption_as_message
-        from issl_engine.experiment import run_recipe
-        from issl_engine.training.deepspeed import start_ranks
+            file = load_recipe(recipe, overrides, arms or None)  # a mistake in it should not wait for DeepSpeed
+            folder = out or Path("runs") / next(iter(file.arms.values())).name
+            hosts = hosts_to_start(launch)
+        if hosts is not None:
+            run_as_ranks(hosts, file.arms, folder, launch, resume=resume)
+            return
+        with reserved_stdout():
+            from issl_engine.commands.training_display import TrainingDisplay
+            from issl_engine.experiment import run_recipe
+            from issl_engine.training.deepspeed import start_ranks
 
-        folder = out or Path("runs") / next(iter(file.arms.values())).name
-        ranks = start_ranks()
-        with interruption_as_message(), TrainingDisplay(quiet=is_quiet()) as display:
-            run_recipe(
-                file,
-                folder,
-                ranks=ranks,
-                resume="never" if resume == "never" else "auto",
-                on_arm=display.start if ranks.is_first else None,
-                command=shlex.join(["issl-engine", *sys.argv[1:]]),
-            )
-    if ranks.is_first:
-        from issl_engine.commands.results import show_results
+            ranks = start_ranks()
+            failures.meet(ranks.store)
+            with TrainingDisplay(quiet=is_quiet()) as display:
+                run_recipe(
+                    file,
+                    folder,
+                    ranks=ranks,
+                    resume=resume,
+                    on_arm=display.start if ranks.is_first else None,
+                    command=shlex.join(["issl-engine", *sys.argv[1:]]),
+                )
+        if ranks.is_first:
+            from issl_engine.commands.results import show_results
 
-        show_results(folder, as_json=as_json)
+            show_results(folder, as_json=as_json)

@@ -2,14 +2,10 @@
 
 import logging
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
-import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from issl_engine.training.interruption import Interrupted
 from issl_engine.training.pretrain import OnLog
 
 _log = logging.getLogger("issl_engine")
@@ -81,12 +77,3 @@ def _describe(record: dict[str, float]) -> str:
     if "online_top1" in record:
         text += f" online {record['online_top1']:.1f} %"
     return text
-
-
-@contextmanager
-def interruption_as_message() -> Iterator[None]:
-    """A run that was asked to stop has saved: it says so and ends with exit code 1, without a traceback."""
-    try:
-        yield
-    except Interrupted as error:
-        raise click.ClickException(str(error)) from error

@@ -8,13 +8,16 @@ import logging
 import os
 import sys
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed import ProcessGroup
+from torch.distributed import ProcessGroup, Store
+
+from issl_engine.training.meeting import interface_towards_first_rank, sentence_of_failed_meeting
 
 if TYPE_CHECKING:
     from issl_engine.training.guard import StepGuard
@@ -28,15 +31,24 @@ with contextlib.redirect_stdout(sys.stderr):  # it prints while it is imported; 
 
 _log = logging.getLogger("issl_engine")
 
+T = TypeVar("T")
+
+TIMEOUT_VARIABLE = "ISSL_RANKS_TIMEOUT_SECONDS"
+DEFAULT_TIMEOUT_SECONDS = 1800.0
+
 
 @dataclass(frozen=True, kw_only=True)
 class Ranks:
-    """This process among all. ``group`` is None for a lone process: collectives are then no-ops."""
+    """This process among all. ``group`` is None for a lone process: collectives are then no-ops.
+
+    ``store`` holds what ranks tell each other outside collectives; it works while one of them hangs or has failed.
+    """
 
     rank: int
     world_size: int
     device: torch.device
     group: ProcessGroup | None
+    store: Store | None = None
 
     @property
     def is_first(self) -> bool:
@@ -54,26 +66,94 @@ class Ranks:
         if self.group is not None:
             dist.barrier(group=self.group)
 
+    def gather(self, value: T) -> list[T]:
+        """Every rank's value, in their order; it is pickled. Every rank must call it."""
+        if self.group is None:
+            return [value]
+        values: list[Any] = [None] * self.world_size
+        dist.all_gather_object(values, value, group=self.group)
+        return values
 
-def start_ranks() -> Ranks:
+    def from_first(self, value: T) -> T:
+        """Rank 0's value, on every rank; it is pickled. Every rank must call it."""
+        if self.group is None:
+            return value
+        values: list[Any] = [value]
+        dist.broadcast_object_list(values, src=0, group=self.group, device=self.device)
+        return values[0]
+
+
+_store: Store | None = None
+
+
+def start_ranks(*, timeout_seconds: float | None = None) -> Ranks:
     """Joins the process group that a launcher (torchrun, deepspeed) set up in the environment, or makes one of one.
 
-    Safe to call again: the group is made once a process.
+    Safe to call again: the group is made once a process. ``timeout_seconds`` bounds the meeting and each collective;
+    None takes the environment's ISSL_RANKS_TIMEOUT_SECONDS, or half an hour. Raises ValueError when the ranks do not
+    come together.
     """
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     rank = int(os.environ.get("RANK", "0"))
-    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
-    device = torch.device("cuda", local_rank) if torch.cuda.is_available() else torch.device("cpu")
+    device = _device(int(os.environ.get("LOCAL_RANK", "0")))
     if device.type == "cuda":
         torch.cuda.set_device(device)
     if not dist.is_initialized():
-        backend = "nccl" if device.type == "cuda" else "gloo"
-        if world_size == 1:
-            dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
-        else:
-            dist.init_process_group(backend)
+        _meet(rank, world_size, device, timedelta(seconds=timeout_seconds or _timeout_from_environment()))
     _quieten(device)
-    return Ranks(rank=rank, world_size=world_size, device=device, group=dist.group.WORLD if world_size > 1 else None)
+    if world_size == 1:
+        return Ranks(rank=0, world_size=1, device=device, group=None)
+    return Ranks(rank=rank, world_size=world_size, device=device, group=dist.group.WORLD, store=_store)
+
+
+def _device(local_rank: int) -> torch.device:
+    """The GPU with the rank's number on its host, or the only one that its launcher lets it see."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    num_gpus = torch.cuda.device_count()
+    if num_gpus == 1:
+        return torch.device("cuda", 0)  # preflight tells when ranks share it
+    if local_rank >= num_gpus:
+        raise ValueError(
+            f"LOCAL_RANK is {local_rank}, and this host has {num_gpus} GPUs; start one rank a GPU, or set "
+            "CUDA_VISIBLE_DEVICES to nothing for ranks on the CPU"
+        )
+    return torch.device("cuda", local_rank)
+
+
+def _meet(rank: int, world_size: int, device: torch.device, timeout: timedelta) -> None:
+    global _store
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    # NCCL then connects at once, so that what is wrong is known before training, and to the right GPU.
+    device_id = device if device.type == "cuda" else None
+    if world_size == 1:
+        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1, device_id=device_id)
+        return
+    interface = interface_towards_first_rank()
+    if backend == "gloo" and interface is not None:
+        # Left alone, gloo takes the address of the host's name, which on many machines is the loopback address.
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)
+    try:
+        store, rank, world_size = next(dist.rendezvous("env://", timeout=timeout))
+        _store = store
+        dist.init_process_group(
+            backend, store=store, rank=rank, world_size=world_size, timeout=timeout, device_id=device_id
+        )
+    except (dist.DistNetworkError, dist.DistStoreError) as error:
+        raise ValueError(sentence_of_failed_meeting(str(error), rank, world_size, timeout)) from error
+
+
+def _timeout_from_environment() -> float:
+    text = os.environ.get(TIMEOUT_VARIABLE)
+    if text is None:
+        return DEFAULT_TIMEOUT_SECONDS
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise ValueError(f"{TIMEOUT_VARIABLE} is '{text}' in the environment; it must be a number of seconds above 0")
+    return seconds
 
 
 def _quieten(device: torch.device) -> None:

@@ -7,6 +7,7 @@ from issl_engine.data.sources.base import Dataset
 from issl_engine.objectives.base import Progress
 from issl_engine.optim.schedules import check_schedule
 from issl_engine.recipe.schema import Recipe
+from issl_engine.training.batch_size import check_batch_size
 from issl_engine.training.deepspeed import Ranks
 
 _log = logging.getLogger("issl_engine")
@@ -31,12 +32,7 @@ class Plan:
 def make_plan(recipe: Recipe, dataset: Dataset, ranks: Ranks) -> Plan:
     """Raises ValueError when batch, data and ranks do not fit together."""
     training = recipe.training
-    parts = ranks.world_size * training.accumulation_steps
-    if training.global_batch_size % parts:
-        raise ValueError(
-            f"training.global_batch_size ({training.global_batch_size}) must be a multiple of ranks x "
-            f"accumulation_steps ({ranks.world_size} x {training.accumulation_steps} = {parts})"
-        )
+    check_batch_size(training, ranks.world_size)
     if recipe.online_probe is not None and dataset.pretrain is not None:
         raise ValueError(
             f"online_probe: {dataset.name} is pretrained on images without classes, so there is nothing to fit it on; "
@@ -52,7 +48,7 @@ def make_plan(recipe: Recipe, dataset: Dataset, ranks: Ranks) -> Plan:
     steps_per_epoch = num_images // training.global_batch_size
     total_steps = max(1, round(training.epochs * steps_per_epoch))
     check_schedule(recipe.schedule, steps_per_epoch=steps_per_epoch, total_steps=total_steps)
-    micro_batch_size = training.global_batch_size // parts
+    micro_batch_size = training.global_batch_size // (ranks.world_size * training.accumulation_steps)
     return Plan(
         micro_batch_size=micro_batch_size,
         loss_batch_size=micro_batch_size * (training.accumulation_steps if training.exact_accumulation else 1),

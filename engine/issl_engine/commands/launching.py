@@ -1,0 +1,94 @@
+"""Whether a command does its work in this process or starts ranks that do: the part that run, pretrain and preflight
+share."""
+
+import logging
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from issl_engine.commands.options import LaunchOptions
+from issl_engine.launch.failure import INTERRUPTED_EXIT_CODE
+from issl_engine.launch.folder_lock import Resume, check_folder_is_free
+from issl_engine.launch.hosts import Host, read_hostfile
+from issl_engine.launch.rank_environment import FAILURE_PIPE, joined_place
+from issl_engine.launch.start import Reach, run_ranks, this_machine
+from issl_engine.recipe.schema import Recipe
+from issl_engine.training.batch_size import check_batch_size
+from issl_engine.training.interruption import Interrupted
+
+_log = logging.getLogger("issl_engine")
+
+
+class InterruptedRun(click.ClickException):
+    """A run that was asked to stop and has saved; its exit code tells it from a failure."""
+
+    exit_code = INTERRUPTED_EXIT_CODE
+
+
+@contextmanager
+def interruption_as_message() -> Iterator[None]:
+    """A run that was asked to stop has saved: it says so and ends with exit code 75, without a traceback."""
+    try:
+        yield
+    except Interrupted as error:
+        raise InterruptedRun(str(error)) from error
+
+
+def hosts_to_start(launch: LaunchOptions) -> tuple[Host, ...] | None:
+    """The hosts whose ranks this process is to start, or None where it does the work itself: as a rank that a launcher
+    started, or alone. Raises ValueError for options that contradict the machine or each other."""
+    asked = "--ranks" if launch.ranks is not None else "--hostfile" if launch.hostfile is not None else None
+    place = joined_place()
+    if place is not None and (place.world_size > 1 or FAILURE_PIPE in os.environ):
+        if asked is not None and FAILURE_PIPE not in os.environ:
+            raise ValueError(
+                f"{asked}: a launcher has started this process as rank {place.rank} of {place.world_size}, and decides "
+                f"how many there are; leave {asked} out, or start without the launcher"
+            )
+        return None
+    if launch.ranks is not None and launch.hostfile is not None:
+        raise ValueError("--ranks and --hostfile both say how many ranks there are; give one of them")
+    if launch.hostfile is not None:
+        return read_hostfile(launch.hostfile)
+    if place is not None and asked is None:
+        return None  # a launcher's lone rank
+    num_ranks = _ranks_of_this_machine(launch.ranks)
+    return this_machine(num_ranks) if num_ranks > 1 else None
+
+
+def _ranks_of_this_machine(asked: int | None) -> int:
+    import torch
+
+    num_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if asked is None:
+        return max(1, num_gpus)
+    if num_gpus and asked > num_gpus:
+        raise ValueError(
+            f"--ranks is {asked}, and this machine has {num_gpus} GPU{'s' if num_gpus > 1 else ''}; start at most one "
+            "rank a GPU, or set CUDA_VISIBLE_DEVICES to nothing for ranks on the CPU"
+        )
+    return asked
+
+
+def run_as_ranks(
+    hosts: tuple[Host, ...], recipes: Mapping[str, Recipe], folder: Path, launch: LaunchOptions, *,
+    resume: Resume = "auto",
+) -> None:  # fmt: skip
+    """Starts this command line once a rank, and waits. Raises ValueError before anything is started for what cannot
+    work, InterruptedRun after a stop, and ClickException that names the rank that failed."""
+    world_size = sum(host.slots for host in hosts)
+    for recipe in recipes.values():
+        check_batch_size(recipe.training, world_size)
+    check_folder_is_free(folder, resume)
+    reach = Reach(remote_shell=launch.remote_shell, connect_timeout_seconds=launch.connect_timeout_seconds)
+    _log.debug("starting %d ranks on %s", world_size, ", ".join(host.name for host in hosts))
+    outcome = run_ranks(sys.argv[1:], hosts, logs=folder / "logs", reach=reach)
+    if outcome.message is None:
+        return
+    if outcome.exit_code == INTERRUPTED_EXIT_CODE:
+        raise InterruptedRun(outcome.message)
+    raise ValueError(outcome.message)
