@@ -3,6 +3,7 @@
 Letters: V views, the first G global; B images on this rank; D width of the representation; P of a projection.
 """
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 import torch
@@ -38,6 +39,8 @@ class Learner(nn.Module):
         self.objective = objective
         self.num_global_views = num_global_views
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.own_work: AbstractContextManager[object] = nullcontext()
+        """Entered around the encoder's forward pass; training times it there (slow_ranks.py)."""
         self.teacher: EmaTeacher | None = None
         if objective.uses_ema_teacher:
             self.teacher = EmaTeacher(encoder, objective.projector)
@@ -46,7 +49,8 @@ class Learner(nn.Module):
         self, batch: MultiCropBatch, progress: Progress, embed_only: bool = False
     ) -> LearnerOutput | LearnerEmbeddings:
         """The batch's loss, or with ``embed_only`` what the objective's ``compare`` makes the loss of."""
-        z_VBD = encode_views(self.encoder, batch.crops, self.memory_format)
+        with self.own_work:
+            z_VBD = encode_views(self.encoder, batch.crops, self.memory_format)
         if embed_only:
             return LearnerEmbeddings(self.objective.embed(z_VBD), z_VBD[0].detach())
         loss, metrics = self.objective(z_VBD, self.teacher_projections(batch), progress)
