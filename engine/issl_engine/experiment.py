@@ -30,7 +30,13 @@ from issl_engine.recipe.schema import Recipe, RecipeFile
 from issl_engine.recipe.show import render
 from issl_engine.report.write import write_report
 from issl_engine.training.build import build_encoder
-from issl_engine.training.checkpoint import is_whole, load_encoder, read_manifest
+from issl_engine.training.checkpoints.encoder import load_encoder
+from issl_engine.training.checkpoints.manifest import (
+    CheckpointError,
+    OtherFormatError,
+    checkpoint_folders,
+    read_manifest,
+)
 from issl_engine.training.deepspeed import Ranks
 from issl_engine.training.plan import make_plan
 from issl_engine.training.pretrain import OnLog, pretrain
@@ -207,16 +213,29 @@ def _check_folder(out: Path, recipes: dict[str, Recipe]) -> None:
     for arm, recipe in recipes.items():
         for seed in recipe.seeds:
             folder = arm_folder(out, arm, seed)
-            for checkpoint in sorted((folder / "checkpoints").glob("step_*"))[-1:]:
-                if not is_whole(checkpoint):
-                    continue  # named, and the one before it tried, when training resumes
-                earlier = {k: v for k, v in read_manifest(checkpoint).recipe.items() if k not in FREE_KEYS}
-                difference = _first_difference(earlier, recipe.model_dump(mode="json", exclude=FREE_KEYS))
-                if difference:
-                    raise ValueError(
-                        f"{folder}: this folder holds a run of another recipe ({difference}); "
-                        "choose another --out, or put the key back"
-                    )
+            earlier = _newest_recipe(folder / "checkpoints")
+            difference = earlier and _first_difference(earlier, recipe.model_dump(mode="json", exclude=FREE_KEYS))
+            if difference:
+                raise ValueError(
+                    f"{folder}: this folder holds a run of another recipe ({difference}); "
+                    "choose another --out, or put the key back"
+                )
+
+
+def _newest_recipe(checkpoints: Path) -> dict[str, Any] | None:
+    """What of the recipe must stay, as the newest checkpoint with a readable manifest says, or None without one.
+
+    Raises CheckpointError for a checkpoint of another version.
+    """
+    for checkpoint in reversed(checkpoint_folders(checkpoints)):
+        try:
+            recipe = read_manifest(checkpoint).recipe
+        except OtherFormatError:
+            raise
+        except CheckpointError:
+            continue  # named, and the one before it tried, when training resumes
+        return {key: value for key, value in recipe.items() if key not in FREE_KEYS}
+    return None
 
 
 def _previous(folder: Path) -> Recipe | None:

@@ -14,7 +14,7 @@ from issl_engine.objectives import simclr
 from issl_engine.objectives.base import ObjectiveOutput, Progress
 from issl_engine.training.alarms import CollapseAlarm, TrainingStopped
 from issl_engine.training.build import build_engine, build_learner
-from issl_engine.training.checkpoint import latest_checkpoint
+from issl_engine.training.checkpoints.verify import latest_checkpoint
 from issl_engine.training.deepspeed import start_ranks
 from issl_engine.training.learner import encode_views
 from issl_engine.training.plan import make_plan

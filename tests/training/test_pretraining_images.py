@@ -11,7 +11,8 @@ import torch
 
 from issl_engine.data.sources.base import Dataset
 from issl_engine.experiment import probe_encoder
-from issl_engine.training.checkpoint import latest_checkpoint, load_encoder
+from issl_engine.training.checkpoints.encoder import load_encoder
+from issl_engine.training.checkpoints.verify import latest_checkpoint
 from issl_engine.training.deepspeed import start_ranks
 from issl_engine.training.interruption import Interrupted
 from issl_engine.training.plan import make_plan

@@ -10,7 +10,9 @@ import pytest
 from safetensors.torch import load_file
 
 from issl_engine.data.sources.base import Dataset
-from issl_engine.training.checkpoint import CheckpointError, latest_checkpoint, read_manifest
+from issl_engine.training.checkpoints import writer
+from issl_engine.training.checkpoints.manifest import CheckpointError, read_manifest
+from issl_engine.training.checkpoints.verify import latest_checkpoint
 from issl_engine.training.deepspeed import start_ranks
 from issl_engine.training.interruption import Interrupted
 from issl_engine.training.pretrain import pretrain
@@ -36,18 +38,20 @@ def same_weights(first: Path, second: Path) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("objective", "optimizer"),
+    ("objective", "optimizer", "zero_stage"),
     [
-        ("swav", {"name": "larc", "lr": 0.3}),
-        ("dino", {"name": "adamw", "lr": 0.003}),
-        ("dissl", {"name": "sgd", "lr": 0.1}),
-        ("simclr", {"name": "adam", "lr": 0.003}),
+        ("swav", {"name": "larc", "lr": 0.3}, 0),
+        ("dino", {"name": "adamw", "lr": 0.003}, 0),
+        ("dissl", {"name": "sgd", "lr": 0.1}, 0),
+        ("simclr", {"name": "adam", "lr": 0.003}, 0),
+        ("byol", {"name": "adamw", "lr": 0.003}, 1),
+        ("dino", {"name": "sgd", "lr": 0.1}, 2),
     ],
 )
 def test_resumed_mid_epoch_equals_uninterrupted(
-    objective: str, optimizer: dict[str, Any], dataset: Dataset, tmp_path: Path
+    objective: str, optimizer: dict[str, Any], zero_stage: int, dataset: Dataset, tmp_path: Path
 ) -> None:
-    recipe = make_recipe(objective, optimizer=optimizer)
+    recipe = make_recipe(objective, optimizer=optimizer, deepspeed={"zero_stage": zero_stage})
     ranks = start_ranks()
     whole = pretrain(recipe, dataset, ranks, folder=mkdir(tmp_path / "whole"), seed=3)
     parts = mkdir(tmp_path / "parts")
@@ -108,17 +112,15 @@ def test_keeps_the_newest_checkpoints_only(dataset: Dataset, tmp_path: Path) -> 
 def test_unwritable_checkpoint_keeps_the_earlier_one(
     dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import issl_engine.training.checkpoint as module
-
     recipe = make_recipe(checkpoint={"every_epochs": 1, "keep": 1})
-    publish = module._publish
+    publish = writer.publish
 
     def full_disk(partial: Path, target: Path) -> None:
         if target.name == "step_00000010":
             raise OSError(28, "No space left on device")
         publish(partial, target)
 
-    monkeypatch.setattr(module, "_publish", full_disk)
+    monkeypatch.setattr(writer, "publish", full_disk)
     with pytest.raises(CheckpointError, match=r"No space left on device.*earlier checkpoints are untouched"):
         pretrain(recipe, dataset, start_ranks(), folder=mkdir(tmp_path / "run"), seed=0)
     found = latest_checkpoint(tmp_path / "run" / "checkpoints")

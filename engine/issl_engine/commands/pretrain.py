@@ -61,7 +61,7 @@ def pretrain(
         with reserved_stdout():
             from issl_engine.commands.training_display import TrainingDisplay
             from issl_engine.experiment import arm_folder, run_recipe
-            from issl_engine.training.checkpoint import latest_checkpoint
+            from issl_engine.training.checkpoints.verify import latest_checkpoint
             from issl_engine.training.deepspeed import start_ranks
 
             ranks = start_ranks()

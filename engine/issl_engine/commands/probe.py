@@ -31,7 +31,7 @@ def probe(checkpoint: Path, overrides: tuple[str, ...], seed: int | None, as_jso
         from issl_engine.probing.results import results_to_json
         from issl_engine.recipe.load import change_recipe
         from issl_engine.report.table import print_probe_results
-        from issl_engine.training.checkpoint import load_encoder
+        from issl_engine.training.checkpoints.encoder import load_encoder
 
         encoder, recipe, manifest = load_encoder(checkpoint)
         recipe = change_recipe(recipe, overrides)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.distributed import ProcessGroup
 
 from issl_engine.models.heads import MLPHead, l2_normalize
+from issl_engine.models.rank_buffers import Identical, register_rank_buffer
 from issl_engine.objectives.assignments import assignment_statistics
 from issl_engine.objectives.base import Objective, ObjectiveConfig, ObjectiveOutput, ObjectiveShape, Progress
 from issl_engine.optim.schedules import cosine
@@ -111,7 +112,7 @@ class DINO(Objective):
         self.group = group
         self.collapse_loss = math.log(config.num_prototypes)
         self.projector = DINOHead(config, shape.feature_dim)
-        self.register_buffer("centre", torch.zeros(config.num_prototypes))
+        register_rank_buffer(self, "centre", torch.zeros(config.num_prototypes), Identical())
 
     def ema_momentum(self, progress: Progress) -> float:
         return cosine(self.config.ema_momentum, 1.0, progress.fraction)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.distributed import ProcessGroup
 
 from issl_engine.models.heads import MLPHead, l2_normalize
+from issl_engine.models.rank_buffers import ImageRows, register_rank_buffer
 from issl_engine.objectives.assignments import assignment_statistics
 from issl_engine.objectives.base import Objective, ObjectiveConfig, ObjectiveOutput, ObjectiveShape, Progress
 from issl_kernels import linear_soft_cross_entropy, sinkhorn, soft_cross_entropy
@@ -90,7 +91,8 @@ class SwAV(Objective):
         rows_KP = torch.randn(config.num_prototypes, config.projection_dim)
         self.prototypes = nn.Parameter(F.normalize(rows_KP, dim=1))
         size = (shape.num_global_views, config.queue_length // shape.world_size, config.projection_dim)
-        self.register_buffer("queue", torch.zeros(size) if config.queue_length else None)
+        rows = ImageRows(dim=1, batch_size=shape.batch_size)
+        register_rank_buffer(self, "queue", torch.zeros(size) if config.queue_length else None, rows)
 
     def forward(self, z_VBD: Tensor, teacher_GBP: Tensor | None, progress: Progress) -> ObjectiveOutput:
         """Also moves the queue on."""

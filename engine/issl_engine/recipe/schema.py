@@ -102,6 +102,13 @@ class CheckpointConfig(Config):
     """Epochs between two checkpoints; one is always written at the end and on interruption."""
     keep: PositiveInt = 2
     """Newest checkpoints kept; older ones are deleted after a new one is complete."""
+    keep_every_epochs: Annotated[float, Field(gt=0)] | None = None
+    """Also keep the first checkpoint at or after each multiple of so many epochs, or null for none."""
+    keep_best: bool = False
+    """Also keep the checkpoint whose online probe was most accurate over the steps before it; needs online_probe."""
+    asynchronous: bool = True
+    """Write while training goes on: the loop waits only for a copy in host memory, of the checkpoint's size. False
+    waits for the disk."""
 
 
 class DeepSpeedConfig(Config):
@@ -183,6 +190,15 @@ class Recipe(Config):
     def _seeds_differ(self) -> Self:
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError(f"seeds must differ, not {list(self.seeds)}")
+        return self
+
+    @model_validator(mode="after")
+    def _best_checkpoint_can_be_told(self) -> Self:
+        if self.checkpoint.keep_best and self.online_probe is None:
+            raise ValueError(
+                "checkpoint.keep_best goes by the online probe's accuracy, and online_probe is null; set "
+                "checkpoint.keep_best to false or give an online_probe"
+            )
         return self
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""Everything that touches DeepSpeed: process start-up, the engine, its checkpoints. The only file that imports it.
+"""Everything that touches DeepSpeed: process start-up, the engine. The only file that imports it.
 
 One process needs no launcher, compiler or mpi4py: the process group is made here, over an in-process store.
 """
@@ -10,7 +10,6 @@ import socket
 import sys
 from dataclasses import dataclass, field
 from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -65,6 +64,14 @@ class Ranks:
         value = torch.tensor(float(flag), device=self.device)
         dist.all_reduce(value, op=dist.ReduceOp.MAX, group=self.group)
         return bool(value.item())
+
+    def mean(self, number: float) -> float:
+        """The mean over ranks; every rank must call it."""
+        if self.group is None:
+            return number
+        value = torch.tensor(number, dtype=torch.float32, device=self.device)
+        dist.all_reduce(value, group=self.group)
+        return value.item() / self.world_size
 
     def barrier(self) -> None:
         if self.group is not None:
@@ -208,8 +215,35 @@ class EngineSettings:
         return {"stage": self.zero_stage, "overlap_comm": False, "compute_grad_norm": False}
 
 
+@dataclass(frozen=True, kw_only=True)
+class Fragment:
+    """A piece of a parameter whose optimiser state this rank holds.
+
+    ``length`` weights from ``start`` on in the flattened parameter; in ``owner``, the tensor that the optimiser knows
+    (the parameter itself, or under ZeRO a flat partition of a parameter group), they lie from ``offset`` on.
+    """
+
+    name: str
+    parameter: nn.Parameter
+    start: int
+    length: int
+    owner: Tensor
+    offset: int
+
+    @classmethod
+    def whole(cls, name: str, weight: nn.Parameter) -> "Fragment":
+        """A parameter that the optimiser knows as it is."""
+        return cls(name=name, parameter=weight, start=0, length=weight.numel(), owner=weight, offset=0)
+
+    @classmethod
+    def mapped(cls, name: str, weight: nn.Parameter, owner: Tensor) -> "Fragment":
+        """What of a parameter lies in this rank's flat partition, as ZeRO has noted at the parameter."""
+        inside, flat = weight._hp_mapping.lp_fragment_address, weight._hp_mapping.hp_fragment_address  # type: ignore[attr-defined]
+        return cls(name=name, parameter=weight, start=inside.start, length=inside.numel, owner=owner, offset=flat.start)
+
+
 class Engine:
-    """A module under DeepSpeed: forward, backward, step, and its state on disk."""
+    """A module under DeepSpeed: forward, backward, step, and what a checkpoint needs of its optimiser."""
 
     def __init__(
         self, module: nn.Module, optimizer: torch.optim.Optimizer, settings: EngineSettings, guard: "StepGuard"
@@ -220,8 +254,8 @@ class Engine:
             )
         self.module = module
         self.guard = guard
-        self._torch_optimizer = optimizer
         self.gradients_are_whole = settings.zero_stage == 0
+        self.zero_stage = settings.zero_stage
 
     def __call__(self, *inputs: Any) -> Any:
         return self._engine(*inputs)
@@ -245,23 +279,35 @@ class Engine:
     def leave_out_step_where(self, flag: Tensor) -> None:
         """The next optimiser step changes nothing if ``flag`` is 1 (scalar, float, on the device; 0 otherwise)."""
         # What torch's fused optimisers read on the device; OptimizerConfig.build promises that ours do.
-        self._torch_optimizer.found_inf = flag  # type: ignore[attr-defined]
+        self.torch_optimizer.found_inf = flag  # type: ignore[attr-defined]
 
     def set_lr(self, lr: float) -> None:
         for group in self.optimizer.param_groups:
             group["lr"] = lr
 
-    def save(self, folder: Path) -> None:
-        """Module and optimiser state of all ranks into ``folder`` (every rank calls it)."""
-        with contextlib.redirect_stdout(sys.stderr):
-            self._engine.save_checkpoint(str(folder), tag="state", save_latest=False)
+    @property
+    def torch_optimizer(self) -> torch.optim.Optimizer:
+        """The optimiser whose state the checkpoint holds; under ZeRO its parameters are this rank's flat partitions."""
+        return self.optimizer.optimizer if self.zero_stage else self.optimizer
 
-    def load(self, folder: Path) -> None:
-        """The counterpart of save, at the same world size and ZeRO stage."""
-        with contextlib.redirect_stdout(sys.stderr):
-            path, _ = self._engine.load_checkpoint(str(folder), tag="state")
-        if path is None:
-            raise ValueError(f"{folder}: DeepSpeed found no state of this world size and ZeRO stage here")
+    def fragments(self) -> list[Fragment]:
+        """What this rank's optimiser holds of each trainable parameter: all of it without ZeRO."""
+        names = {id(parameter): name for name, parameter in self.module.named_parameters()}
+        if not self.zero_stage:
+            weights = [weight for group in self.optimizer.param_groups for weight in group["params"]]
+            return [Fragment.whole(names[id(weight)], weight) for weight in weights]
+        pairs = zip(self.optimizer.bit16_groups, self.optimizer.single_partition_of_fp32_groups, strict=True)
+        return [
+            Fragment.mapped(names[id(weight)], weight, owner)
+            for group, owner in pairs
+            for weight in group
+            if weight._hp_mapping is not None  # else all of it is on other ranks
+        ]
+
+    def take_weights_from_module(self) -> None:
+        """Call it after the module's weights were written: ZeRO's copies of them follow."""
+        if self.zero_stage:
+            self.optimizer.refresh_fp32_params()
 
     def close(self) -> None:
         """Releases DeepSpeed's hooks and references, so that the next arm of a run starts clean."""

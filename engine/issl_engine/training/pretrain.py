@@ -19,12 +19,16 @@ from issl_engine.recipe.schema import Recipe
 from issl_engine.training.alarms import CollapseAlarm, DataAlarm, TrainingStopped
 from issl_engine.training.balance import Interval
 from issl_engine.training.build import build_engine, build_learner, build_views
-from issl_engine.training.checkpoint import latest_checkpoint, read_manifest, restore_checkpoint, save_checkpoint
+from issl_engine.training.checkpoints.manifest import read_manifest
+from issl_engine.training.checkpoints.restore import restore_checkpoint
+from issl_engine.training.checkpoints.saver import CheckpointSaver
+from issl_engine.training.checkpoints.verify import agreed_latest_checkpoint, latest_checkpoint
 from issl_engine.training.deepspeed import Engine, Ranks
 from issl_engine.training.heartbeat import Heartbeat, WatchedViews
 from issl_engine.training.interruption import Interrupted, stop_on_signals
 from issl_engine.training.learner import Learner
 from issl_engine.training.metrics import MetricsLog
+from issl_engine.training.online_accuracy import OnlineAccuracy
 from issl_engine.training.plan import Plan, log_waiting_images, make_plan
 from issl_engine.training.slow_ranks import OwnWork, SlowRankAlarm
 from issl_engine.training.step import StepResult, train_step
@@ -57,7 +61,7 @@ def pretrain(
     plan = make_plan(recipe, dataset, ranks)
     check_views_fit(dataset.pretraining_images, recipe.views)
     checkpoints = folder / "checkpoints"
-    found = latest_checkpoint(checkpoints)
+    found = agreed_latest_checkpoint(checkpoints, ranks)
     if found is not None and read_manifest(found).finished:
         _log.info("%s is already trained", folder)
         return found
@@ -114,6 +118,11 @@ class _Run:
         self.folder, self.seed, self.on_log = folder, seed, on_log
         self.earlier_seconds = seconds
         self.started = time.perf_counter()
+        self.checkpoints = CheckpointSaver(
+            folder / "checkpoints", recipe=recipe, seed=seed, engine=engine, learner=learner,
+            online_probe=online_probe, ranks=ranks,
+        )  # fmt: skip
+        self.online_accuracy = OnlineAccuracy(ranks)
         self.alarm = CollapseAlarm(learner.objective.collapse_loss, learner.objective.collapse_advice)
         self.heartbeat = Heartbeat()
         self.own_work = OwnWork(learner.encoder, ranks.device, compiled=recipe.training.compile)
@@ -139,7 +148,7 @@ class _Run:
                         result = train_step(
                             self.engine, views, self.online_probe, progress=plan.progress(step), lr=lr, ranks=ranks,
                             accumulation_steps=accumulation, exact_accumulation=recipe.training.exact_accumulation,
-                            stopping=bool(stop),
+                            stopping=bool(stop) or self.checkpoints.failed,
                         )  # fmt: skip
                         done = plan.progress(step + 1)
                         self.learner.after_step(done, result.skipped)
@@ -152,12 +161,13 @@ class _Run:
                     guard.read(ranks, newest=log_due or save_due)
                     if log_due:
                         self._log(log, interval, data_alarm, result, done, lr)
+                    self.online_accuracy.add(result.metrics)
                     # Several ranks must agree, and do by the guard's report of a step; one alone need not wait for it.
-                    stopping = guard.stop_requested or (ranks.group is None and bool(stop))
+                    stopping = guard.stop_requested or (ranks.group is None and (bool(stop) or self.checkpoints.failed))
                     if save_due or stopping:
                         guard.read(ranks, newest=True)  # nothing is saved that the last step may have harmed
                         self.heartbeat.enter("checkpoint")
-                        saved = self._save(done, finished=last)
+                        saved = self._save(done, finished=last, wait=last or stopping)
                     if stopping and not last:
                         raise Interrupted(
                             f"stopped by {stop.signal_name or 'another rank'} at step {done.step} of "
@@ -166,6 +176,7 @@ class _Run:
             self.heartbeat.enter("end")
         finally:
             views.close()
+            self.checkpoints.close()
             if log is not None:
                 log.close()
         return saved
@@ -214,9 +225,11 @@ class _Run:
         if log is not None and self.on_log is not None:
             self.on_log(record, self.plan.total_steps)
 
-    def _save(self, progress: Progress, *, finished: bool) -> Path:
-        return save_checkpoint(
-            self.folder / "checkpoints", engine=self.engine, learner=self.learner, online_probe=self.online_probe,
-            ranks=self.ranks, recipe=self.recipe, seed=self.seed, step=progress.step, epoch=progress.epoch,
-            seconds=self._seconds(), finished=finished, keep=self.recipe.checkpoint.keep,
-        )  # fmt: skip
+    def _save(self, done: Progress, *, finished: bool, wait: bool) -> Path:
+        """Raises CheckpointError on all ranks when the write before, or with ``wait`` this one, failed on any."""
+        saved = self.checkpoints.save(
+            done, seconds=self._seconds(), finished=finished, online_top1=self.online_accuracy.take()
+        )
+        if wait:
+            self.checkpoints.wait()
+        return saved

@@ -1,0 +1,50 @@
+"""The files of a checkpoint.
+
+checkpoints/step_00000120/
+    manifest.json                    step, recipe, versions, ranks; size and SHA-256 of every other file
+    encoder.safetensors              the representation alone: what probes and users load
+    learner.safetensors              heads, prototypes, EMA teacher: all else that the learner holds
+    online_probe.safetensors         the linear probe beside it, with its optimiser
+    optimizer_rank0000.safetensors   the optimiser's state by parameter, the pieces that this rank held
+    rank0000.safetensors             random numbers and buffers (batch-norm, queue) of this rank
+"""
+
+import shutil
+from pathlib import Path
+
+ENCODER = "encoder.safetensors"
+LEARNER = "learner.safetensors"
+ONLINE_PROBE = "online_probe.safetensors"
+
+PARTIAL = ".partial_"
+"""Begins the name of a checkpoint's folder while it is written."""
+DISCARDED = ".discarded_"
+"""Begins the name of a checkpoint's folder that is being deleted: a killed run leaves no torn checkpoint behind."""
+
+
+def optimizer_name(rank: int) -> str:
+    return f"optimizer_rank{rank:04d}.safetensors"
+
+
+def rank_name(rank: int) -> str:
+    return f"rank{rank:04d}.safetensors"
+
+
+def part_of(name: str) -> str:
+    """``optimizer_rank0001.safetensors`` → ``optimizer``: the files of all ranks are one part."""
+    stem = name.removesuffix(".safetensors")
+    return "ranks" if stem.startswith("rank") else stem.partition("_rank")[0]
+
+
+def is_left_over(path: Path) -> bool:
+    """Whether the folder is one that a killed run left half written or half deleted."""
+    return path.name.startswith((PARTIAL, DISCARDED))
+
+
+def discard(checkpoint: Path) -> None:
+    """Deletes a checkpoint: renamed first, so that it is there whole or not at all. Raises OSError."""
+    going = checkpoint.with_name(DISCARDED + checkpoint.name)
+    if going.exists():
+        shutil.rmtree(going)
+    checkpoint.rename(going)
+    shutil.rmtree(going)

@@ -1,0 +1,150 @@
+"""The checkpoints of one arm while it trains: the loop pays for copies to host memory, a thread does the rest."""
+
+import logging
+import time
+from functools import partial
+from pathlib import Path
+
+from issl_engine.objectives.base import Progress
+from issl_engine.probing.online import OnlineProbe
+from issl_engine.recipe.schema import Recipe
+from issl_engine.training.checkpoints.keep import KeepRule, prune
+from issl_engine.training.checkpoints.layout import is_left_over
+from issl_engine.training.checkpoints.manifest import CheckpointError, Manifest, checkpoint_name
+from issl_engine.training.checkpoints.snapshot import count_parameters, take_snapshot
+from issl_engine.training.checkpoints.writer import CheckpointWrite, remove_left_overs
+from issl_engine.training.deepspeed import Engine, Ranks
+from issl_engine.training.learner import Learner
+
+_log = logging.getLogger("issl_engine")
+
+LONG_WAIT_SECONDS = 0.5
+CLOSING_SECONDS = 60.0
+
+
+class CheckpointSaver:
+    """Saves into ``folder``, at most one checkpoint at a time. Every rank has one, and calls it at the same steps.
+
+    Making it removes what a killed run left half written.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        recipe: Recipe,
+        seed: int,
+        engine: Engine,
+        learner: Learner,
+        online_probe: OnlineProbe | None,
+        ranks: Ranks,
+    ) -> None:
+        self.folder, self.recipe, self.seed, self.ranks = folder, recipe, seed, ranks
+        self.engine, self.learner, self.online_probe = engine, learner, online_probe
+        self._write: CheckpointWrite | None = None
+        self._said_that_it_waits = False
+        rule = recipe.checkpoint
+        self._keep = KeepRule(newest=rule.keep, every_epochs=rule.keep_every_epochs, best=rule.keep_best)
+        if ranks.is_first:
+            self._remove_left_overs()
+        ranks.barrier()
+
+    @property
+    def failed(self) -> bool:
+        """Whether this rank's part of the write in flight has failed; the loop asks at each step, on all ranks
+        together, and calls ``wait`` when it has on any."""
+        return self._write is not None and self._write.failed
+
+    def save(
+        self, progress: Progress, *, seconds: float, finished: bool = False, online_top1: float | None = None
+    ) -> Path:
+        """Begins to write the checkpoint of this step and returns where it will be; ``wait`` says when it is there.
+
+        Waits for the one before, and with ``checkpoint.asynchronous`` false for this one too. Raises CheckpointError.
+        """
+        self._wait_for_the_one_before(progress.step)
+        started = time.perf_counter()
+        snapshot = take_snapshot(self.engine, self.learner, self.online_probe, self.ranks)
+        megabytes = sum(content.bytes for content in snapshot.values()) / 1e6
+        _log.debug(
+            "step %d: copied %.1f MB of the checkpoint to host memory in %.1f ms",
+            progress.step, megabytes, 1000 * (time.perf_counter() - started),
+        )  # fmt: skip
+        manifest = partial(
+            Manifest,
+            step=progress.step,
+            epoch=progress.epoch,
+            finished=finished,
+            world_size=self.ranks.world_size,
+            zero_stage=self.engine.zero_stage,
+            recipe=self.recipe.model_dump(mode="json"),
+            seed=self.seed,
+            seconds=seconds,
+            online_top1=online_top1,
+            parameters=count_parameters(self.learner),
+        )
+        target = self.folder / checkpoint_name(progress.step)
+        self._write = CheckpointWrite(
+            target, snapshot, lambda files: manifest(files=files), rank=self.ranks.rank,
+            world_size=self.ranks.world_size, when_complete=lambda: prune(self.folder, self._keep),
+        )  # fmt: skip
+        if not self.recipe.checkpoint.asynchronous:
+            self.wait()
+        return target
+
+    def wait(self) -> None:
+        """Returns when the checkpoint in flight is complete on the disk; every rank calls it.
+
+        Raises CheckpointError on all ranks when any of them could not write its part.
+        """
+        write = self._write
+        if write is None:
+            return
+        write.written.wait()
+        if not self.ranks.any(write.failed):
+            write.join()
+            if not self.ranks.any(write.failed):
+                self._write = None
+                return
+        self._write = None
+        write.cancel()
+        if write.error is not None and not isinstance(write.error, OSError):
+            raise write.error
+        reason = "on another rank" if write.error is None else write.error.strerror or str(write.error)
+        raise CheckpointError(
+            f"{write.target}: the checkpoint could not be written ({reason}); earlier checkpoints are untouched: free "
+            "space or mend the folder's permissions, then run again"
+        ) from write.error
+
+    def close(self) -> None:
+        """Lets a write in flight end, without the other ranks, which may have stopped anywhere; a minute at most."""
+        write, self._write = self._write, None
+        if write is None:
+            return
+        write.join(CLOSING_SECONDS)
+        if not write.is_done:
+            _log.warning("%s: left incomplete, as another rank did not write its part", write.target)
+        write.cancel()
+        if write.error is not None:
+            _log.warning("%s: the checkpoint could not be written (%s)", write.target, write.error)
+
+    def _wait_for_the_one_before(self, step: int) -> None:
+        started = time.perf_counter()
+        self.wait()
+        seconds = time.perf_counter() - started
+        if seconds > LONG_WAIT_SECONDS and not self._said_that_it_waits:
+            self._said_that_it_waits = True
+            _log.info(
+                "step %d: waited %.1f s for the checkpoint before to reach the disk; raise checkpoint.every_epochs",
+                step, seconds,
+            )  # fmt: skip
+
+    def _remove_left_overs(self) -> None:
+        try:
+            for path in remove_left_overs(self.folder, is_left_over):
+                _log.info("%s: removed; a run that was killed left it behind", path)
+        except OSError as error:
+            raise CheckpointError(
+                f"{error.filename}: what a killed run left behind cannot be removed ({error.strerror}); "
+                "mend the folder's permissions"
+            ) from error

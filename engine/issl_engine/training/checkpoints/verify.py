@@ -1,0 +1,85 @@
+"""Which checkpoints are whole: every file there, of its size, with its checksum."""
+
+import logging
+from pathlib import Path
+
+from issl_engine.training.checkpoints.digests import sha256_of
+from issl_engine.training.checkpoints.manifest import (
+    CheckpointError,
+    Manifest,
+    OtherFormatError,
+    checkpoint_folders,
+    checkpoint_name,
+    read_manifest,
+)
+from issl_engine.training.deepspeed import Ranks
+
+_log = logging.getLogger("issl_engine")
+
+
+def check_sizes(checkpoint: Path) -> Manifest:
+    """Reads the manifest and looks for every file and its size, without opening it. Raises CheckpointError."""
+    manifest = read_manifest(checkpoint)
+    for name, record in manifest.files.items():
+        path = checkpoint / name
+        if not path.is_file():
+            raise CheckpointError(f"{checkpoint}: the checkpoint lacks {name}")
+        size = path.stat().st_size
+        if size != record.bytes:
+            raise CheckpointError(
+                f"{checkpoint}: {name} is damaged (it has {size} bytes, and the manifest says {record.bytes})"
+            )
+    return manifest
+
+
+def verify_checkpoint(checkpoint: Path) -> Manifest:
+    """``check_sizes``, and every file's checksum; a file is read once a process. Raises CheckpointError."""
+    manifest = check_sizes(checkpoint)
+    for name, record in manifest.files.items():
+        try:
+            digest = sha256_of(checkpoint / name)
+        except OSError as error:
+            raise CheckpointError(f"{checkpoint}: {name} cannot be read ({error.strerror or error})") from error
+        if digest != record.sha256:
+            raise CheckpointError(f"{checkpoint}: {name} is damaged (its checksum differs from the manifest's)")
+    return manifest
+
+
+def latest_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint that is whole, or None. A torn one is named in a warning, and the one before it taken.
+
+    Raises CheckpointError when checkpoints are there but none of them is whole, OtherFormatError when the newest that
+    can be read is of another version.
+    """
+    candidates = checkpoint_folders(folder)[::-1]
+    for candidate in candidates:
+        try:
+            verify_checkpoint(candidate)
+        except OtherFormatError:
+            raise
+        except CheckpointError as error:
+            _log.warning("%s; trying the checkpoint before it", error)
+            continue
+        return candidate
+    if candidates:
+        raise CheckpointError(
+            f"{folder}: none of its {len(candidates)} checkpoints is whole; move the folder away to begin anew"
+        )
+    return None
+
+
+def agreed_latest_checkpoint(folder: Path, ranks: Ranks) -> Path | None:
+    """``latest_checkpoint``, looked for and read by the first rank alone; every rank calls it and gets the same.
+
+    Raises CheckpointError on all ranks.
+    """
+    found, failed = None, None
+    if ranks.is_first:
+        try:
+            found = latest_checkpoint(folder)
+        except CheckpointError as error:
+            failed = error
+    if ranks.any(failed is not None):
+        raise failed or CheckpointError(f"{folder}: no checkpoint here can be used; the first rank says why")
+    step = ranks.from_first(-1 if found is None else read_manifest(found).step)
+    return None if step < 0 else folder / checkpoint_name(step)

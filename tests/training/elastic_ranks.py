@@ -1,0 +1,133 @@
+"""Ranks of the elastic tests: the steps that a run does between two checkpoints, without its loop.
+
+One process imports everything and forks the ranks of each stretch. Batch-norm uses its running statistics: on CPU
+each rank would otherwise normalise by its own rows, and no two world sizes would be alike.
+"""
+
+import json
+import os
+import sys
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from issl_engine.data.dali import TrainingViews
+from issl_engine.data.sources.base import Dataset
+from issl_engine.probing.online import OnlineProbe
+from issl_engine.training.build import build_engine, build_learner
+from issl_engine.training.checkpoints.restore import restore_checkpoint
+from issl_engine.training.checkpoints.saver import CheckpointSaver
+from issl_engine.training.deepspeed import Ranks, start_ranks
+from issl_engine.training.plan import make_plan
+from issl_engine.training.step import train_step
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parent))
+    from conftest import make_images, make_recipe
+else:
+    from .conftest import make_images, make_recipe
+
+CASES: dict[str, dict[str, Any]] = {
+    "swav": {
+        "objective": {"name": "swav", "num_prototypes": 12, "queue_length": 24, "queue_start_epochs": 0.4,
+                      "freeze_prototypes_steps": 1, "hidden_dim": 32},
+        "optimizer": {"name": "sgd", "lr": 0.05},
+    },
+    "dino": {
+        "objective": {"name": "dino", "num_prototypes": 24, "hidden_dim": 32, "freeze_last_layer_epochs": 0},
+        "optimizer": {"name": "adamw", "lr": 0.003},
+    },
+}  # fmt: skip
+STAGES = {1: {"swav": 0, "dino": 0}, 2: {"swav": 0, "dino": 1}, 4: {"swav": 0, "dino": 2}}
+"""World size → case → ZeRO stage: no two world sizes share DINO's."""
+LAST_STEP = 8
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Steps from a checkpoint (or from the start) to the last; saves after some of them into ``folder``."""
+
+    folder: str
+    resume: str | None = None
+    save_at: tuple[int, ...] = ()
+
+
+def train(case: str, stretch: Stretch, root: Path, ranks: Ranks) -> dict[str, Any] | None:
+    """Whole weights, buffers and losses after the last step, on the first rank."""
+    recipe = make_recipe(
+        "simclr", **CASES[case], deepspeed={"zero_stage": STAGES[ranks.world_size][case]}, checkpoint={"keep": 9}
+    )
+    dataset = Dataset(name="tiny", classes=("a", "b", "c", "d"), train=make_images(40, 0), test=make_images(16, 1))
+    plan = make_plan(recipe, dataset, ranks)
+    learner = build_learner(recipe, plan, ranks, seed=0)
+    probe = OnlineProbe(learner.encoder.dim, 4, lr=0.001, group=ranks.group)
+    engine = build_engine(learner, recipe, plan)
+    learner.eval()
+    probe.eval()
+    step = 0
+    if stretch.resume is not None:
+        folder = root / case / stretch.resume
+        step = restore_checkpoint(folder, engine=engine, learner=learner, online_probe=probe, ranks=ranks).step
+    views = TrainingViews(dataset.train, recipe.views, batch_size=plan.micro_batch_size, rank=ranks.rank,
+                          world_size=ranks.world_size, seed=0, device=ranks.device, num_threads=1,
+                          start_batch=step)  # fmt: skip
+    saver = CheckpointSaver(root / case / stretch.folder, recipe=recipe, seed=0, engine=engine, learner=learner,
+                            online_probe=probe, ranks=ranks)  # fmt: skip
+    random = torch.rand(3).tolist()
+    losses = []
+    for done in range(step, LAST_STEP):
+        result = train_step(
+            engine, views, probe, progress=plan.progress(done), lr=0.01, ranks=ranks, accumulation_steps=1
+        )
+        learner.after_step(plan.progress(done + 1))
+        losses.append(ranks.mean(result.loss.item()))
+        if done + 1 in stretch.save_at:
+            saver.save(plan.progress(done + 1), seconds=0.0)
+    saver.wait()
+    views.close()
+    state = {name: value.detach().double() for name, value in learner.named_parameters()}
+    state |= {f"probe.{name}": value.detach().double() for name, value in probe.named_parameters()}
+    state["centre"] = dict(learner.named_buffers()).get("objective.centre", torch.zeros(0)).double()
+    engine.close()
+    if not ranks.is_first:
+        return None
+    return {"losses": losses, "random": random} | {name: value.flatten().tolist() for name, value in state.items()}
+
+
+def run_rank(rank: int, world_size: int, port: int, stretches: list[Stretch], root: Path) -> None:
+    """One rank of all stretches with one world size; the first writes what came out."""
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "RANK": str(rank), "LOCAL_RANK": str(rank),
+                   "WORLD_SIZE": str(world_size)}  # fmt: skip
+    ranks = start_ranks()
+    for stretch in stretches:
+        found = {case: train(case, stretch, root, ranks) for case in CASES}
+        if ranks.is_first:
+            (root / f"{stretch.folder}.json").write_text(json.dumps(found))
+
+
+def main() -> None:
+    """Arguments: folder, a free port, stretches as JSON (world size → list)."""
+    root, port, plan = Path(sys.argv[1]), int(sys.argv[2]), json.loads(sys.argv[3])
+    torch.set_num_threads(1)
+    for number, (world_size, stretches) in enumerate(plan.items()):
+        children = []
+        for rank in range(int(world_size)):
+            child = os.fork()
+            if child == 0:
+                try:
+                    run_rank(rank, int(world_size), port + number, [Stretch(**entry) for entry in stretches], root)
+                except BaseException:
+                    traceback.print_exc()
+                    os._exit(1)
+                os._exit(0)
+            children.append(child)
+        failed = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+        if any(failed):
+            sys.exit(f"ranks of world size {world_size} ended with {failed}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,79 @@
+"""A run that goes on with another number of ranks, and at another ZeRO stage, trains as if nothing had happened."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from issl_engine.training.deepspeed import start_ranks
+
+from .elastic_ranks import CASES, Stretch, train
+
+Outcome = dict[str, dict[str, Any]]
+
+FOUR, SIX = "step_00000004", "step_00000006"
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Outcome]:
+    """Name of a stretch → case → weights, losses and the like. One rank works here, the others in processes."""
+    root = tmp_path_factory.mktemp("elastic")
+    found = {"one": on_one_rank(root, Stretch("one", save_at=(4,)))}
+    launch(
+        root,
+        {
+            2: [
+                Stretch("two", save_at=(4,)),
+                Stretch("two again", resume=f"two/{FOUR}"),
+                Stretch("one to two", resume=f"one/{FOUR}", save_at=(6,)),
+            ],
+            4: [Stretch("two to four", resume=f"two/{FOUR}", save_at=(6,))],
+        },
+    )
+    found |= {path.stem: json.loads(path.read_text()) for path in root.glob("*.json")}
+    found["two to one"] = on_one_rank(root, Stretch("two to one", resume=f"two/{FOUR}"))
+    found["one to two to one"] = on_one_rank(root, Stretch("one to two to one", resume=f"one to two/{SIX}"))
+    found["two to four to one"] = on_one_rank(root, Stretch("two to four to one", resume=f"two to four/{SIX}"))
+    return found
+
+
+def on_one_rank(root: Path, stretch: Stretch) -> Outcome:
+    ranks = start_ranks()
+    return {case: train(case, stretch, root, ranks) or {} for case in CASES}
+
+
+def launch(root: Path, plan: dict[int, list[Stretch]]) -> None:
+    stretches = {size: [asdict(stretch) for stretch in entries] for size, entries in plan.items()}
+    port = 21000 + os.getpid() % 20000
+    program = Path(__file__).with_name("elastic_ranks.py")
+    done = subprocess.run(
+        [sys.executable, str(program), str(root), str(port), json.dumps(stretches)],
+        capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.mark.parametrize("case", list(CASES))
+@pytest.mark.parametrize(
+    "path", ["two", "one to two", "two to four", "two to one", "one to two to one", "two to four to one"]
+)
+def test_another_number_of_ranks_goes_on_as_one_would(path: str, case: str, outcomes: dict[str, Outcome]) -> None:
+    expected, found = outcomes["one"][case], outcomes[path][case]
+    assert found.keys() == expected.keys()
+    steps = len(found["losses"])
+    assert found["losses"] == pytest.approx(expected["losses"][-steps:], rel=1e-4)
+    for name in expected.keys() - {"losses", "random"}:
+        np.testing.assert_allclose(found[name], expected[name], rtol=1e-3, atol=5e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("case", list(CASES))
+def test_the_same_ranks_go_on_bit_for_bit(case: str, outcomes: dict[str, Outcome]) -> None:
+    whole, resumed = outcomes["two"][case], outcomes["two again"][case]
+    assert resumed["losses"] == whole["losses"][-4:]
+    assert all(resumed[name] == whole[name] for name in whole.keys() - {"losses", "random"})
