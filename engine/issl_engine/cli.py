@@ -39,6 +39,9 @@ COMMANDS = {
     ),
     "slurm": LazyCommand(place="issl_engine.commands.slurm:slurm", help="A batch script for many nodes under Slurm."),
     "probe": LazyCommand(place="issl_engine.commands.probe:probe", help="Probe the encoder of a checkpoint."),
+    "checkpoint": LazyCommand(
+        place="issl_engine.commands.checkpoint:checkpoint", help="Verify, inspect, consolidate or prune checkpoints."
+    ),
     "compare": LazyCommand(place="issl_engine.commands.compare:compare", help="One table from several run folders."),
     "report": LazyCommand(place="issl_engine.commands.report:report", help="Write a run folder's report again."),
     "profile": LazyCommand(

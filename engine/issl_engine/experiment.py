@@ -48,8 +48,9 @@ OnArm = Callable[[str, int], OnLog | None]
 """Called when an arm (its name, the seed) starts; gives the callback for its logged records."""
 
 PROBING_KEYS = {"evaluation", "probes", "controls"}
-FREE_KEYS = {"name", "description", "seeds", "checkpoint", "data"} | PROBING_KEYS
-"""Keys that may change between two runs in one folder: they do not touch the weights."""
+FREE_KEYS = {"name", "description", "seeds", "checkpoint", "data", "deepspeed"} | PROBING_KEYS
+"""Keys that may change between two runs in one folder: they do not touch the weights, or (deepspeed) their last bits
+alone."""
 
 
 def run_recipe(

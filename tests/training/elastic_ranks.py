@@ -6,6 +6,7 @@ each rank would otherwise normalise by its own rows, and no two world sizes woul
 
 import json
 import os
+import resource
 import sys
 import traceback
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from issl_engine.data.dali import TrainingViews
 from issl_engine.data.sources.base import Dataset
 from issl_engine.probing.online import OnlineProbe
 from issl_engine.training.build import build_engine, build_learner
+from issl_engine.training.checkpoints.manifest import CheckpointError
 from issl_engine.training.checkpoints.restore import restore_checkpoint
 from issl_engine.training.checkpoints.saver import CheckpointSaver
 from issl_engine.training.deepspeed import Ranks, start_ranks
@@ -41,9 +43,9 @@ CASES: dict[str, dict[str, Any]] = {
         "optimizer": {"name": "adamw", "lr": 0.003},
     },
 }  # fmt: skip
+LAST_STEP = 8
 STAGES = {1: {"swav": 0, "dino": 0}, 2: {"swav": 0, "dino": 1}, 4: {"swav": 0, "dino": 2}}
 """World size → case → ZeRO stage: no two world sizes share DINO's."""
-LAST_STEP = 8
 
 
 @dataclass(frozen=True)
@@ -53,10 +55,11 @@ class Stretch:
     folder: str
     resume: str | None = None
     save_at: tuple[int, ...] = ()
+    last_step: int = LAST_STEP
 
 
 def train(case: str, stretch: Stretch, root: Path, ranks: Ranks) -> dict[str, Any] | None:
-    """Whole weights, buffers and losses after the last step, on the first rank."""
+    """On the first rank: losses; weights, buffers after the last step; random numbers of all ranks at both ends."""
     recipe = make_recipe(
         "simclr", **CASES[case], deepspeed={"zero_stage": STAGES[ranks.world_size][case]}, checkpoint={"keep": 9}
     )
@@ -76,14 +79,14 @@ def train(case: str, stretch: Stretch, root: Path, ranks: Ranks) -> dict[str, An
                           start_batch=step)  # fmt: skip
     saver = CheckpointSaver(root / case / stretch.folder, recipe=recipe, seed=0, engine=engine, learner=learner,
                             online_probe=probe, ranks=ranks)  # fmt: skip
-    random = torch.rand(3).tolist()
+    random_start = ranks.gather(torch.rand(3).tolist())
     losses = []
-    for done in range(step, LAST_STEP):
+    for done in range(step, stretch.last_step):
         result = train_step(
             engine, views, probe, progress=plan.progress(done), lr=0.01, ranks=ranks, accumulation_steps=1
         )
         learner.after_step(plan.progress(done + 1))
-        losses.append(ranks.mean(result.loss.item()))
+        losses.append(sum(ranks.gather(result.loss.item())) / ranks.world_size)
         if done + 1 in stretch.save_at:
             saver.save(plan.progress(done + 1), seconds=0.0)
     saver.wait()
@@ -92,9 +95,31 @@ def train(case: str, stretch: Stretch, root: Path, ranks: Ranks) -> dict[str, An
     state |= {f"probe.{name}": value.detach().double() for name, value in probe.named_parameters()}
     state["centre"] = dict(learner.named_buffers()).get("objective.centre", torch.zeros(0)).double()
     engine.close()
+    random = {"random_start": random_start, "random_end": ranks.gather(torch.rand(3).tolist())}
     if not ranks.is_first:
         return None
-    return {"losses": losses, "random": random} | {name: value.flatten().tolist() for name, value in state.items()}
+    return {"losses": losses} | random | {name: value.flatten().tolist() for name, value in state.items()}
+
+
+def save_where_the_second_rank_cannot(root: Path, ranks: Ranks) -> list[str]:
+    """What each rank is told when the second one's files are refused by the system."""
+    recipe = make_recipe("simclr")
+    dataset = Dataset(name="tiny", classes=("a", "b", "c", "d"), train=make_images(40, 0), test=make_images(16, 1))
+    plan = make_plan(recipe, dataset, ranks)
+    learner = build_learner(recipe, plan, ranks, seed=0)
+    engine = build_engine(learner, recipe, plan)
+    saver = CheckpointSaver(root / "refused", recipe=recipe, seed=0, engine=engine, learner=learner, online_probe=None,
+                            ranks=ranks)  # fmt: skip
+    if ranks.rank == 1:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, resource.RLIM_INFINITY))
+    saver.save(plan.progress(1), seconds=0.0)
+    told = "nothing"
+    try:
+        saver.wait()
+    except CheckpointError as error:
+        told = str(error)
+    engine.close()
+    return ranks.gather(told)
 
 
 def run_rank(rank: int, world_size: int, port: int, stretches: list[Stretch], root: Path) -> None:
@@ -106,6 +131,10 @@ def run_rank(rank: int, world_size: int, port: int, stretches: list[Stretch], ro
         found = {case: train(case, stretch, root, ranks) for case in CASES}
         if ranks.is_first:
             (root / f"{stretch.folder}.json").write_text(json.dumps(found))
+    if world_size == 2:
+        told = save_where_the_second_rank_cannot(root, ranks)
+        if ranks.is_first:
+            (root / "refused.json").write_text(json.dumps(told))
 
 
 def main() -> None:

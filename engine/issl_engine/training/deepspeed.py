@@ -65,14 +65,6 @@ class Ranks:
         dist.all_reduce(value, op=dist.ReduceOp.MAX, group=self.group)
         return bool(value.item())
 
-    def mean(self, number: float) -> float:
-        """The mean over ranks; every rank must call it."""
-        if self.group is None:
-            return number
-        value = torch.tensor(number, dtype=torch.float32, device=self.device)
-        dist.all_reduce(value, group=self.group)
-        return value.item() / self.world_size
-
     def barrier(self) -> None:
         if self.group is not None:
             dist.barrier(group=self.group)

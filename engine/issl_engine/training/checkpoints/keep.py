@@ -2,6 +2,7 @@
 
 import logging
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,18 +37,20 @@ class KeepRule:
         return kept
 
 
-def plan_pruning(folder: Path, rule: KeepRule) -> tuple[list[Path], list[Path]]:
-    """(checkpoints that stay, checkpoints that go), oldest first.
+def plan_pruning(
+    folder: Path, rule: KeepRule, *, check: Callable[[Path], Manifest] = check_sizes
+) -> tuple[list[Path], list[Path]]:
+    """(checkpoints that stay, checkpoints that go), oldest first; the newest whole one always stays.
 
-    Told by manifests and sizes. Damaged ones count for nothing: they go where a newer whole one is, and stay where
-    none is. Those of another version stay.
+    Those for which ``check`` raises CheckpointError are damaged and count for nothing: they go where a newer whole one
+    is, and stay where none is. Those of another version stay.
     """
     folders = checkpoint_folders(folder)
     whole: dict[Path, Manifest] = {}
     foreign: set[Path] = set()
     for path in folders:
         try:
-            whole[path] = check_sizes(path)
+            whole[path] = check(path)
         except OtherFormatError:
             foreign.add(path)
         except CheckpointError:

@@ -6,10 +6,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from issl_engine import __version__
-
 FORMAT = 2
 MANIFEST = "manifest.json"
 
@@ -30,10 +26,6 @@ class FileRecord:
     sha256: str
 
 
-def _versions() -> dict[str, str]:
-    return {"issl-engine": __version__, "torch": torch.__version__}
-
-
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
@@ -43,7 +35,8 @@ class Manifest:
     """``files`` maps names to size and checksum, ``parameters`` parts of the learner to their numbers of weights.
 
     ``online_top1`` is the online probe's accuracy in percent, the mean over the steps since the checkpoint before, or
-    None without such a probe. ``seconds`` of training so far; ``created`` is UTC.
+    None without such a probe. ``seconds`` of training so far; ``versions`` of the libraries that wrote it; ``created``
+    is UTC.
     """
 
     step: int
@@ -57,9 +50,13 @@ class Manifest:
     online_top1: float | None
     parameters: dict[str, int]
     files: dict[str, FileRecord]
-    versions: dict[str, str] = field(default_factory=_versions)
+    versions: dict[str, str]
     created: str = field(default_factory=_now)
     format: int = FORMAT
+
+    @property
+    def bytes(self) -> int:
+        return sum(record.bytes for record in self.files.values())
 
     def as_json(self) -> str:
         return json.dumps(asdict(self), indent=1) + "\n"

@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import safe_open
@@ -16,12 +16,14 @@ from torch import Tensor
 
 from issl_engine.training.checkpoints.manifest import CheckpointError
 from issl_engine.training.checkpoints.tensor_file import TensorFile
-from issl_engine.training.deepspeed import Fragment
+
+if TYPE_CHECKING:
+    from issl_engine.training.deepspeed import Fragment
 
 PLACES = "places"
 
 
-def optimizer_file(optimizer: torch.optim.Optimizer, fragments: Iterable[Fragment]) -> TensorFile:
+def optimizer_file(optimizer: torch.optim.Optimizer, fragments: Iterable["Fragment"]) -> TensorFile:
     """Copies of the state of ``fragments``, keys ``<kind>/<parameter>``: a piece is flat, a whole one has the
     parameter's shape, a scalar such as ``step`` is with the piece that begins the parameter.
 
@@ -49,7 +51,7 @@ def optimizer_file(optimizer: torch.optim.Optimizer, fragments: Iterable[Fragmen
     return TensorFile(tensors=tensors, metadata={PLACES: json.dumps(places)})
 
 
-def share(fragments: list[Fragment], *, rank: int, world_size: int) -> list[Fragment]:
+def share(fragments: list["Fragment"], *, rank: int, world_size: int) -> list["Fragment"]:
     """Of fragments that every rank holds alike, those that this rank writes: about an equal part of their weights."""
     total = sum(fragment.length for fragment in fragments)
     own, before = [], 0
@@ -115,7 +117,7 @@ class SavedOptimizerState:
 
 
 def load_optimizer_state(
-    optimizer: torch.optim.Optimizer, fragments: Iterable[Fragment], saved: SavedOptimizerState
+    optimizer: torch.optim.Optimizer, fragments: Iterable["Fragment"], saved: SavedOptimizerState
 ) -> None:
     """Puts the state of ``fragments`` into the optimiser. Raises CheckpointError.
 
@@ -135,7 +137,7 @@ def load_optimizer_state(
     optimizer.load_state_dict(content)  # torch's own way of placing it: device, dtype, steps of fused optimisers
 
 
-def _state_of(owner: Tensor, fragments: list[Fragment], saved: SavedOptimizerState) -> dict[str, Tensor]:
+def _state_of(owner: Tensor, fragments: list["Fragment"], saved: SavedOptimizerState) -> dict[str, Tensor]:
     state: dict[str, Tensor] = {}
     for fragment in fragments:
         for kind in saved.kinds(fragment.name):

@@ -33,22 +33,36 @@ def restore_checkpoint(
 
     With as many ranks as saved it, every bit is as it was. With another number buffers follow their rules
     (models/rank_buffers.py), and random numbers start anew from (seed, step, rank): the same each time that one resumes
-    with that number. Raises CheckpointError.
+    with that number. Every rank calls it; raises CheckpointError on all of them.
     """
-    manifest = read_manifest(checkpoint)
+    manifest, reason = None, None
     try:
-        _restore_weights(checkpoint, learner)
-        engine.take_weights_from_module()
-        paths = [checkpoint / optimizer_name(rank) for rank in range(manifest.world_size)]
-        with SavedOptimizerState(paths) as saved:
-            load_optimizer_state(engine.torch_optimizer, engine.fragments(), saved)
-        if not (checkpoint / ONLINE_PROBE).exists():
-            online_probe = None  # it begins anew
-        if online_probe is not None:
-            _restore_probe(checkpoint / ONLINE_PROBE, online_probe)
-        _restore_rank_state(checkpoint, manifest, learner, online_probe, ranks)
+        manifest = _restore(checkpoint, engine, learner, online_probe, ranks)
+    except CheckpointError as error:
+        reason = str(error)
     except (SafetensorError, KeyError, OSError) as error:
-        raise CheckpointError(f"{checkpoint}: the state cannot be read ({error})") from error
+        reason = f"{checkpoint}: the state cannot be read ({error})"
+    reasons = [found for found in ranks.gather(reason) if found is not None]
+    if reasons:
+        raise CheckpointError(reasons[0])
+    assert manifest is not None
+    return manifest
+
+
+def _restore(
+    checkpoint: Path, engine: Engine, learner: Learner, online_probe: OnlineProbe | None, ranks: Ranks
+) -> Manifest:
+    manifest = read_manifest(checkpoint)
+    _restore_weights(checkpoint, learner)
+    engine.take_weights_from_module()
+    paths = [checkpoint / optimizer_name(rank) for rank in range(manifest.world_size)]
+    with SavedOptimizerState(paths) as saved:
+        load_optimizer_state(engine.torch_optimizer, engine.fragments(), saved)
+    if not (checkpoint / ONLINE_PROBE).exists():
+        online_probe = None  # it begins anew
+    if online_probe is not None:
+        _restore_probe(checkpoint / ONLINE_PROBE, online_probe)
+    _restore_rank_state(checkpoint, manifest, learner, online_probe, ranks)
     return manifest
 
 

@@ -5,6 +5,9 @@ import time
 from functools import partial
 from pathlib import Path
 
+import torch
+
+from issl_engine import __version__
 from issl_engine.objectives.base import Progress
 from issl_engine.probing.online import OnlineProbe
 from issl_engine.recipe.schema import Recipe
@@ -82,6 +85,7 @@ class CheckpointSaver:
             seconds=seconds,
             online_top1=online_top1,
             parameters=count_parameters(self.learner),
+            versions={"issl-engine": __version__, "torch": torch.__version__},
         )
         target = self.folder / checkpoint_name(progress.step)
         self._write = CheckpointWrite(
@@ -101,19 +105,25 @@ class CheckpointSaver:
         if write is None:
             return
         write.written.wait()
-        if not self.ranks.any(write.failed):
-            write.join()
-            if not self.ranks.any(write.failed):
-                self._write = None
-                return
+        self._raise_if_any_failed(write)  # before the first rank waits for files that will never come
+        write.join()
+        self._raise_if_any_failed(write)
+        self._write = None
+
+    def _raise_if_any_failed(self, write: CheckpointWrite) -> None:
+        reasons = self.ranks.gather(None if write.error is None else _reason(write.error))
+        failed = [(rank, reason) for rank, reason in enumerate(reasons) if reason is not None]
+        if not failed:
+            return
         self._write = None
         write.cancel()
         if write.error is not None and not isinstance(write.error, OSError):
             raise write.error
-        reason = "on another rank" if write.error is None else write.error.strerror or str(write.error)
+        rank, reason = failed[0]
+        where = f"rank {rank}: " if self.ranks.world_size > 1 else ""
         raise CheckpointError(
-            f"{write.target}: the checkpoint could not be written ({reason}); earlier checkpoints are untouched: free "
-            "space or mend the folder's permissions, then run again"
+            f"{write.target}: the checkpoint could not be written ({where}{reason}); earlier checkpoints are "
+            "untouched: free space or mend the folder's permissions, then run again"
         ) from write.error
 
     def close(self) -> None:
@@ -148,3 +158,7 @@ class CheckpointSaver:
                 f"{error.filename}: what a killed run left behind cannot be removed ({error.strerror}); "
                 "mend the folder's permissions"
             ) from error
+
+
+def _reason(error: Exception) -> str:
+    return (isinstance(error, OSError) and error.strerror) or str(error)

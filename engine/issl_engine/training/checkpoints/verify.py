@@ -1,7 +1,9 @@
 """Which checkpoints are whole: every file there, of its size, with its checksum."""
 
 import logging
+from collections.abc import Collection
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from issl_engine.training.checkpoints.digests import sha256_of
 from issl_engine.training.checkpoints.manifest import (
@@ -9,10 +11,11 @@ from issl_engine.training.checkpoints.manifest import (
     Manifest,
     OtherFormatError,
     checkpoint_folders,
-    checkpoint_name,
     read_manifest,
 )
-from issl_engine.training.deepspeed import Ranks
+
+if TYPE_CHECKING:
+    from issl_engine.training.deepspeed import Ranks
 
 _log = logging.getLogger("issl_engine")
 
@@ -32,10 +35,15 @@ def check_sizes(checkpoint: Path) -> Manifest:
     return manifest
 
 
-def verify_checkpoint(checkpoint: Path) -> Manifest:
-    """``check_sizes``, and every file's checksum; a file is read once a process. Raises CheckpointError."""
+def verify_checkpoint(checkpoint: Path, *, only: Collection[str] | None = None) -> Manifest:
+    """``check_sizes``, and the checksums of all files, or of ``only`` these; a file is read once a process.
+
+    Raises CheckpointError.
+    """
     manifest = check_sizes(checkpoint)
     for name, record in manifest.files.items():
+        if only is not None and name not in only:
+            continue
         try:
             digest = sha256_of(checkpoint / name)
         except OSError as error:
@@ -45,16 +53,17 @@ def verify_checkpoint(checkpoint: Path) -> Manifest:
     return manifest
 
 
-def latest_checkpoint(folder: Path) -> Path | None:
+def latest_checkpoint(folder: Path, *, only: Collection[str] | None = None) -> Path | None:
     """The newest checkpoint that is whole, or None. A torn one is named in a warning, and the one before it taken.
 
+    ``only``: the files that will be read; of the others the sizes are enough.
     Raises CheckpointError when checkpoints are there but none of them is whole, OtherFormatError when the newest that
     can be read is of another version.
     """
     candidates = checkpoint_folders(folder)[::-1]
     for candidate in candidates:
         try:
-            verify_checkpoint(candidate)
+            verify_checkpoint(candidate, only=only)
         except OtherFormatError:
             raise
         except CheckpointError as error:
@@ -68,18 +77,19 @@ def latest_checkpoint(folder: Path) -> Path | None:
     return None
 
 
-def agreed_latest_checkpoint(folder: Path, ranks: Ranks) -> Path | None:
+def agreed_latest_checkpoint(folder: Path, ranks: "Ranks") -> Path | None:
     """``latest_checkpoint``, looked for and read by the first rank alone; every rank calls it and gets the same.
 
     Raises CheckpointError on all ranks.
     """
-    found, failed = None, None
+    name, reason = None, None
     if ranks.is_first:
         try:
             found = latest_checkpoint(folder)
+            name = None if found is None else found.name
         except CheckpointError as error:
-            failed = error
-    if ranks.any(failed is not None):
-        raise failed or CheckpointError(f"{folder}: no checkpoint here can be used; the first rank says why")
-    step = ranks.from_first(-1 if found is None else read_manifest(found).step)
-    return None if step < 0 else folder / checkpoint_name(step)
+            reason = str(error)
+    name, reason = ranks.from_first((name, reason))
+    if reason is not None:
+        raise CheckpointError(reason)
+    return None if name is None else folder / name
