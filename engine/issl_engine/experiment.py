@@ -41,6 +41,7 @@ from issl_engine.training.checkpoints.manifest import (
 from issl_engine.training.deepspeed import Ranks
 from issl_engine.training.plan import make_plan
 from issl_engine.training.pretrain import OnLog, pretrain
+from issl_engine.training.watchdog import OnHung
 
 _log = logging.getLogger("issl_engine")
 
@@ -60,9 +61,11 @@ def run_recipe(
     ranks: Ranks,
     resume: Resume = "auto",
     on_arm: OnArm | None = None,
+    on_hung: OnHung | None = None,
     command: str = "",
 ) -> Path:
-    """Runs (or goes on with) a recipe in ``out``; returns that folder. Raises ValueError for a user's mistake."""
+    """Runs (or goes on with) a recipe in ``out``; returns that folder. ``on_hung`` is told why a run that has stopped
+    moving ends its process. Raises ValueError for a user's mistake."""
     with locked_folder(out, ranks, resume), _log_file(out, ranks):
         recipes = file.arms
         first = next(iter(recipes.values()))
@@ -77,7 +80,7 @@ def run_recipe(
             for seed in first.seeds:
                 for arm, recipe in recipes.items():
                     on_log = on_arm(arm, seed) if on_arm else None
-                    run_arm(recipe, arm_folder(out, arm, seed), seed, ranks, on_log)
+                    run_arm(recipe, arm_folder(out, arm, seed), seed, ranks, on_log, on_hung)
                 if first.controls:
                     _run_controls(first, out / "controls" / f"seed{seed}", seed, ranks)
         except BaseException:
@@ -99,7 +102,9 @@ def arm_folder(out: Path, arm: str, seed: int) -> Path:
     return out / arm / f"seed{seed}"
 
 
-def run_arm(recipe: Recipe, folder: Path, seed: int, ranks: Ranks, on_log: OnLog | None) -> None:
+def run_arm(
+    recipe: Recipe, folder: Path, seed: int, ranks: Ranks, on_log: OnLog | None, on_hung: OnHung | None = None
+) -> None:
     """Pretrains and probes one encoder in ``folder``; does nothing that is done already."""
     dataset = load_dataset(recipe)
     previous = _previous(folder)
@@ -110,7 +115,7 @@ def run_arm(recipe: Recipe, folder: Path, seed: int, ranks: Ranks, on_log: OnLog
         if not (folder / "views.png").exists():
             write_contact_sheet(folder / "views.png", dataset.pretraining_images, recipe.views, num_images=4, seed=seed)
     ranks.barrier()
-    checkpoint = pretrain(recipe, dataset, ranks, folder=folder, seed=seed, on_log=on_log)
+    checkpoint = pretrain(recipe, dataset, ranks, folder=folder, seed=seed, on_log=on_log, on_hung=on_hung)
     same_probes = previous is not None and _part(previous, PROBING_KEYS) == _part(recipe, PROBING_KEYS)
     if ranks.is_first and recipe.probes and not (same_probes and (folder / "probes.json").exists()):
         results = probe_checkpoint(checkpoint, recipe, dataset, seed=seed, device=ranks.device)

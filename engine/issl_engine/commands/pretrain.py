@@ -67,7 +67,10 @@ def pretrain(
             ranks = start_ranks()
             failures.meet(ranks.store)
             with TrainingDisplay(quiet=is_quiet()) as display:
-                run_recipe(file, folder, ranks=ranks, on_arm=display.start if ranks.is_first else None)
+                run_recipe(
+                    file, folder, ranks=ranks, on_arm=display.start if ranks.is_first else None,
+                    on_hung=failures.tell_of_hang,
+                )  # fmt: skip
         if ranks.is_first:
             checkpoint = latest_checkpoint(arm_folder(folder, name, chosen.seeds[0]) / "checkpoints")
             click.echo(json.dumps({"checkpoint": str(checkpoint)}) if as_json else str(checkpoint))

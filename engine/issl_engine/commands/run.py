@@ -81,6 +81,7 @@ def run(
                     ranks=ranks,
                     resume=resume,
                     on_arm=display.start if ranks.is_first else None,
+                    on_hung=failures.tell_of_hang,
                     command=shlex.join(["issl-engine", *sys.argv[1:]]),
                 )
         if ranks.is_first:

@@ -39,10 +39,10 @@ BROKEN_CONNECTION = (
 
 
 class RankFailures:
-    """What a rank needs to tell of its end. ``store`` is there once the ranks have met."""
+    """What a rank needs to tell of its end. ``store`` is there once the ranks have met, ``pipe`` with a supervisor."""
 
-    def __init__(self, place: Place | None) -> None:
-        self.place = place
+    def __init__(self, place: Place | None, pipe: int | None) -> None:
+        self.place, self.pipe = place, pipe
         self.store: Store | None = None
         self._watch: threading.Thread | None = None
         self._ended = threading.Event()
@@ -61,6 +61,15 @@ class RankFailures:
         if self._watch is not None:
             self._watch.join()
 
+    def tell_of_hang(self, sentence: str) -> None:
+        """For the watchdog, which ends the process afterwards: to the supervisor, the other ranks or the terminal."""
+        if self.place is None:
+            print(f"error: {sentence}", file=sys.stderr)
+            return
+        failure = failure_of(ValueError(sentence), self.place)
+        _log_end(ValueError(sentence), failure, self.pipe is not None)
+        _hand_on(failure, self.place, self.store, self.pipe)
+
 
 @contextlib.contextmanager
 def failures_told_once() -> Iterator[RankFailures]:
@@ -73,9 +82,9 @@ def failures_told_once() -> Iterator[RankFailures]:
     pipe = _pipe()
     with _sigterm_interrupts():
         if place is None or (place.world_size == 1 and pipe is None):
-            yield RankFailures(None)
+            yield RankFailures(None, pipe)
             return
-        failures = RankFailures(place)
+        failures = RankFailures(place, pipe)
         set_up_rank_log(place.rank)
         try:
             join(place)
@@ -88,16 +97,20 @@ def failures_told_once() -> Iterator[RankFailures]:
 def _leave(error: BaseException, place: Place, store: "Store | None", pipe: int | None) -> NoReturn:
     failure = failure_of(error, place)
     _log_end(error, failure, pipe is not None)
-    cause = failure
-    if pipe is not None:
-        with contextlib.suppress(BrokenPipeError):
-            os.write(pipe, failure.as_line().encode()[:LONGEST_REPORT_BYTES])
-    else:
-        cause = _tell_the_others(failure, store, place)
+    cause = _hand_on(failure, place, store, pipe)
     sys.stderr.flush()
     logging.shutdown()
     # Not by way of Python's exit: communicators of ranks that are gone may wait there for ever.
     os._exit(INTERRUPTED_EXIT_CODE if cause.kind == "interrupted" else 1)
+
+
+def _hand_on(failure: Failure, place: Place, store: "Store | None", pipe: int | None) -> Failure:
+    """To the supervisor, or among the ranks. Returns the failure that decides how this rank ends."""
+    if pipe is None:
+        return _tell_the_others(failure, store, place)
+    with contextlib.suppress(BrokenPipeError):
+        os.write(pipe, failure.as_line().encode()[:LONGEST_REPORT_BYTES])
+    return failure
 
 
 @contextlib.contextmanager

@@ -98,6 +98,9 @@ class TrainingConfig(Config):
     """With on_non_finite: skip, as many steps in a row that had to be left out end training."""
     log_every_steps: PositiveInt = 10
     """Steps between two lines of metrics.jsonl."""
+    watchdog_seconds: Annotated[float, Field(ge=0)] = 600
+    """A run that has not moved for so long ends, naming the rank that the others wait for; more than a first step with
+    compilation, a checkpoint or the loader's start take. 0 never ends it."""
     threads: Annotated[int, Field(ge=0)] = 0
     """CPU threads of torch a rank; 0 leaves torch's own choice."""
 

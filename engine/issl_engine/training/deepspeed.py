@@ -6,8 +6,9 @@ One process needs no launcher, compiler or mpi4py: the process group is made her
 import contextlib
 import logging
 import os
+import socket
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -41,6 +42,7 @@ class Ranks:
     """This process among all. ``group`` is None for a lone process: collectives are then no-ops.
 
     ``store`` holds what ranks tell each other outside collectives; it works while one of them hangs or has failed.
+    ``timeout_seconds`` bounds each collective. ``host`` is the hostfile's name of this machine, or its own.
     """
 
     rank: int
@@ -48,6 +50,8 @@ class Ranks:
     device: torch.device
     group: ProcessGroup | None
     store: Store | None = None
+    timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS
+    host: str = field(default_factory=lambda: os.environ.get("ISSL_HOST") or socket.gethostname())
 
     @property
     def is_first(self) -> bool:
@@ -97,12 +101,16 @@ def start_ranks(*, timeout_seconds: float | None = None) -> Ranks:
     device = _device(int(os.environ.get("LOCAL_RANK", "0")))
     if device.type == "cuda":
         torch.cuda.set_device(device)
+    timeout_seconds = timeout_seconds or _timeout_from_environment()
     if not dist.is_initialized():
-        _meet(rank, world_size, device, timedelta(seconds=timeout_seconds or _timeout_from_environment()))
+        _meet(rank, world_size, device, timedelta(seconds=timeout_seconds))
     _quieten(device)
     if world_size == 1:
         return Ranks(rank=0, world_size=1, device=device, group=None)
-    return Ranks(rank=rank, world_size=world_size, device=device, group=dist.group.WORLD, store=_store)
+    return Ranks(
+        rank=rank, world_size=world_size, device=device, group=dist.group.WORLD, store=_store,
+        timeout_seconds=timeout_seconds,
+    )  # fmt: skip
 
 
 def _device(local_rank: int) -> torch.device:

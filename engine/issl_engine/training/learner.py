@@ -3,6 +3,7 @@
 Letters: V views, the first G global; B images on this rank; D width of the representation; P of a projection.
 """
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Literal, NamedTuple
 
 import torch
@@ -52,6 +53,8 @@ class Learner(nn.Module):
         self.num_global_views = num_global_views
         self.view_batching: ViewBatching = view_batching
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.own_work: AbstractContextManager[object] = nullcontext()
+        """Entered around the encoder's forward pass; training times it there (slow_ranks.py)."""
         self.teacher: EmaTeacher | None = None
         if objective.uses_ema_teacher:
             self.teacher = EmaTeacher(encoder, objective.projector)
@@ -62,7 +65,8 @@ class Learner(nn.Module):
         """The batch's loss, or with ``embed_only`` what the objective's ``compare`` makes the loss of."""
         if self.marks_passes:
             torch.compiler.cudagraph_mark_step_begin()
-        z_VBD = self.encode(batch.crops)
+        with self.own_work:
+            z_VBD = self.encode(batch.crops)
         if embed_only:
             return LearnerEmbeddings(self.objective.embed(z_VBD), z_VBD[0].detach())
         loss, metrics = self.objective(z_VBD, self.teacher_projections(batch), progress)

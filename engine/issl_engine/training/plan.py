@@ -33,6 +33,12 @@ def make_plan(recipe: Recipe, dataset: Dataset, ranks: Ranks) -> Plan:
     """Raises ValueError when batch, data and ranks do not fit together."""
     training = recipe.training
     check_batch_size(training, ranks.world_size)
+    if ranks.group is not None and training.watchdog_seconds >= ranks.timeout_seconds:
+        raise ValueError(
+            f"training.watchdog_seconds ({training.watchdog_seconds:g}) must be below the time limit of collectives "
+            f"({ranks.timeout_seconds:g} s), which would end the ranks first and without a name; lower it, or set "
+            "ISSL_RANKS_TIMEOUT_SECONDS in the environment to more"
+        )
     if recipe.online_probe is not None and dataset.pretrain is not None:
         raise ValueError(
             f"online_probe: {dataset.name} is pretrained on images without classes, so there is nothing to fit it on; "

@@ -24,12 +24,15 @@ from issl_engine.training.checkpoints.restore import restore_checkpoint
 from issl_engine.training.checkpoints.saver import CheckpointSaver
 from issl_engine.training.checkpoints.verify import agreed_latest_checkpoint, latest_checkpoint
 from issl_engine.training.deepspeed import Engine, Ranks
+from issl_engine.training.heartbeat import Heartbeat, WatchedViews
 from issl_engine.training.interruption import Interrupted, StopRequest, stop_on_signals
 from issl_engine.training.learner import Learner
 from issl_engine.training.metrics import MetricsLog
 from issl_engine.training.online_accuracy import OnlineAccuracy
 from issl_engine.training.plan import Plan, log_waiting_images, make_plan
+from issl_engine.training.slow_ranks import OwnWork, SlowRankAlarm
 from issl_engine.training.step import StepResult, train_step
+from issl_engine.training.watchdog import OnHung, Watchdog
 
 _log = logging.getLogger("issl_engine")
 
@@ -38,13 +41,20 @@ OnLog = Callable[[dict[str, float], int], None]
 
 
 def pretrain(
-    recipe: Recipe, dataset: Dataset, ranks: Ranks, *, folder: Path, seed: int, on_log: OnLog | None = None
+    recipe: Recipe,
+    dataset: Dataset,
+    ranks: Ranks,
+    *,
+    folder: Path,
+    seed: int,
+    on_log: OnLog | None = None,
+    on_hung: OnHung | None = None,
 ) -> Path:
     """Trains (or goes on training) in ``folder`` and returns the last checkpoint.
 
     Interrupted + resumed gives the weights of an uninterrupted run, bit for bit on CPU. Raises ValueError for what
     does not fit, TrainingStopped for losses or gradients that are not finite, CheckpointError, and Interrupted after
-    saving.
+    saving. A training that hangs ends the process (training/watchdog.py), once ``on_hung`` was told why.
     """
     if recipe.training.threads:
         torch.set_num_threads(recipe.training.threads)
@@ -70,8 +80,13 @@ def pretrain(
         step, seconds = manifest.step, manifest.seconds
         _log.info("resumed from %s at step %d of %d", found, step, plan.total_steps)
     run = _Run(recipe, plan, ranks, learner, engine, online_probe, folder, seed, seconds, on_log)
+    watchdog = Watchdog(
+        run.heartbeat, seconds=recipe.training.watchdog_seconds, rank=ranks.rank, world_size=ranks.world_size,
+        host=ranks.host, store=ranks.store, last_checkpoint=lambda: latest_checkpoint(checkpoints), on_hung=on_hung,
+    )  # fmt: skip
     try:
-        return run.train(dataset, first_step=step)
+        with watchdog:
+            return run.train(dataset, first_step=step)
     except TrainingStopped as error:
         good = latest_checkpoint(checkpoints)
         raise TrainingStopped(
@@ -109,12 +124,17 @@ class _Run:
         )  # fmt: skip
         self.online_accuracy = OnlineAccuracy(ranks)
         self.alarm = CollapseAlarm(learner.objective.collapse_loss, learner.objective.collapse_advice)
+        self.heartbeat = Heartbeat()
+        self.own_work = OwnWork(learner.encoder, ranks.device, compiled=recipe.training.compile)
+        learner.own_work = self.own_work
+        self.slow_ranks = SlowRankAlarm(ranks)
 
     def train(self, dataset: Dataset, *, first_step: int) -> Path:
         """All remaining steps; returns the final checkpoint."""
         recipe, plan, ranks = self.recipe, self.plan, self.ranks
         accumulation = recipe.training.accumulation_steps
-        views = build_views(recipe, dataset, plan, ranks, seed=self.seed, start_batch=first_step * accumulation)
+        loader = build_views(recipe, dataset, plan, ranks, seed=self.seed, start_batch=first_step * accumulation)
+        views = WatchedViews(loader, self.heartbeat)
         log = MetricsLog(self.folder, resume_step=first_step) if ranks.is_first else None
         interval, data_alarm = Interval(recipe.training.global_batch_size, ranks.device), DataAlarm(recipe.data)
         self.learner.train()
@@ -123,6 +143,7 @@ class _Run:
             with stop_on_signals() as stop:
                 for step in range(first_step, plan.total_steps):
                     lr = self._lr(step)
+                    self.heartbeat.enter("step", step + 1)
                     with interval.step_timer:
                         result = train_step(
                             self.engine, views, self.online_probe, progress=plan.progress(step), lr=lr, ranks=ranks,
@@ -135,28 +156,24 @@ class _Run:
                     if done.epoch > 1:  # before, frozen prototypes and warm-up keep a healthy loss near that value
                         self.alarm.note(result.loss, done.step)
                     last = done.step == plan.total_steps
-                    self.online_accuracy.add(result.metrics)
                     log_due = last or done.step % recipe.training.log_every_steps == 0
                     save_due = last or done.step % plan.checkpoint_every_steps == 0
                     guard.read(ranks, newest=log_due or save_due)
                     if log_due:
                         self._log(log, interval, data_alarm, result, done, lr)
+                    self.online_accuracy.add(result.metrics)
                     # Several ranks must agree, and do by the guard's report of a step; one alone need not wait for it.
                     stopping = guard.stop_requested or (ranks.group is None and self._must_stop(stop))
-                    if stopping:
-                        self.checkpoints.wait()  # on all ranks: raises when a write has failed on any
                     if save_due or stopping:
                         guard.read(ranks, newest=True)  # nothing is saved that the last step may have harmed
-                        saved = self.checkpoints.save(
-                            done, seconds=self._seconds(), finished=last, online_top1=self.online_accuracy.take()
-                        )
-                    if last or stopping:
-                        self.checkpoints.wait()
+                        self.heartbeat.enter("checkpoint")
+                        saved = self._save(done, finished=last, wait=last or stopping)
                     if stopping and not last:
                         raise Interrupted(
                             f"stopped by {stop.signal_name or 'another rank'} at step {done.step} of "
                             f"{plan.total_steps}; saved in {saved}; the same command goes on from there"
                         )
+            self.heartbeat.enter("end")
         finally:
             views.close()
             self.checkpoints.close()
@@ -196,6 +213,7 @@ class _Run:
         if interval.all_skipped():
             return  # the next line tells of these steps too
         skipped = int(interval.skipped)
+        self.slow_ranks.observe(interval.data_seconds, self.own_work.take(), done.step)
         record = interval.close(done, lr)
         data_alarm.observe(record["data_fraction"], done.step)
         record["seconds"] = self._seconds()
@@ -209,3 +227,12 @@ class _Run:
             log.write(record)
         if log is not None and self.on_log is not None:
             self.on_log(record, self.plan.total_steps)
+
+    def _save(self, done: Progress, *, finished: bool, wait: bool) -> Path:
+        """Raises CheckpointError on all ranks when the write before, or with ``wait`` this one, failed on any."""
+        saved = self.checkpoints.save(
+            done, seconds=self._seconds(), finished=finished, online_top1=self.online_accuracy.take()
+        )
+        if wait:
+            self.checkpoints.wait()
+        return saved

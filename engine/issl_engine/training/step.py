@@ -1,12 +1,12 @@
 """One optimiser step: views → encoder → heads → objective → backward → optimiser → metrics."""
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from issl_engine.data.dali import TrainingViews
 from issl_engine.data.views import MultiCropBatch
 from issl_engine.objectives.base import ObjectiveOutput, Progress
 from issl_engine.probing.online import OnlineProbe
@@ -31,7 +31,7 @@ class StepResult:
 
 def train_step(
     engine: Engine,
-    views: TrainingViews,
+    views: Iterator[MultiCropBatch],
     online_probe: OnlineProbe | None,
     *,
     progress: Progress,
@@ -79,7 +79,7 @@ def _probe(
 
 def _exact_step(
     engine: Engine,
-    views: TrainingViews,
+    views: Iterator[MultiCropBatch],
     online_probe: OnlineProbe | None,
     progress: Progress,
     ranks: Ranks,
