@@ -44,6 +44,8 @@ OnArm = Callable[[str, int], OnLog | None]
 PROBING_KEYS = {"evaluation", "probes", "controls"}
 FREE_KEYS = {"name", "description", "seeds", "checkpoint", "data"} | PROBING_KEYS
 """Keys that may change between two runs in one folder: they do not touch the weights."""
+FREE_TRAINING_KEYS = {"on_non_finite", "max_skipped_steps"}
+"""Keys of ``training`` that may change: after a NaN has stopped a run, it may go on without that step."""
 
 
 def run_recipe(
@@ -230,13 +232,18 @@ def _check_folder(out: Path, recipes: dict[str, Recipe]) -> None:
             for checkpoint in sorted((folder / "checkpoints").glob("step_*"))[-1:]:
                 if not is_whole(checkpoint):
                     continue  # named, and the one before it tried, when training resumes
-                earlier = {k: v for k, v in read_manifest(checkpoint).recipe.items() if k not in FREE_KEYS}
-                difference = _first_difference(earlier, recipe.model_dump(mode="json", exclude=FREE_KEYS))
+                earlier = _without_free_keys(read_manifest(checkpoint).recipe)
+                difference = _first_difference(earlier, _without_free_keys(recipe.model_dump(mode="json")))
                 if difference:
                     raise ValueError(
                         f"{folder}: this folder holds a run of another recipe ({difference}); "
                         "choose another --out, or put the key back"
                     )
+
+
+def _without_free_keys(recipe: dict[str, Any]) -> dict[str, Any]:
+    training = {key: value for key, value in recipe["training"].items() if key not in FREE_TRAINING_KEYS}
+    return {key: value for key, value in recipe.items() if key not in FREE_KEYS} | {"training": training}
 
 
 def _previous(folder: Path) -> Recipe | None:

@@ -17,10 +17,13 @@ import pytest
 import torch
 from torch import Tensor
 
+import issl_engine.optim as optim
 from issl_engine.data.dali import TrainingViews
 from issl_engine.data.sources.base import Dataset
+from issl_engine.experiment import _check_folder, arm_folder
 from issl_engine.objectives.base import ObjectiveOutput, Progress
 from issl_engine.objectives.simclr import SimCLR
+from issl_engine.optim.base import OptimizerConfig
 from issl_engine.probing.online import OnlineProbe
 from issl_engine.recipe.schema import Recipe
 from issl_engine.training.alarms import TrainingStopped
@@ -30,6 +33,7 @@ from issl_engine.training.learner import Learner
 from issl_engine.training.plan import make_plan
 from issl_engine.training.pretrain import pretrain
 from issl_engine.training.step import train_step
+from issl_engine.variants import variants
 
 if __name__ == "__main__":
     from conftest import BATCH, make_images, make_recipe
@@ -143,6 +147,11 @@ CASES = {
 }
 
 
+def test_every_optimiser_is_tried_here() -> None:
+    assert OPTIMIZERS.keys() == variants(optim, OptimizerConfig).keys()
+    assert {case.optimizer.name for case in CASES.values()} == OPTIMIZERS.keys()
+
+
 @pytest.mark.parametrize("where", ["loss", "gradient"])
 @pytest.mark.parametrize("case", list(CASES))
 def test_a_skipped_step_leaves_everything_as_if_it_had_not_been(case: str, where: str) -> None:
@@ -200,6 +209,29 @@ def test_skipped_steps_are_logged_and_told_once_then_at_lines(
     assert [message.split(":")[0] for message in told] == ["step 2", "step 4", "step 6", "step 8"]
     assert "the loss is nan for the images with ids" in told[0]
     assert "1 more steps were left out" in told[1]
+
+
+def test_after_a_stop_the_same_folder_goes_on_with_skip(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    healthy = SimCLR.forward
+
+    def ill(self: SimCLR, z: Tensor, teacher: Tensor | None, progress: Progress) -> ObjectiveOutput:
+        loss, metrics = healthy(self, z, teacher, progress)
+        return ObjectiveOutput(loss * (math.nan if progress.step == 7 else 1), metrics)
+
+    monkeypatch.setattr(SimCLR, "forward", ill)
+    ranks = start_ranks()
+    stop, skip = skipping("sgd", on_non_finite="stop"), skipping("sgd")
+    folder = arm_folder(tmp_path, "simclr", 0)
+    folder.mkdir(parents=True)
+    with pytest.raises(TrainingStopped, match=r"or leave such steps out \(training\.on_non_finite=skip\)"):
+        pretrain(stop, dataset, ranks, folder=folder, seed=0)
+    _check_folder(tmp_path, {"simclr": skip})
+    assert pretrain(skip, dataset, ranks, folder=folder, seed=0).name == "step_00000010"
+    other = skipping("sgd", clip_gradient_norm=1.0)
+    with pytest.raises(ValueError, match=r"training\.clip_gradient_norm is null there and 1\.0 here"):
+        _check_folder(tmp_path, {"simclr": other})
 
 
 def test_too_many_skipped_steps_in_a_row_stop_training(dataset: Dataset, tmp_path: Path) -> None:
