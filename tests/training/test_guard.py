@@ -78,9 +78,10 @@ def train(
     ill_rank: int = 0,
     until_read: bool = True,
     norms: list[float] | None = None,
+    stopping: bool = False,
 ) -> tuple[dict[str, Tensor], str]:
     """(everything that training moves, what it stopped with). Without ``where`` the bad steps are thrown away;
-    ``norms`` gets each step's gradient norm."""
+    ``norms`` gets each step's gradient norm; ``stopping``: this rank asks to stop at the first step."""
     dataset = Dataset(name="tiny", classes=("a", "b", "c", "d"), train=make_images(40, 0), test=make_images(16, 1))
     plan = make_plan(recipe, dataset, ranks)
     learner = build_learner(recipe, plan, ranks, seed=0)
@@ -104,6 +105,7 @@ def train(
             done = train_step(
                 engine, views, probe, progress=plan.progress(step), lr=plan.peak_lr, ranks=ranks,
                 accumulation_steps=accumulation, exact_accumulation=recipe.training.exact_accumulation,
+                stopping=stopping and step == 0,
             )  # fmt: skip
             learner.after_step(plan.progress(step + 1), done.skipped)
             if norms is not None:
@@ -120,7 +122,7 @@ def train(
     state |= {f"probe.{name}": value.clone() for name, value in probe.state_dict().items() if torch.is_tensor(value)}
     for index, of_weight in enumerate(probe.optimizer.state.values()):
         state |= {f"probe.adam{index}.{name}": value.clone() for name, value in of_weight.items()}
-    return state, message
+    return state, message or ("asked to stop" if engine.guard.stop_requested else "")
 
 
 def skipping(optimizer: str, *, zero_stage: int = 0, objective: str = "simclr", **training: Any) -> Recipe:
@@ -295,6 +297,8 @@ def run_rank(out: Path) -> None:
     for zero_stage, of_steps in norms.items():
         train(skipping("sgd", zero_stage=zero_stage), ranks, bad_steps=set(), where=None, norms=of_steps)
     found["norms"] = list(norms.values())
+    _, found["stop"] = train(skipping("sgd"), ranks, bad_steps=set(), where=None, stopping=ranks.rank == 1)
+    _, found["no stop"] = train(skipping("sgd"), ranks, bad_steps=set(), where=None)
     out.with_suffix(f".{ranks.rank}").write_text(json.dumps(found))
 
 
@@ -337,6 +341,11 @@ def test_the_gradient_norm_is_the_same_on_all_ranks_and_with_slices(two_ranks: l
     assert two_ranks[1]["norms"] == two_ranks[0]["norms"]
     assert stage_1 == pytest.approx(whole, rel=1e-5)
     assert stage_2 == pytest.approx(whole, rel=1e-5)
+
+
+def test_all_ranks_hear_that_one_was_asked_to_stop(two_ranks: list[dict[str, Any]]) -> None:
+    assert [found["stop"] for found in two_ranks] == ["asked to stop"] * 2
+    assert [found["no stop"] for found in two_ranks] == [""] * 2
 
 
 if __name__ == "__main__":
