@@ -11,6 +11,7 @@ import yaml
 from click.testing import CliRunner
 
 from issl_engine.cli import main
+from issl_engine.commands.tune import TRIED_KEYS
 from issl_engine.recipe.load import load_recipe
 from issl_engine.recipe.schema import Recipe
 from issl_profiling.tune import TuneSettings, tune
@@ -143,6 +144,19 @@ def test_cuda_graphs_are_tried_on_a_gpu_and_threads_on_a_cpu() -> None:
     assert "data.decode_threads=16" in on_gpu & on_cpu
 
 
+def test_all_keys_that_are_tried_may_be_chosen_and_no_other() -> None:
+    tried = {
+        override.split("=")[0]
+        for on_gpu in (True, False)
+        for one in settings_to_try(recipe_of(), on_gpu=on_gpu, cores=16)
+        for override in one.overrides
+    }
+    assert tried - {"training.compile_mode"} == set(TRIED_KEYS) - {"training.activation_checkpointing"}
+    result = CliRunner().invoke(main, ["tune", "smoke", "--try", "training.epochs"])
+    assert result.exit_code == 2
+    assert "'training.epochs' is not one of 'training.channels_last'" in result.stderr
+
+
 def test_a_batch_that_ranks_cannot_share_is_one_sentence() -> None:
     with pytest.raises(ValueError, match=r"global_batch_size \(48\) must be a multiple of --ranks \(5\)"):
         tune(recipe_of(), Machine(), settings(ranks=5))
@@ -170,7 +184,17 @@ def test_a_trial_trains_in_a_process_of_its_own_and_the_command_prints_what_to_r
     """Two processes in all: an odd batch has one way to be cut, and no other setting is tried."""
     monkeypatch.setenv("ISSL_ENGINE_CACHE", str(tmp_path / "cache"))
     overrides = ["training.global_batch_size=7", "training.threads=1", "data.decode_threads=1"]
-    arguments = ["tune", "smoke", *overrides, "--steps", "1", "--rounds", "1", "--try", "training.nothing"]
+    arguments = [
+        "tune",
+        "smoke",
+        *overrides,
+        "--steps",
+        "1",
+        "--rounds",
+        "1",
+        "--try",
+        "training.activation_checkpointing",
+    ]
     result = CliRunner().invoke(main, [*arguments, "--memory", "8", "--json", "--write", str(tmp_path / "tuned.yaml")])
     assert result.exit_code == 0, result.output
     told = json.loads(result.stdout)

@@ -80,6 +80,21 @@ def test_all_is_compiled_before_the_first_step_and_nothing_after_it(
 
 
 @pytest.mark.usefixtures("quick_backend")
+def test_compiling_moves_no_weight_statistic_or_random_number(dataset: Dataset) -> None:
+    recipe, ranks = recipe_of(compile=True), start_ranks()
+    plan = make_plan(recipe, dataset, ranks)
+    learner = build_learner(recipe, plan, ranks, seed=0)
+    before = {name: value.clone() for name, value in learner.state_dict().items()}
+    random = torch.get_rng_state()
+    engine = build_engine(learner, recipe, plan)
+    assert learner.encoder._compiled_call_impl is not None
+    assert torch.equal(torch.get_rng_state(), random)
+    assert [name for name, value in learner.state_dict().items() if not torch.equal(value, before[name])] == []
+    assert all(weight.grad is None for weight in learner.parameters())
+    engine.close()
+
+
+@pytest.mark.usefixtures("quick_backend")
 def test_exact_accumulation_compiles_its_pass_without_a_graph_once(dataset: Dataset) -> None:
     settings = {"accumulation_steps": 2, "exact_accumulation": True}
     plain, _, _ = train(recipe_of(**settings), dataset)

@@ -60,6 +60,19 @@ def test_activation_checkpointing_changes_no_bit_of_training(
     assert [name for name in plain if not torch.equal(plain[name], recomputed[name])] == []
 
 
+@pytest.mark.parametrize(("recomputed", "times"), [(False, 1), (True, 2)])
+def test_the_key_has_blocks_run_a_second_time_in_the_backward_pass(
+    recomputed: bool, times: int, dataset: Dataset
+) -> None:
+    recipe, ranks = recipe_of("simclr", activation_checkpointing=recomputed), start_ranks()
+    learner = build_learner(recipe, make_plan(recipe, dataset, ranks), ranks, seed=0)
+    calls: list[int] = []
+    first = next(module for module in learner.encoder.blocks()[0].modules() if isinstance(module, torch.nn.Conv2d))
+    first.register_forward_hook(lambda *arguments: calls.append(1))
+    learner.encoder(torch.randn(2, 3, 16, 16)).sum().backward()
+    assert len(calls) == times
+
+
 def test_views_one_by_one_give_what_views_together_give_in_the_same_order() -> None:
     calls: list[int] = []
 

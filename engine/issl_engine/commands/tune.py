@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from issl_profiling.tune import Tuned
 
 FREE_MEMORY_SHARE = 0.8
+TRIED_KEYS = (
+    "training.channels_last", "training.compile", "training.activation_checkpointing", "training.view_batching",
+    "training.precision", "training.threads", "data.decode_threads",
+)  # fmt: skip
 
 
 @click.command()
@@ -32,7 +36,10 @@ FREE_MEMORY_SHARE = 0.8
     "--memory", "memory_gib", type=click.FloatRange(min=0, min_open=True), metavar="GIB",
     help="CPU: memory that training may use; default 80 % of what is free.",
 )  # fmt: skip
-@click.option("--try", "only", multiple=True, metavar="KEY", help="Try this key only; may be repeated; default all.")
+@click.option(
+    "--try", "only", multiple=True, type=click.Choice(TRIED_KEYS), metavar="KEY",
+    help=f"Try this key only; may be repeated; default all: {', '.join(TRIED_KEYS)}.",
+)  # fmt: skip
 @click.option("--change-results", is_flag=True, help="Also take what changes results beyond rounding, such as bf16.")
 @click.option("--write", type=click.Path(dir_okay=False, path_type=Path), help="Also write the keys to a YAML file.")
 @json_option

@@ -40,6 +40,8 @@ def compile_learner(learner: Learner, crops: tuple[Tensor, ...], *, mode: Compil
     try:
         with _unharmed(learner), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
             _pass_through(learner, crops)
+    except torch.OutOfMemoryError:
+        raise  # training would not fit either
     except Exception as error:  # a compiler fails in any way it likes; the user is told, and training needs none
         for module in modules:
             module._compiled_call_impl = None
