@@ -12,7 +12,10 @@ from issl_profiling.plan.hardware import Gpu
 from issl_profiling.plan.plan import ArmPlan, Line
 
 WIDTH = 110
-LEGEND = "Scaling compares with one GPU that has as many images; energy is at the GPUs' rated power. The loader is taken to keep up."
+LEGEND = (
+    "Scaling compares with one GPU that has as many images; energy is at the GPUs' rated power throughout. The loader is "
+    "taken to keep up."
+)
 MODEL = "A model, not a measurement: data-sheet figures, counted work, and these assumptions:"
 
 
