@@ -198,7 +198,7 @@ def test_the_command_says_what_is_left_out_and_that_nothing_was_measured(tmp_pat
     assert result.exit_code == 0, result.output
     assert "4096 GPUs are left out: the batch of 2560 images cannot be divided by 4096 GPUs" in result.stdout
     assert "A model, not a measurement" in result.stdout
-    assert "mfu 0.15" in result.stdout
+    assert "mfu 0.1" in result.stdout
     assert "say --images NUMBER" in result.stdout
     result = plan(*arguments, "--images", "1281167", "--json")
     found = json.loads(result.stdout)

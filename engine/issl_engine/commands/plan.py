@@ -19,7 +19,7 @@ DEFAULT_GPUS = "8,64,512,4096"
 @click.option("--gpus", default=DEFAULT_GPUS, show_default=True, metavar="N,N", help="Numbers of GPUs.")
 @click.option("--gpu", default="h100", show_default=True, metavar="NAME", help="h100 or h200 (SXM, eight a node).")
 @click.option("--network", default=400.0, show_default=True, metavar="GBIT", help="Gbit/s of each GPU's network card.")
-@click.option("--mfu", default=0.15, show_default=True, help="Assumed model FLOP utilisation, 0 to 1.")
+@click.option("--mfu", default=0.1, show_default=True, help="Assumed model FLOP utilisation, 0 to 1.")
 @click.option("--overlap", default=0.0, show_default=True, help="Assumed share of gradients' exchange that is hidden.")
 @click.option(
     "--images-per-gpu", type=click.IntRange(1), help="Batch of a GPU and step; default the recipe's over all."

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 class Assumptions:
     """Printed with every plan."""
 
-    mfu: float = 0.15
-    """Model FLOP utilisation: counted operations over the GPU's dense peak, of a step without communication."""
+    mfu: float = 0.1
+    """Model FLOP utilisation: counted operations over the GPU's dense peak, of a step without communication. Low, since
+    convolutional networks with batch-norm are far from the peak."""
     overlap: float = 0.0
     """Share of the gradients' exchange that hides behind the backward pass. DeepSpeed, as it is configured here, begins
     after it (ZeRO 0) or waits for each bucket (overlap_comm is off): 0."""

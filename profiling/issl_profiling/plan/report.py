@@ -1,4 +1,4 @@
-"""What plan prints: what was counted, a line for each number of GPUs, what pays, what was assumed."""
+"""What plan prints: what was counted, a column for each number of GPUs, what pays, what was assumed."""
 
 import io
 from dataclasses import asdict, fields
@@ -11,10 +11,10 @@ from issl_profiling.plan.assumptions import Assumptions
 from issl_profiling.plan.hardware import Gpu
 from issl_profiling.plan.plan import ArmPlan, Line
 
-WIDTH = 150
+WIDTH = 110
 LEGEND = (
-    "batch: images a GPU; GB a GPU (!: more than it has), logits of them in GB; compute, gradients, loss, norms (their "
-    "exchange) and step in ms; scaling: over one GPU with the same batch; kWh at the GPUs' rated power."
+    "Scaling compares with one GPU that has as many images; energy is at the GPUs' rated power throughout. The loader is "
+    "taken to keep up."
 )
 MODEL = "A model, not a measurement: data-sheet figures, counted work, and these assumptions:"
 
@@ -46,15 +46,12 @@ def render(plan: ArmPlan) -> str:
         f"{counts.encoder_saved_bytes_per_image / 2**20:.3g} MiB of activations an image in fp32"
     )
     table = Table(title=title, title_justify="left")
-    headings = ("GPUs", "batch", "ZeRO", "loss by", "GB", "logits", "compute", "bound by", "gradients", "loss", "norms",
-                "MB sent", "step", "scaling", "images/s", "days", "GPU h", "kWh")  # fmt: skip
-    for heading in headings:
-        table.add_column(heading, justify="right", no_wrap=True)
-    with_cost = any(line.cost is not None for line in plan.lines)
-    if with_cost:
-        table.add_column("cost", justify="right")
+    table.add_column("GPUs")
     for line in plan.lines:
-        table.add_row(*_cells(line), *([f"{line.cost:.0f}"] if line.cost is not None else []))
+        table.add_column(str(line.prediction.gpus), justify="right", no_wrap=True)
+    cells = [_cells(line) for line in plan.lines]
+    for quantity in cells[0] if cells else ():
+        table.add_row(quantity, *(of_line[quantity] for of_line in cells))
     console.print(table)
     for sentence in (*_what_pays(plan), *plan.left_out, *([plan.note] if plan.note else [])):
         console.print(sentence, highlight=False, markup=False, soft_wrap=True)
@@ -62,18 +59,28 @@ def render(plan: ArmPlan) -> str:
     return console.file.getvalue()
 
 
-def _cells(line: Line) -> list[str]:
+def _cells(line: Line) -> dict[str, str]:
+    """Quantity with its unit → value."""
     one = line.prediction
-    totals = [line.days, line.gpu_hours, line.kwh]
-    return [
-        str(one.gpus), str(one.images_per_gpu), str(one.zero_stage), one.exchange or "-",
-        f"{one.memory.total / 1e9:.1f}{'' if one.fits else ' !'}", f"{one.memory.logits / 1e9:.2g}",
-        f"{1000 * one.compute_seconds:.3g}", one.bound,
-        f"{1000 * one.gradient_seconds:.3g}", f"{1000 * one.objective_seconds:.3g}",
-        f"{1000 * one.batch_norm_seconds:.3g}", f"{one.bytes_sent / 1e6:.3g}", f"{1000 * one.step_seconds:.3g}",
-        f"{one.efficiency:.0%}", f"{one.images_per_second:.0f}",
-        *("-" if value is None else f"{value:.3g}" for value in totals),
-    ]  # fmt: skip
+    cells = {
+        "images a GPU and step": str(one.images_per_gpu),
+        "ZeRO stage": str(one.zero_stage),
+        "exchange of the loss": one.exchange or "sums",
+        "memory, GB a GPU": f"{one.memory.total / 1e9:.1f}{'' if one.fits else ' (more than it has)'}",
+        "  largest of heads and loss, GB": f"{one.memory.logits / 1e9:.2g}",
+        "forward and backward, ms": f"{1000 * one.compute_seconds:.3g}",
+        "  bound by": one.bound,
+        "optimiser, ms": f"{1000 * one.optimizer_seconds:.3g}",
+        "exchange of gradients, ms": f"{1000 * one.gradient_seconds:.3g}",
+        "exchange of the loss, ms": f"{1000 * one.objective_seconds:.3g}",
+        "exchange of batch-norm, ms": f"{1000 * one.batch_norm_seconds:.3g}",
+        "sent by a GPU, MB a step": f"{one.bytes_sent / 1e6:.4g}",
+        "step, ms": f"{1000 * one.step_seconds:.3g}",
+        "scaling, over one GPU": f"{one.efficiency:.0%}",
+        "images/s": f"{one.images_per_second:,.0f}",
+    }
+    totals = {"days": line.days, "GPU hours": line.gpu_hours, "energy of the GPUs, kWh": line.kwh, "cost": line.cost}
+    return cells | {name: f"{value:,.3g}" for name, value in totals.items() if value is not None}
 
 
 def _what_pays(plan: ArmPlan) -> list[str]:
