@@ -69,7 +69,8 @@ class SynchronisedBatchNorm(_BatchNorm):
     @torch.no_grad()
     def _follow(self, mean_C: Tensor, squares_C: Tensor, count: Tensor) -> None:
         """Moves the running statistics towards this batch's; as in torch, the variance is then divided by N − 1."""
-        assert self.running_mean is not None and self.running_var is not None
+        assert self.running_mean is not None
+        assert self.running_var is not None
         assert self.num_batches_tracked is not None
         self.num_batches_tracked.add_(1)
         share: float | Tensor = 1 / self.num_batches_tracked if self.momentum is None else self.momentum

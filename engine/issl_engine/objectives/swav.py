@@ -68,8 +68,6 @@ class SwAV(Objective):
     """mean_{i≠j} CE(q_i, softmax(scores_j / τ)): q_i the Sinkhorn assignment of global view i, j any other
     view."""
 
-    rewrites_weights = True
-
     collapse_advice = (
         "lower objective.epsilon, raise objective.freeze_prototypes_steps, make objective.num_prototypes "
         "smaller, or set objective.queue_length if the batch has fewer images than prototypes"
@@ -126,6 +124,9 @@ class SwAV(Objective):
     def after_step(self, progress: Progress) -> None:
         """Puts the prototypes back on the sphere."""
         self.prototypes.copy_(F.normalize(self.prototypes, dim=1))
+
+    def rewritten_weights(self) -> tuple[nn.Parameter, ...]:
+        return (self.prototypes,)
 
     def no_decay_parameters(self) -> set[str]:
         """The prototypes: their length is fixed, and decay would move frozen ones."""

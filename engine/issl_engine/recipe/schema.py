@@ -80,7 +80,7 @@ class TrainingConfig(Config):
     clip_gradient_value: Annotated[float, Field(gt=0)] | None = None
     """Largest absolute value of one gradient entry, or null for no clipping."""
     sync_batch_norm: bool = True
-    """Batch-norm statistics over all ranks (GPU ranks only; CPU ranks always use their own)."""
+    """Batch-norm statistics over the images that all ranks hold in one forward pass; false keeps to each rank's own."""
     log_every_steps: PositiveInt = 10
     """Steps between two lines of metrics.jsonl."""
     threads: Annotated[int, Field(ge=0)] = 0

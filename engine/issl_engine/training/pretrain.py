@@ -121,6 +121,7 @@ class _Run:
                         )  # fmt: skip
                     done = plan.progress(step + 1)
                     self.learner.after_step(done)
+                    self.engine.take_over(self.learner.objective.rewritten_weights())
                     interval.add(float(result.loss), result.data_seconds)
                     if done.epoch > 1:  # before, frozen prototypes and warm-up keep a healthy loss near that value
                         self.alarm.observe(float(result.loss), step + 1)
