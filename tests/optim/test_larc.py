@@ -6,7 +6,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import Tensor, nn
 
-from issl_engine.optim.larc import LARC, LARCConfig
+from issl_engine.optim.larc import LARC, LARCConfig, Slice
 
 LR, DECAY, MOMENTUM, TRUST = 0.4, 0.2, 0.9, 1e-2
 
@@ -128,6 +128,31 @@ def test_slices_without_a_norm_group_are_refused() -> None:
         optimizer.step()
 
 
+def test_tensors_joined_without_their_places_are_refused() -> None:
+    """What ZeRO makes of a group on one rank: nothing is missing, but the norm would be that of all layers together."""
+    optimizer = LARC([nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(5))], lr=LR)
+    flat = nn.Parameter(torch.ones(8))
+    flat.grad = torch.ones(8)
+    optimizer.param_groups[0]["params"] = [flat]
+    with pytest.raises(ValueError, match=r"as 1 of 2 tensors; set deepspeed\.zero_stage to 0"):
+        optimizer.step()
+
+
+def flattened_groups(rank: int, whole: list[Tensor], grads: list[Tensor]) -> list[Tensor]:
+    """The tensors of a group one after the other and four numbers of padding, cut in the middle (at 10): all of the
+    first lies with rank 0, of the second 4 numbers with rank 0 and 6 with rank 1."""
+    optimizer = LARC([nn.Parameter(tensor.clone()) for tensor in whole], lr=LR, weight_decay=DECAY)
+    optimizer.param_groups[0] |= {"trust_coefficient": TRUST}
+    flat, gradient = (torch.cat([*tensors, torch.zeros(4)]).chunk(2)[rank].clone() for tensors in (whole, grads))
+    flat = nn.Parameter(flat)
+    flat.grad = gradient
+    optimizer.param_groups[0]["params"] = [flat]
+    slices = [[Slice(0, 6), Slice(6, 4)], [Slice(0, 0), Slice(0, 6)]]
+    optimizer.take_slices({flat: slices[rank]}, dist.group.WORLD)
+    optimizer.step()
+    return [flat.detach()]
+
+
 def slices_on_this_rank(rank: int, store: str, whole: list[Tensor], grads: list[Tensor], out: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
@@ -142,7 +167,7 @@ def slices_on_this_rank(rank: int, store: str, whole: list[Tensor], grads: list[
     for part, grad in zip(parts, grads, strict=True):
         part.grad = grad.chunk(2)[rank].clone()
     optimizer.step()
-    torch.save([part.detach() for part in parts], f"{out}{rank}")
+    torch.save([part.detach() for part in parts] + flattened_groups(rank, whole, grads), f"{out}{rank}")
     dist.destroy_process_group()
 
 
@@ -157,3 +182,9 @@ def test_two_ranks_with_half_of_each_tensor_step_as_one_with_all(tmp_path) -> No
         expected = by_hand(tensor, [grad], clip=False, adapt=True, decay=DECAY)
         actual = torch.cat([half[index] for half in halves])
         torch.testing.assert_close(actual, expected, rtol=1e-12, atol=1e-14)
+    flat = torch.cat([half[-1] for half in halves])
+    expected = torch.cat(
+        [by_hand(w, [g], clip=False, adapt=True, decay=DECAY) for w, g in zip(whole, grads, strict=True)]
+    )
+    torch.testing.assert_close(flat[:16], expected, rtol=1e-12, atol=1e-14)
+    assert torch.equal(flat[16:], torch.zeros(4, dtype=torch.float64))

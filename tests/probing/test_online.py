@@ -1,4 +1,4 @@
-"""The online probe learns, leaves the encoder alone, resumes exactly, and averages over ranks.
+"""The online probe learns, leaves the encoder alone, resumes exactly, and over ranks is one probe of all images.
 
 Run as a program, this file is one of two ranks.
 """
@@ -24,14 +24,24 @@ def batch(seed: int, count: int = 32, dim: int = 6) -> tuple[Tensor, Tensor]:
     return torch.randn(count, dim, generator=generator) + 3 * F.one_hot(labels, dim), labels
 
 
+def state_of(probe: OnlineProbe, metrics: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Adam hardly sees the size of a gradient: the weights alone would not tell a mean from a sum."""
+    assert probe.weight.grad is not None
+    return {
+        "weight": probe.weight.detach(),
+        "gradient": probe.weight.grad,
+        **dict(probe.norm.named_buffers()),
+    } | metrics
+
+
 def run_rank(folder: Path) -> None:
     torch.set_num_threads(1)
     rank = int(os.environ["RANK"])
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
     probe = OnlineProbe(6, 3, lr=0.01, group=dist.group.WORLD)
     for step in range(3):
-        probe.step(*batch(10 * step + rank))
-    torch.save({"weight": probe.weight.detach(), "gradient": probe.weight.grad}, folder / f"rank{rank}.pt")
+        metrics = probe.step(*batch(10 * step + rank))
+    torch.save(state_of(probe, metrics), folder / f"rank{rank}.pt")
     dist.destroy_process_group()
 
 
@@ -90,7 +100,7 @@ def test_a_single_image_is_refused_before_anything_changes() -> None:
     assert not probe.optimizer.state
 
 
-def test_ranks_average_their_gradients(tmp_path: Path) -> None:
+def test_two_ranks_are_one_probe_of_the_joined_batch(tmp_path: Path) -> None:
     ranks = [
         subprocess.Popen(
             [sys.executable, __file__, str(tmp_path)],
@@ -104,21 +114,15 @@ def test_ranks_average_their_gradients(tmp_path: Path) -> None:
         _, errors = process.communicate(timeout=120)
         assert process.returncode == 0, errors
     first, second = (torch.load(tmp_path / f"rank{rank}.pt") for rank in range(2))
-    assert torch.equal(first["weight"], second["weight"])
-
     probe = OnlineProbe(6, 3, lr=0.01)
     for step in range(3):
-        losses = []
-        for rank in range(2):
-            z, labels = batch(10 * step + rank)
-            z = (z - z.mean(0)) / (z.var(0, correction=0) + 1e-5).sqrt()
-            losses.append(F.cross_entropy(F.linear(z, probe.weight, probe.bias), labels))
-        probe.optimizer.zero_grad()
-        (sum(losses) / 2).backward()  # type: ignore[union-attr]
-        probe.optimizer.step()
-    torch.testing.assert_close(first["weight"], probe.weight.detach())
-    # Adam hardly sees the size of a gradient, so the weights alone would not tell a mean from a sum.
-    torch.testing.assert_close(first["gradient"], probe.weight.grad)
+        parts = [batch(10 * step + rank) for rank in range(2)]
+        metrics = probe.step(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
+    expected = state_of(probe, metrics)
+    assert {"loss", "top1", "running_mean"} <= expected.keys() == first.keys()
+    for key, value in expected.items():
+        assert torch.equal(first[key], second[key]), key
+        torch.testing.assert_close(first[key], value)
 
 
 if __name__ == "__main__":

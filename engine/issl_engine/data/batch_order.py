@@ -10,12 +10,17 @@ class BatchOrder:
     """The batches of one rank, counted from the run's first.
 
     With R ranks, global batch b of an epoch holds the positions [b·B·R, (b+1)·B·R) of the epoch's permutation, and
-    this rank its own slice of B. An incomplete last batch is left out. Raises ValueError for a seed out of range when
+    this rank its own slice of B. An incomplete last step of ``accumulation_steps`` batches is left out, so that the
+    steps of an epoch hold the same images in however many passes. Raises ValueError for a seed out of range when
     images are asked for.
     """
 
-    def __init__(self, num_images: int, *, batch_size: int, rank: int, world_size: int, seed: int) -> None:
-        self.batches_per_epoch = num_images // (batch_size * world_size)
+    def __init__(
+        self, num_images: int, *, batch_size: int, rank: int, world_size: int, seed: int,
+        accumulation_steps: int = 1,
+    ) -> None:  # fmt: skip
+        steps_per_epoch = num_images // (batch_size * world_size * accumulation_steps)
+        self.batches_per_epoch = steps_per_epoch * accumulation_steps
         self._num_images, self._seed = num_images, seed
         self._batch_size, self._rank, self._world_size = batch_size, rank, world_size
         self._epoch = -1

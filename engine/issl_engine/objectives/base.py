@@ -82,9 +82,6 @@ class Objective(nn.Module):
 
     uses_ema_teacher: bool = False
 
-    rewrites_weights: bool = False
-    """Whether ``after_step`` writes weights that the optimiser owns (ZeRO keeps copies that would not notice)."""
-
     collapse_loss: float | None = None
     """The value at which the loss sits when the representation has collapsed (ln K for SwAV), if it has
     one."""
@@ -113,6 +110,11 @@ class Objective(nn.Module):
     def after_step(self, progress: Progress, skipped: Tensor | None = None) -> None:
         """Called after every optimiser step (re-normalise prototypes, ...). ``skipped``: a scalar on the device; where
         it is 1 the step was left out, and nothing may change here either. None means that it was made."""
+
+    def rewritten_weights(self) -> tuple[nn.Parameter, ...]:
+        """The weights that ``after_step`` writes although the optimiser owns them: ZeRO keeps copies that must
+        follow."""
+        return ()
 
     def no_decay_parameters(self) -> set[str]:
         """Names (as in ``named_parameters``) of the weights that weight decay must not touch, beyond biases

@@ -69,8 +69,6 @@ class SwAV(Objective):
     """mean_{i≠j} CE(q_i, softmax(scores_j / τ)): q_i the Sinkhorn assignment of global view i, j any other
     view."""
 
-    rewrites_weights = True
-
     collapse_advice = (
         "lower objective.epsilon, raise objective.freeze_prototypes_steps, make objective.num_prototypes "
         "smaller, or set objective.queue_length if the batch has fewer images than prototypes"
@@ -129,6 +127,9 @@ class SwAV(Objective):
         """Puts the prototypes back on the sphere."""
         on_sphere_KP = F.normalize(self.prototypes, dim=1)
         self.prototypes.copy_(on_sphere_KP if skipped is None else self.prototypes.where(skipped > 0, on_sphere_KP))
+
+    def rewritten_weights(self) -> tuple[nn.Parameter, ...]:
+        return (self.prototypes,)
 
     def no_decay_parameters(self) -> set[str]:
         """The prototypes: their length is fixed, and decay would move frozen ones."""

@@ -90,7 +90,7 @@ class TrainingConfig(Config):
     clip_gradient_value: Annotated[float, Field(gt=0)] | None = None
     """Largest absolute value of one gradient entry, or null for no clipping."""
     sync_batch_norm: bool = True
-    """Batch-norm statistics over all ranks (GPU ranks only; CPU ranks always use their own)."""
+    """Batch-norm statistics over the images that all ranks hold in one forward pass; false keeps to each rank's own."""
     on_non_finite: Literal["stop", "skip"] = "stop"
     """What follows when a step's loss or gradients hold a NaN or an infinity on any rank: stop ends training with the
     weights from before it; skip leaves the step out on all ranks, with all that it would have changed."""

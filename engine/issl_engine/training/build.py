@@ -1,15 +1,16 @@
 """The parts of pretraining, each made from the recipe: encoder, learner, views, engine."""
 
-import logging
-
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from issl_engine.data.dali import TrainingViews
 from issl_engine.data.sources.base import Dataset
 from issl_engine.models.activation_checkpointing import recompute_in_backward
 from issl_engine.models.encoders.base import Encoder
+from issl_engine.models.synchronised_batch_norm import synchronise_batch_norm
 from issl_engine.objectives.base import ObjectiveShape
+from issl_engine.optim.larc import LARC
 from issl_engine.optim.loaded_state import fit_loaded_state
 from issl_engine.recipe.schema import Recipe
 from issl_engine.training.compiled import compile_learner
@@ -21,7 +22,8 @@ from issl_engine.training.plan import Plan
 from issl_kernels import set_kernel_path
 from issl_kernels.path import check_path_runs_on
 
-_log = logging.getLogger("issl_engine")
+_SEED_STRIDE = 0x9E3779B1
+"""2^32 over the golden ratio: seeds of ranks lie far apart in the 32 bits that torch's generator for CPUs looks at."""
 
 
 def build_encoder(recipe: Recipe, seed: int) -> Encoder:
@@ -53,9 +55,12 @@ def build_learner(recipe: Recipe, plan: Plan, ranks: Ranks, seed: int) -> Learne
     if recipe.training.activation_checkpointing:
         recompute_in_backward(learner.encoder.blocks())
     if ranks.group is not None and recipe.training.sync_batch_norm:
-        if ranks.device.type == "cuda":
-            return nn.SyncBatchNorm.convert_sync_batchnorm(learner)
-        _log.info("batch-norm statistics are those of each rank: synchronised batch-norm needs GPUs")
+        if ranks.device.type == "cuda":  # torch's has kernels of its own, for GPUs only
+            learner = nn.SyncBatchNorm.convert_sync_batchnorm(learner)
+        else:
+            synchronise_batch_norm(learner, ranks.group)
+    # Weights are alike on all ranks; what an encoder draws while it trains, such as dropped paths, must not be.
+    torch.manual_seed((seed + ranks.rank * _SEED_STRIDE) % 2**32)
     return learner
 
 
@@ -68,22 +73,14 @@ def build_views(
         dataset.pretraining_images, recipe.views, batch_size=plan.micro_batch_size, rank=ranks.rank,
         world_size=ranks.world_size, seed=seed, device=ranks.device, num_threads=recipe.data.decode_threads,
         prefetch_batches=recipe.data.prefetch_batches, start_batch=start_batch,
+        accumulation_steps=training.accumulation_steps,
         dtype=torch.bfloat16 if training.precision == "bf16" else torch.float32,
         channels_last=training.channels_last, cache_bytes=recipe.data.cache_bytes,
     )  # fmt: skip
 
 
 def build_engine(learner: Learner, recipe: Recipe, plan: Plan) -> Engine:
-    """The learner under DeepSpeed with the recipe's optimiser. Raises ValueError for pairs that cannot work."""
-    if recipe.optimizer.name == "larc" and recipe.deepspeed.zero_stage > 0:
-        raise ValueError(
-            "optimizer.name larc needs deepspeed.zero_stage 0: ZeRO flattens the layers whose norms LARC compares"
-        )
-    if learner.objective.rewrites_weights and recipe.deepspeed.zero_stage > 0:
-        raise ValueError(
-            f"objective {recipe.objective.name} needs deepspeed.zero_stage 0: it re-normalises prototypes after each "
-            "step, which ZeRO's copies of them would not notice"
-        )
+    """The learner under DeepSpeed with the recipe's optimiser."""
     optimizer = recipe.optimizer.build(
         learner.trainable_parameters(), no_decay=learner.no_decay_parameters(), lr=plan.peak_lr
     )
@@ -106,6 +103,10 @@ def build_engine(learner: Learner, recipe: Recipe, plan: Plan) -> Engine:
         GuardedBuffers(learner.buffers()),
     )
     engine = Engine(learner, optimizer, settings, guard)
+    if isinstance(optimizer, LARC) and recipe.deepspeed.zero_stage > 0:
+        every_rank = dist.group.WORLD
+        assert every_rank is not None
+        optimizer.take_slices(engine.slices(), every_rank)
     if recipe.training.channels_last and recipe.deepspeed.zero_stage == 0:
         # Only now: DeepSpeed's first broadcast takes weights in plain order; under ZeRO they are parts of one buffer.
         learner.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

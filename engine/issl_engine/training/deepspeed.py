@@ -8,6 +8,7 @@ import logging
 import os
 import socket
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -27,7 +28,9 @@ if not torch.cuda.is_available():
 
 with contextlib.redirect_stdout(sys.stderr):  # it prints while it is imported; our stdout holds results only
     import deepspeed
+    from deepspeed.utils import safe_set_full_fp32_param
 
+from issl_engine.optim.larc import Slice
 
 _log = logging.getLogger("issl_engine")
 
@@ -279,6 +282,22 @@ class Engine:
         # What torch's fused optimisers read on the device; OptimizerConfig.build promises that ours do.
         self.torch_optimizer.found_inf = flag  # type: ignore[attr-defined]
 
+    def slices(self) -> dict[Tensor, list[Slice]]:
+        """Where this rank's part of each parameter lies in the flat tensor that ZeRO 1 and 2 made of an optimiser's
+        group, in the group's order and the same number on every rank; empty without ZeRO."""
+        found: dict[Tensor, list[Slice]] = {}
+        if self._engine.zero_optimization():
+            zero = self.optimizer
+            for flat, parameters in zip(zero.single_partition_of_fp32_groups, zero.bit16_groups, strict=True):
+                found[flat] = [_slice_here(parameter) for parameter in parameters]
+        return found
+
+    def take_over(self, weights: Iterable[nn.Parameter]) -> None:
+        """Weights that were written between two steps, alike on every rank: ZeRO's own copies, from which the next step
+        starts, follow them."""
+        for weight in weights:
+            safe_set_full_fp32_param(weight, weight.detach())
+
     def set_lr(self, lr: float) -> None:
         for group in self.optimizer.param_groups:
             group["lr"] = lr
@@ -305,3 +324,10 @@ class Engine:
     def close(self) -> None:
         """Releases DeepSpeed's hooks and references, so that the next arm of a run starts clean."""
         self._engine.destroy()
+
+
+def _slice_here(parameter: nn.Parameter) -> Slice:
+    mapping = parameter._hp_mapping  # type: ignore[attr-defined]
+    if mapping is None:  # all of it lies with other ranks
+        return Slice(0, 0)
+    return Slice(mapping.hp_fragment_address.start, mapping.hp_fragment_address.numel)

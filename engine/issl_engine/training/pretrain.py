@@ -152,6 +152,7 @@ class _Run:
                         )  # fmt: skip
                         done = plan.progress(step + 1)
                         self.learner.after_step(done, result.skipped)
+                        self.engine.take_over(self.learner.objective.rewritten_weights())
                     interval.add(result.loss, result.data_seconds, result.skipped)
                     if done.epoch > 1:  # before, frozen prototypes and warm-up keep a healthy loss near that value
                         self.alarm.note(result.loss, done.step)

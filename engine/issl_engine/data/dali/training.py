@@ -47,11 +47,11 @@ def check_views_fit(images: ImageSet, views: ViewsConfig) -> None:
 class TrainingViews:
     """An endless iterator of MultiCropBatch over epochs, for one rank.
 
-    BatchOrder says which images are in which batch; those of the incomplete last batch wait for another epoch.
-    ``start_batch`` batches are passed over without being made. Crops are of ``dtype``, float32 or
-    bfloat16; with ``channels_last`` the memory of each image is [size, size, 3]. With ``cache_bytes`` so many bytes
-    of encoded images stay in memory. While a batch is made, the draws of the next and the bytes that it needs are
-    prepared by a thread.
+    BatchOrder says which images are in which batch; those of an incomplete last step, of ``accumulation_steps``
+    batches, wait for another epoch. ``start_batch`` batches are passed over without being made. Crops are of ``dtype``,
+    float32 or bfloat16; with ``channels_last`` the memory of each image is [size, size, 3]. With ``cache_bytes`` so
+    many bytes of encoded images stay in memory. While a batch is made, the draws of the next and the bytes that it
+    needs are prepared by a thread.
 
     Raises ValueError when a batch is larger than the data, for a seed out of range, for an operator of the user that
     does not fit, and for an image that cannot be decoded, which also closes the loader.
@@ -61,15 +61,17 @@ class TrainingViews:
         self, images: ImageSet, views: ViewsConfig, *, batch_size: int, rank: int, world_size: int, seed: int,
         device: torch.device, num_threads: int, prefetch_batches: int = 2, start_batch: int = 0,
         dtype: torch.dtype = torch.float32, channels_last: bool = False, cache_bytes: int = 0,
+        accumulation_steps: int = 1,
     ) -> None:  # fmt: skip
         self._order = BatchOrder(
-            len(images), batch_size=batch_size, rank=rank, world_size=world_size, seed=seed
+            len(images), batch_size=batch_size, rank=rank, world_size=world_size, seed=seed,
+            accumulation_steps=accumulation_steps,
         )  # fmt: skip
         self.batches_per_epoch = self._order.batches_per_epoch
         if self.batches_per_epoch == 0:
             raise ValueError(
-                f"the batch of {batch_size * world_size} images is larger than the {len(images)} images of "
-                "the training split; lower training.global_batch_size"
+                f"the batch of {batch_size * world_size * accumulation_steps} images is larger than the {len(images)} "
+                "images of the training split; lower training.global_batch_size"
             )
         check_user_operators(views, num_channels(images), device)
         self.images, self.views = images, views

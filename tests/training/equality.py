@@ -1,0 +1,231 @@
+"""A few steps of pretraining through the engine, for any number of ranks: what test_equal_ranks.py compares.
+
+Run as a program, this file is one of the ranks: it makes every case that it is given, and writes what came of them.
+"""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from issl_engine.data.dali import TrainingViews
+from issl_engine.data.sources.base import Dataset
+from issl_engine.data.views import MultiCropBatch
+from issl_engine.recipe.schema import Recipe
+from issl_engine.training.build import build_engine, build_learner
+from issl_engine.training.deepspeed import Ranks, start_ranks
+from issl_engine.training.learner import Learner
+from issl_engine.training.plan import Plan, make_plan
+from issl_engine.training.step import train_step
+
+if __name__ == "__main__":
+    from conftest import SMALL_OBJECTIVES, make_images, make_recipe
+else:
+    from .conftest import SMALL_OBJECTIVES, make_images, make_recipe
+
+STEPS = 20
+GLOBAL_BATCH = 16  # so that four ranks of four passes have an image each
+NUM_IMAGES = 80
+
+OBJECTIVES = SMALL_OBJECTIVES | {
+    "swav": SMALL_OBJECTIVES["swav"] | {"freeze_prototypes_steps": 3, "queue_length": 32, "epsilon": 0.2},
+    "swav_in_blocks": SMALL_OBJECTIVES["swav"] | {"freeze_prototypes_steps": 3, "logits_in_blocks": True},
+}
+"""The prototypes of SwAV are frozen at first and train later on; DINO's last layer is frozen for an epoch, 5 steps."""
+
+OPTIMIZERS: dict[str, dict[str, Any]] = {
+    "adamw": {"name": "adamw", "lr": 1e-3, "weight_decay": 0.1, "eps": 1e-5},
+    "larc": {
+        "name": "larc", "lr": 0.02, "weight_decay": 1e-3, "trust_coefficient": 0.1,
+        "exclude_bias_and_norm_from_adaptation": True,
+    },
+}  # fmt: skip
+"""Settings under which rounding stays rounding. A bias before batch-norm has no gradient but rounding errors; Adam with
+a small eps and LARC with adaptation make whole steps of them, and the teacher of BYOL shows where those led."""
+
+VIEWS = {"groups": [{"count": 2, "size": 16, "area": [0.3, 1.0]}, {"count": 1, "size": 16, "area": [0.1, 0.4]}]}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One run; the number of ranks is that of the processes."""
+
+    objective: str
+    optimizer: str = "adamw"
+    zero_stage: int = 0
+    accumulation: int = 1
+    batch_norm: Literal["synchronised", "frozen"] = "synchronised"
+    dtype: Literal["fp32", "fp64"] = "fp32"
+    exact: bool = False
+    clip: Literal["norm", "value"] | None = None
+    steps: int = STEPS
+    shuffled: bool = False
+    """Have the images of each pass in another order: what rounding alone makes of a run."""
+
+    @property
+    def name(self) -> str:
+        """Unique, and short enough for a test's id."""
+        parts = [self.objective, self.optimizer, f"zero {self.zero_stage}", f"passes {self.accumulation}"]
+        parts += [self.batch_norm, self.dtype, f"steps {self.steps}"]
+        parts += ["exact"] * self.exact + [f"clip {self.clip}"] * (self.clip is not None)
+        return " ".join(parts + ["shuffled"] * self.shuffled)
+
+    def recipe(self) -> Recipe:
+        training = {
+            "epochs": STEPS * GLOBAL_BATCH / NUM_IMAGES, "global_batch_size": GLOBAL_BATCH, "threads": 1,
+            "accumulation_steps": self.accumulation, "exact_accumulation": self.exact, "channels_last": False,
+            "clip_gradient_norm": 0.3 if self.clip == "norm" else None,
+            "clip_gradient_value": 0.01 if self.clip == "value" else None,
+        }  # fmt: skip
+        return make_recipe(
+            self.objective.removesuffix("_in_blocks"), objective=OBJECTIVES[self.objective], training=training,
+            optimizer=OPTIMIZERS[self.optimizer], deepspeed={"zero_stage": self.zero_stage}, views=VIEWS,
+        )  # fmt: skip
+
+
+class PlainEngine:
+    """The engine's gradients and steps written out: means over passes and ranks. DeepSpeed has none in fp64."""
+
+    def __init__(self, module: Learner, recipe: Recipe, plan: Plan) -> None:
+        self.module, self.passes, self.passed = module, recipe.training.accumulation_steps, 0
+        self.optimizer = recipe.optimizer.build(
+            module.trainable_parameters(), no_decay=module.no_decay_parameters(), lr=plan.peak_lr
+        )
+
+    def __call__(self, *inputs: Any) -> Any:
+        return self.module(*inputs)
+
+    def set_lr(self, lr: float) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+
+    def backward(self, loss: Tensor) -> None:
+        (loss / self.passes).backward()
+
+    def step(self) -> None:
+        self.passed += 1
+        if self.passed % self.passes:
+            return
+        for _, parameter in self.module.trainable_parameters():
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            torch.distributed.all_reduce(parameter.grad)
+            parameter.grad /= torch.distributed.get_world_size()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+
+    def take_over(self, weights: Iterable[nn.Parameter]) -> None:
+        """There is one copy of them."""
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def make_dataset() -> Dataset:
+    return Dataset(name="tiny", classes=("a", "b", "c", "d"), train=make_images(NUM_IMAGES, 0), test=make_images(16, 1))
+
+
+def make_batches() -> list[MultiCropBatch]:
+    """The images of each step, of all ranks, as the loader gives them to one."""
+    recipe = Case(objective="simclr").recipe()
+    views = TrainingViews(
+        make_dataset().train, recipe.views, batch_size=GLOBAL_BATCH, rank=0, world_size=1, seed=0,
+        device=torch.device("cpu"), num_threads=1,
+    )  # fmt: skip
+    batches = [next(views) for _ in range(STEPS)]
+    views.close()
+    return [_rows(batch, torch.arange(GLOBAL_BATCH), torch.float32) for batch in batches]
+
+
+def run(case: Case, ranks: Ranks, batches: list[MultiCropBatch]) -> dict[str, Any]:
+    """{losses: mean over the passes [steps] fp64, weights: name → tensor fp64, moved: the largest change of one}."""
+    recipe = case.recipe()
+    plan = make_plan(recipe, make_dataset(), ranks)
+    learner = build_learner(recipe, plan, ranks, seed=0)
+    if case.dtype == "fp64":
+        learner.double()
+    start = {name: weight.detach().clone() for name, weight in learner.named_parameters()}
+    engine: Any = PlainEngine(learner, recipe, plan) if case.dtype == "fp64" else build_engine(learner, recipe, plan)
+    learner.train(case.batch_norm == "synchronised")
+    losses: list[Tensor] = []
+    if not case.exact:  # in double precision, before a step's mean is taken
+        learner.register_forward_hook(lambda module, inputs, output: losses.append(output.loss.detach().double()))
+    views: Any = _share(batches, case, plan, ranks)
+    for step in range(case.steps):
+        done = train_step(
+            engine, views, None, progress=plan.progress(step), lr=recipe.optimizer.lr, ranks=ranks,
+            accumulation_steps=case.accumulation, exact_accumulation=case.exact,
+        )  # fmt: skip
+        learner.after_step(plan.progress(step + 1))
+        engine.take_over(learner.objective.rewritten_weights())
+        if case.exact:
+            losses.append(done.loss.double())
+    weights = {name: weight.detach().double().clone() for name, weight in learner.named_parameters()}
+    engine.close()
+    moved = max(float((weights[name] - value).abs().max()) for name, value in start.items())
+    return {"losses": torch.stack(losses).view(case.steps, -1).mean(1), "weights": weights, "moved": moved}
+
+
+def launch(world_size: int, cases: list[Case], batches: list[MultiCropBatch], folder: Path) -> list[dict[str, Any]]:
+    """Starts the ranks as a launcher would, by environment variables alone; case name → result, a rank."""
+    torch.save([(batch.crops, batch.ids, batch.labels) for batch in batches], folder / "batches.pt")
+    (folder / "cases.json").write_text(json.dumps([asdict(case) for case in cases]))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    path = os.pathsep.join([str(Path(__file__).parent), *(entry for entry in sys.path if entry)])
+    processes = []
+    for rank in range(world_size):
+        environment = os.environ | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "RANK": str(rank),
+                                    "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world_size), "PYTHONPATH": path}  # fmt: skip
+        command = [sys.executable, __file__, str(folder)]
+        processes.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True))
+    try:
+        for process in processes:
+            _, errors = process.communicate(timeout=1800)
+            assert process.returncode == 0, errors[-3000:]
+    finally:
+        for process in processes:
+            process.kill()
+    return [torch.load(folder / f"rank{rank}.pt") for rank in range(world_size)]
+
+
+def _share(batches: list[MultiCropBatch], case: Case, plan: Plan, ranks: Ranks) -> Iterator[MultiCropBatch]:
+    """This rank's passes, in the order of the loader: pass after pass, in each the ranks one after the other."""
+    images = plan.micro_batch_size * ranks.world_size
+    generator = torch.Generator().manual_seed(1)
+    dtype = torch.float64 if case.dtype == "fp64" else torch.float32
+    for batch in batches:
+        for rows in torch.arange(GLOBAL_BATCH).split(images):
+            order = torch.randperm(images, generator=generator) if case.shuffled else torch.arange(images)
+            mine = rows[order].split(plan.micro_batch_size)[ranks.rank]
+            yield _rows(batch, mine, dtype)
+
+
+def _rows(batch: MultiCropBatch, rows: Tensor, dtype: torch.dtype) -> MultiCropBatch:
+    crops = tuple(crop[:, rows].to(dtype).contiguous() for crop in batch.crops)
+    return MultiCropBatch(crops=crops, ids=batch.ids[rows], labels=batch.labels[rows])
+
+
+def main(folder: Path) -> None:
+    torch.set_num_threads(1)
+    ranks = start_ranks()
+    batches = [
+        MultiCropBatch(crops=crops, ids=ids, labels=labels) for crops, ids, labels in torch.load(folder / "batches.pt")
+    ]
+    cases = [Case(**case) for case in json.loads((folder / "cases.json").read_text())]
+    torch.save({case.name: run(case, ranks, batches) for case in cases}, folder / f"rank{ranks.rank}.pt")
+    ranks.barrier()
+    torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
