@@ -64,6 +64,20 @@ def test_resumed_mid_epoch_equals_uninterrupted(
     assert same_weights(whole, resumed)
 
 
+def test_resumed_at_another_zero_stage_goes_on_alike(dataset: Dataset, tmp_path: Path) -> None:
+    ranks = start_ranks()
+    pretrain(make_recipe(), dataset, ranks, folder=mkdir(tmp_path / "whole"), seed=3)
+    parts = mkdir(tmp_path / "parts")
+    for step, stage in ((2, 0), (4, 2), (7, 0), (10, 1)):
+        recipe = make_recipe(deepspeed={"zero_stage": stage})
+        if step < 10:
+            with pytest.raises(Interrupted, match=f"step {step} of 10"):
+                pretrain(recipe, dataset, ranks, folder=parts, seed=3, on_log=stop_at(step))
+        else:
+            pretrain(recipe, dataset, ranks, folder=parts, seed=3)
+    assert losses(parts) == pytest.approx(losses(tmp_path / "whole"), rel=1e-5)
+
+
 def test_other_seed_gives_other_weights(dataset: Dataset, tmp_path: Path) -> None:
     ranks = start_ranks()
     first = pretrain(make_recipe(), dataset, ranks, folder=mkdir(tmp_path / "a"), seed=1)

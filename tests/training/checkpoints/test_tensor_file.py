@@ -23,6 +23,7 @@ def test_safetensors_reads_every_type_and_shape(tmp_path: Path) -> None:
     assert all(read[name].dtype == value.dtype and read[name].equal(value) for name, value in tensors.items())
     with safe_open(path, framework="pt") as file:
         assert file.metadata() == {"note": "é"}
+    assert int.from_bytes(path.read_bytes()[:8], "little") % 8 == 0  # the tensors begin aligned
     assert record.bytes == path.stat().st_size
     assert record.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from issl_engine.training.checkpoints.layout import is_left_over
+from issl_engine.training.checkpoints import writer
 from issl_engine.training.checkpoints.verify import verify_checkpoint
 from issl_engine.training.checkpoints.writer import remove_left_overs
 
@@ -49,6 +49,17 @@ def test_a_rank_that_never_writes_leaves_nothing_that_looks_whole(tmp_path: Path
     assert not first.target.exists()
 
 
+def test_files_that_the_first_rank_cannot_see_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "SECONDS_UNTIL_SEEN", 0.0)
+    first = start(tmp_path / "here", 5, rank=0, world_size=2)
+    start(tmp_path / "there", 5, rank=1, world_size=2).join()
+    first.written.wait()
+    first.all_have_written()
+    first.join()
+    assert "rank 1 has written its part, but the first rank does not see it" in str(first.error)
+    assert not first.target.exists()
+
+
 def test_a_file_that_cannot_be_written_is_an_error_and_the_one_before_stays(tmp_path: Path) -> None:
     before = make(tmp_path, 5)
     with largest_file(100):
@@ -77,7 +88,7 @@ def test_what_a_killed_run_left_is_removed_and_checkpoints_stay(tmp_path: Path) 
         (tmp_path / name).mkdir()
         (tmp_path / name / "encoder.safetensors").write_bytes(b"half")
     (tmp_path / ".other").mkdir()
-    assert len(remove_left_overs(tmp_path, is_left_over)) == 2
+    assert len(remove_left_overs(tmp_path)) == 2
     assert {path.name for path in tmp_path.iterdir()} == {kept.name, ".other"}
 
 

@@ -41,10 +41,14 @@ def is_left_over(path: Path) -> bool:
     return path.name.startswith((PARTIAL, DISCARDED))
 
 
+def set_aside(checkpoint: Path) -> Path:
+    """Renames a checkpoint to a name that is no checkpoint's; returns it. Raises OSError."""
+    aside = checkpoint.with_name(DISCARDED + checkpoint.name)
+    if aside.exists():
+        shutil.rmtree(aside)
+    return checkpoint.rename(aside)
+
+
 def discard(checkpoint: Path) -> None:
-    """Deletes a checkpoint: renamed first, so that it is there whole or not at all. Raises OSError."""
-    going = checkpoint.with_name(DISCARDED + checkpoint.name)
-    if going.exists():
-        shutil.rmtree(going)
-    checkpoint.rename(going)
-    shutil.rmtree(going)
+    """Deletes a checkpoint: it is there whole or not at all. Raises OSError."""
+    shutil.rmtree(set_aside(checkpoint))

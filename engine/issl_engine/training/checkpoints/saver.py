@@ -12,7 +12,6 @@ from issl_engine.objectives.base import Progress
 from issl_engine.probing.online import OnlineProbe
 from issl_engine.recipe.schema import Recipe
 from issl_engine.training.checkpoints.keep import KeepRule, prune
-from issl_engine.training.checkpoints.layout import is_left_over
 from issl_engine.training.checkpoints.manifest import CheckpointError, Manifest, checkpoint_name
 from issl_engine.training.checkpoints.snapshot import count_parameters, take_snapshot
 from issl_engine.training.checkpoints.writer import CheckpointWrite, remove_left_overs
@@ -48,9 +47,7 @@ class CheckpointSaver:
         self._said_that_it_waits = False
         rule = recipe.checkpoint
         self._keep = KeepRule(newest=rule.keep, every_epochs=rule.keep_every_epochs, best=rule.keep_best)
-        if ranks.is_first:
-            self._remove_left_overs()
-        ranks.barrier()
+        self._remove_left_overs()
 
     @property
     def failed(self) -> bool:
@@ -106,25 +103,31 @@ class CheckpointSaver:
             return
         write.written.wait()
         self._raise_if_any_failed(write)  # before the first rank waits for files that will never come
+        write.all_have_written()
         write.join()
         self._raise_if_any_failed(write)
         self._write = None
 
     def _raise_if_any_failed(self, write: CheckpointWrite) -> None:
-        reasons = self.ranks.gather(None if write.error is None else _reason(write.error))
-        failed = [(rank, reason) for rank, reason in enumerate(reasons) if reason is not None]
+        sentences = self.ranks.gather(None if write.error is None else self._sentence(write, write.error))
+        failed = [sentence for sentence in sentences if sentence is not None]
         if not failed:
             return
         self._write = None
         write.cancel()
         if write.error is not None and not isinstance(write.error, OSError):
             raise write.error
-        rank, reason = failed[0]
-        where = f"rank {rank}: " if self.ranks.world_size > 1 else ""
-        raise CheckpointError(
+        raise CheckpointError(failed[0]) from write.error
+
+    def _sentence(self, write: CheckpointWrite, error: Exception) -> str:
+        if isinstance(error, CheckpointError):
+            return str(error)
+        reason = (isinstance(error, OSError) and error.strerror) or str(error)
+        where = f"rank {self.ranks.rank}: " if self.ranks.world_size > 1 else ""
+        return (
             f"{write.target}: the checkpoint could not be written ({where}{reason}); earlier checkpoints are "
             "untouched: free space or mend the folder's permissions, then run again"
-        ) from write.error
+        )
 
     def close(self) -> None:
         """Lets a write in flight end, without the other ranks, which may have stopped anywhere; a minute at most."""
@@ -136,7 +139,7 @@ class CheckpointSaver:
             _log.warning("%s: left incomplete, as another rank did not write its part", write.target)
         write.cancel()
         if write.error is not None:
-            _log.warning("%s: the checkpoint could not be written (%s)", write.target, write.error)
+            _log.warning("%s", self._sentence(write, write.error))
 
     def _wait_for_the_one_before(self, step: int) -> None:
         started = time.perf_counter()
@@ -150,15 +153,17 @@ class CheckpointSaver:
             )  # fmt: skip
 
     def _remove_left_overs(self) -> None:
-        try:
-            for path in remove_left_overs(self.folder, is_left_over):
-                _log.info("%s: removed; a run that was killed left it behind", path)
-        except OSError as error:
-            raise CheckpointError(
-                f"{error.filename}: what a killed run left behind cannot be removed ({error.strerror}); "
-                "mend the folder's permissions"
-            ) from error
-
-
-def _reason(error: Exception) -> str:
-    return (isinstance(error, OSError) and error.strerror) or str(error)
+        """The first rank's work; the others wait for it, and hear of it when it fails."""
+        reason = None
+        if self.ranks.is_first:
+            try:
+                for path in remove_left_overs(self.folder):
+                    _log.info("%s: removed; a run that was killed left it behind", path)
+            except OSError as error:
+                reason = (
+                    f"{error.filename}: what a killed run left behind cannot be removed ({error.strerror}); mend the "
+                    "folder's permissions"
+                )
+        reason = self.ranks.from_first(reason)
+        if reason is not None:
+            raise CheckpointError(reason)

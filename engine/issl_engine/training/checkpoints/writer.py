@@ -10,19 +10,26 @@ Threads of different ranks speak through the folder alone; a collective among th
 """
 
 import json
+import logging
+import math
 import os
 import shutil
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from issl_engine.training.checkpoints.layout import PARTIAL, discard
-from issl_engine.training.checkpoints.manifest import MANIFEST, FileRecord, Manifest
+from issl_engine.training.checkpoints.layout import PARTIAL, is_left_over, set_aside
+from issl_engine.training.checkpoints.manifest import MANIFEST, CheckpointError, FileRecord, Manifest
 from issl_engine.training.checkpoints.snapshot import Snapshot
 from issl_engine.training.checkpoints.tensor_file import write_tensor_file
 
+_log = logging.getLogger("issl_engine")
+
 SECONDS_BETWEEN_LOOKS = 0.02
+SECONDS_UNTIL_SEEN = 120.0
+"""How long a file system may take to show one host what another has written."""
 
 CompleteManifest = Callable[[dict[str, FileRecord]], Manifest]
 """The manifest, once the files are known."""
@@ -48,6 +55,7 @@ class CheckpointWrite:
         self.error: Exception | None = None
         self._snapshot, self._manifest, self._when_complete = snapshot, manifest, when_complete
         self._cancelled = threading.Event()
+        self._seen_until, self._started = math.inf, time.perf_counter()
         self._thread = threading.Thread(target=self._run, name=f"checkpoint {target.name}", daemon=True)
         self._thread.start()
 
@@ -58,6 +66,11 @@ class CheckpointWrite:
     @property
     def is_done(self) -> bool:
         return not self._thread.is_alive()
+
+    def all_have_written(self) -> None:
+        """Says that every rank has set ``written`` without error: the first rank must soon see their files, or fails
+        with a CheckpointError."""
+        self._seen_until = time.monotonic() + SECONDS_UNTIL_SEEN
 
     def join(self, timeout_seconds: float | None = None) -> None:
         """Waits until nothing is left to do on this rank: on the first, until the checkpoint is complete."""
@@ -91,9 +104,14 @@ class CheckpointWrite:
 
     def _complete(self) -> None:
         reports = [_report(self.partial, rank) for rank in range(self.world_size)]
-        while not all(report.exists() for report in reports):
+        while missing := [rank for rank, report in enumerate(reports) if not report.exists()]:
             if self._cancelled.wait(SECONDS_BETWEEN_LOOKS):
                 return
+            if time.monotonic() > self._seen_until:
+                raise CheckpointError(
+                    f"{self.target}: rank {missing[0]} has written its part, but the first rank does not see it; "
+                    "choose an --out on a file system that all hosts share"
+                )
         files = {
             name: FileRecord(**record)
             for report in reports
@@ -105,16 +123,18 @@ class CheckpointWrite:
         path.write_text(self._manifest(dict(sorted(files.items()))).as_json(), encoding="utf-8")
         sync(path)
         publish(self.partial, self.target)
+        _log.debug("%s: on the disk after %.2f s", self.target, time.perf_counter() - self._started)
         self._when_complete()
 
 
 def publish(partial: Path, target: Path) -> None:
-    """Makes a folder whose files are on the disk the checkpoint; a damaged one in its place is deleted."""
+    """Makes a folder whose files are on the disk the checkpoint; an older one in its place is deleted after that."""
     sync(partial)
-    if target.exists():
-        discard(target)
+    aside = set_aside(target) if target.exists() else None
     os.rename(partial, target)
     sync(target.parent)
+    if aside is not None:
+        shutil.rmtree(aside)
 
 
 def sync(path: Path) -> None:
@@ -126,9 +146,9 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
-def remove_left_overs(folder: Path, left_over: Callable[[Path], bool]) -> list[Path]:
-    """Deletes the folders that a killed run left half written; returns them."""
-    found = [path for path in folder.glob(".*") if path.is_dir() and left_over(path)]
+def remove_left_overs(folder: Path) -> list[Path]:
+    """Deletes the folders that a killed run left half written or half deleted; returns them."""
+    found = [path for path in folder.glob(".*") if path.is_dir() and is_left_over(path)]
     for path in found:
         shutil.rmtree(path)
     return found
