@@ -40,7 +40,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        unmount(folder)
+        subprocess.run(["umount", "--recursive", "--lazy", folder], check=True)
 
 
 def unmount(folder: Path) -> None:

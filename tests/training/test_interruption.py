@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from datetime import timedelta
 
@@ -39,6 +40,14 @@ def test_a_second_ctrl_c_stops_at_once() -> None:
             os.kill(os.getpid(), signal.SIGINT)
 
 
+@pytest.fixture
+def _handler_comes_back() -> Iterator[None]:
+    earlier = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, earlier)
+
+
+@pytest.mark.usefixtures("_handler_comes_back")
 def test_outside_training_the_first_sigterm_interrupts_and_a_second_does_not_disturb_the_cleaning_up() -> None:
     cleaned = False
 
@@ -53,9 +62,10 @@ def test_outside_training_the_first_sigterm_interrupts_and_a_second_does_not_dis
     with pytest.raises(Interrupted, match="stopped by SIGTERM outside training"), sigterm_interrupts():
         work()
     assert cleaned
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    os.kill(os.getpid(), signal.SIGTERM)  # while the process ends
 
 
+@pytest.mark.usefixtures("_handler_comes_back")
 def test_a_second_sigterm_after_training_has_stopped_is_harmless() -> None:
     with sigterm_interrupts():
         with stop_on_signals() as stop:
@@ -64,6 +74,7 @@ def test_a_second_sigterm_after_training_has_stopped_is_harmless() -> None:
         assert stop
 
 
+@pytest.mark.usefixtures("_handler_comes_back")
 def test_a_main_thread_that_hangs_in_c_is_ended_after_the_notice(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(interruption, "SIGTERM_SECONDS", 0.2)
     ended, began = threading.Event(), time.monotonic()
@@ -74,6 +85,7 @@ def test_a_main_thread_that_hangs_in_c_is_ended_after_the_notice(monkeypatch: py
     assert ended.is_set()
 
 
+@pytest.mark.usefixtures("_handler_comes_back")
 def test_a_main_thread_that_stops_in_time_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(interruption, "SIGTERM_SECONDS", 0.2)
     ended = threading.Event()

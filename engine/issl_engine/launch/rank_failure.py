@@ -19,7 +19,8 @@ from issl_engine.launch.local_ranks import LONGEST_REPORT_BYTES
 from issl_engine.launch.rank_environment import FAILURE_PIPE, RANK_LOG, join, joined_place
 from issl_engine.launch.rank_logging import set_up_rank_log
 from issl_engine.launch.tied_to_parent import end_with_parent
-from issl_engine.training.interruption import SIGTERM_SECONDS, Interrupted, end_after_notice, sigterm_interrupts
+from issl_engine.training import interruption
+from issl_engine.training.interruption import Interrupted, end_after_notice, sigterm_interrupts
 from issl_engine.training.process_end import end_process
 
 if TYPE_CHECKING:
@@ -58,8 +59,8 @@ class RankFailures:
     def end_late(self) -> NoReturn:
         """Ends a process that was told to stop and does not."""
         late = Interrupted(
-            f"stopped by SIGTERM; it could not save within {SIGTERM_SECONDS:g} s, so steps after the last checkpoint "
-            "will be done again; the same command goes on from there"
+            f"stopped by SIGTERM; it could not save within {interruption.SIGTERM_SECONDS:g} s, so steps after the last "
+            "checkpoint will be done again; the same command goes on from there"
         )
         end_process(INTERRUPTED_EXIT_CODE, lambda: self._tell(late))
 

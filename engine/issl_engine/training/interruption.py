@@ -63,12 +63,18 @@ def stop_on_signals() -> Iterator[StopRequest]:
 
 @contextmanager
 def sigterm_interrupts() -> Iterator[None]:
-    """SIGTERM raises Interrupted, once, wherever the block is; a training loop inside it saves instead."""
-    earlier = signal.signal(signal.SIGTERM, InterruptOnce())
+    """SIGTERM raises Interrupted, once, wherever the block is; a training loop inside it saves instead.
+
+    After it the earlier handler comes back, but not once a SIGTERM came: another must not kill the process while it
+    ends, whose exit code tells that it was stopped.
+    """
+    handler = InterruptOnce()
+    earlier = signal.signal(signal.SIGTERM, handler)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, earlier)
+        if not handler.is_spent:
+            signal.signal(signal.SIGTERM, earlier)
 
 
 @contextmanager
