@@ -3,6 +3,7 @@
 RUN/recipe.yaml  environment.json  run.json  results.csv  report.html  log.txt
 RUN/<arm>/seed<k>/resolved.yaml  metrics.jsonl  probes.json  views.png  checkpoints/
 RUN/controls/seed<k>/untrained.json  raw_pixels.json
+RUN/logs/rank<k>.log                 where a supervisor started the ranks
 """
 
 import json

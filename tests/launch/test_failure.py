@@ -1,5 +1,8 @@
 """Of several failures the cause is named, once; broken connections follow from something else."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -7,6 +10,7 @@ from issl_engine.launch.failure import Failure, Kind, describe, root_cause, sent
 from issl_engine.launch.hosts import Place
 from issl_engine.launch.rank_failure import failure_of
 from issl_engine.training.interruption import Interrupted
+from issl_engine.training.meeting import RanksDidNotMeet
 
 
 def failure(rank: int, time: float, kind: Kind = "mistake", sentence: str = "the disk is full") -> Failure:
@@ -18,7 +22,9 @@ def test_the_earliest_is_the_cause() -> None:
 
 
 def test_a_broken_connection_is_no_cause_even_when_it_is_earliest() -> None:
-    assert root_cause([failure(0, 1.0, "connection"), failure(1, 2.0, "ended"), failure(2, 1.5, "interrupted")]).rank == 1
+    assert (
+        root_cause([failure(0, 1.0, "connection"), failure(1, 2.0, "ended"), failure(2, 1.5, "interrupted")]).rank == 1
+    )
 
 
 def test_where_all_connections_broke_the_earliest_is_named() -> None:
@@ -62,6 +68,8 @@ def test_an_end_without_a_word_is_explained() -> None:
         (ZeroDivisionError("division by zero"), "defect", "ZeroDivisionError: division by zero"),
         (Interrupted("stopped at step 3"), "interrupted", "stopped at step 3"),
         (RuntimeError("[gloo/transport/tcp/pair.cc:538] Connection closed by peer [::1]:7"), "connection", "lost the"),
+        (BrokenPipeError(32, "Broken pipe"), "mistake", "Broken pipe"),  # stdout was closed, and no rank is at fault
+        (RanksDidNotMeet("the 2 ranks did not meet"), "connection", "the 2 ranks did not meet"),
         (torch.distributed.DistBackendError("NCCL error"), "connection", "lost the connection"),
         (RuntimeError("shapes do not match"), "defect", "RuntimeError: shapes do not match"),
     ],
@@ -71,3 +79,33 @@ def test_an_exception_says_what_kind_of_end_it_is(error: Exception, kind: Kind, 
     found = failure_of(error, place)
     assert (found.rank, found.host, found.kind) == (1, "b", kind)
     assert found.sentence.startswith(sentence)
+
+
+WAITING = """
+import json, time
+from dataclasses import asdict
+import torch.distributed as dist
+from issl_engine.launch import rank_failure
+from issl_engine.launch.failure import Failure
+
+rank_failure.NOTICE_SECONDS = 0.2
+store = dist.HashStore()
+with rank_failure.failures_told_once() as failures:
+    failures.meet(store)
+    cause = Failure(rank=1, host="b", time=1.0, kind=KIND, sentence="the disk is full")
+    store.set(rank_failure.KEY, json.dumps(asdict(cause)))
+    time.sleep(60)  # as in a collective that never ends
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "code", "words"), [("mistake", 1, "rank 0 stops because of rank 1 on b\n"), ("interrupted", 75, "")]
+)
+def test_without_a_supervisor_a_rank_that_waits_for_a_failed_one_ends(
+    kind: Kind, code: int, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("RANK", "0"), ("WORLD_SIZE", "2"), ("MASTER_ADDR", "127.0.0.1"), ("MASTER_PORT", "9")):
+        monkeypatch.setenv(name, value)
+    program = WAITING.replace("KIND", repr(kind))
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=40)
+    assert (done.returncode, done.stderr) == (code, words)

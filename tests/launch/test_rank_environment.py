@@ -32,7 +32,8 @@ def test_torchruns_variables_come_before_slurms() -> None:
         {},
         {"WORLD_SIZE": "4"},
         {name: value for name, value in SLURM.items() if name != "SLURM_STEP_ID"},  # a batch script, not a task
-        SLURM | {"SLURM_NTASKS": "1", "SLURM_PROCID": "0"},  # an interactive shell
+        SLURM | {"SLURM_NTASKS": "1", "SLURM_PROCID": "0"},
+        SLURM | {"SLURM_STEP_NUM_TASKS": "1", "SLURM_PROCID": "0"},  # an interactive shell in a job of many tasks
     ],
 )
 def test_without_a_launcher_there_is_no_place(environment: dict[str, str]) -> None:

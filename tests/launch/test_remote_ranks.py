@@ -1,6 +1,7 @@
 """Ranks behind a remote shell: here a small script, which runs the command on this machine."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -101,6 +102,11 @@ def test_an_agent_ends_its_ranks_when_its_supervisor_is_gone(tmp_path: Path) -> 
     wait_for(lambda: bool(children()))
     (rank,) = children()
     assert is_running(rank)
+    agent.send_signal(signal.SIGTERM)  # as a host does that shuts down, or a launcher of the remote shell
+    time.sleep(0.2)
+    assert is_running(rank)
+    ignored = next(line for line in Path(f"/proc/{rank}/status").read_text().splitlines() if line.startswith("SigIgn"))
+    assert not int(ignored.split()[1], 16) >> (signal.SIGTERM - 1) & 1, "a stop would not be heard"
     agent.stdin.close()
     agent.wait(timeout=5)
     wait_for(lambda: not is_running(rank), seconds=2)

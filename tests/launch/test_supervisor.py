@@ -64,6 +64,18 @@ def test_what_the_supervisor_ends_is_no_failure(start: Start) -> None:
     assert outcome == Outcome(exit_code=1, message="rank 1 on here: bug")
 
 
+def test_a_rank_that_the_supervisor_ends_is_no_cause_of_a_broken_connection(start: Start) -> None:
+    outcome = supervise([start("time.sleep(60) if rank else tell('connection', 'lost the connection')")], 2)
+    assert outcome == Outcome(exit_code=1, message="rank 0 on here: lost the connection")
+
+
+def test_ctrl_c_reaches_ranks_by_way_of_the_supervisor_alone(start: Start, tmp_path: Path) -> None:
+    supervise([start("Path(os.environ['ISSL_RANK_LOG'] + '.group').write_text(str(os.getpgrp()))")], 2)
+    groups = {int(path.read_text()) for path in tmp_path.glob("*.group")}
+    assert len(groups) == 2
+    assert os.getpgrp() not in groups
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stop_is_passed_on_and_told_once(number: int, start: Start, tmp_path: Path) -> None:
     ranks = start("""
@@ -121,7 +133,9 @@ def test_logs_hold_what_ranks_write_and_keep_what_was_there(start: Start, tmp_pa
 
 def test_logs_that_cannot_be_written(start: Start, tmp_path: Path) -> None:
     (tmp_path / "rank1.log").mkdir()
-    with pytest.raises(ValueError, match=r"rank1.log: the logs of the ranks cannot be written there \(Is a directory\)"):
+    with pytest.raises(
+        ValueError, match=r"rank1.log: the logs of the ranks cannot be written there \(Is a directory\)"
+    ):
         start("time.sleep(60)")
 
 

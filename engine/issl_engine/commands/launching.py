@@ -78,8 +78,8 @@ def run_as_ranks(
     hosts: tuple[Host, ...], recipes: Mapping[str, Recipe], folder: Path, launch: LaunchOptions, *,
     resume: Resume = "auto",
 ) -> None:  # fmt: skip
-    """Starts this command line once a rank, and waits. Raises ValueError before anything is started for what cannot
-    work, InterruptedRun after a stop, and ClickException that names the rank that failed."""
+    """Starts this command line once a rank, and waits. Raises ValueError for what cannot work, before anything is
+    started, and for a rank that failed, which it names; InterruptedRun after a stop."""
     world_size = sum(host.slots for host in hosts)
     for recipe in recipes.values():
         check_batch_size(recipe.training, world_size)

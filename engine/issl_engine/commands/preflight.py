@@ -36,10 +36,10 @@ def preflight(recipe: str, overrides: tuple[str, ...], out: Path | None, launch:
       issl-engine preflight smoke --ranks 2
       issl-engine preflight imagenet/swav_compare source.folder=DIR --hostfile hosts --json
     """
-    from issl_engine.commands.launching import hosts_to_start, run_as_ranks
+    from issl_engine.commands.launching import hosts_to_start, interruption_as_message, run_as_ranks
     from issl_engine.launch.rank_failure import failures_told_once
 
-    with failures_told_once() as failures:
+    with interruption_as_message(), failures_told_once() as failures:
         with reserved_stdout():
             from issl_engine.recipe.load import load_recipe
 
@@ -88,7 +88,7 @@ def _show(done: "Preflight", *, as_json: bool) -> None:
         if not finding.is_error:
             click.echo(f"warning: {finding.sentence}")
     if not done.errors:
-        click.echo("ready to train")
+        click.echo(f"ready to train (checked in {done.seconds:.2f} s)")
 
 
 def _cells(report: "RankReport") -> list[str]:

@@ -12,6 +12,7 @@ import time
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
+from types import FrameType
 from typing import TextIO
 
 from issl_engine.launch.addresses import free_port, resolve
@@ -26,7 +27,7 @@ _sending = threading.Lock()
 def main(first_host: str) -> None:
     """Returns when all ranks have ended, or when the supervisor has."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # the supervisor says what is to be done
+        signal.signal(number, _leave_to_supervisor)
     heard: queue.Queue[Message | None] = queue.Queue()
     threading.Thread(target=_hear, args=(sys.stdin, heard), daemon=True).start()
     try:
@@ -36,6 +37,10 @@ def main(first_host: str) -> None:
             _run(start, heard)
     except ValueError as error:
         _send(Refused(sentence=str(error)))
+
+
+def _leave_to_supervisor(number: int, frame: FrameType | None) -> None:
+    """It says what is to be done. To ignore the signal would not do: the ranks would ignore it too."""
 
 
 def _run(start: Start, heard: "queue.Queue[Message | None]") -> None:

@@ -31,7 +31,8 @@ def locked_folder(out: Path, ranks: "Ranks", resume: Resume) -> Iterator[None]:
     refusal: str | None = None
     if ranks.is_first:
         try:
-            handle = _lock(out, resume)
+            _check_resume(out, resume)
+            handle = _lock(out, keep=True)
         except ValueError as error:
             refusal = str(error)
     refusal = ranks.from_first(refusal)
@@ -46,13 +47,17 @@ def locked_folder(out: Path, ranks: "Ranks", resume: Resume) -> Iterator[None]:
 
 def check_folder_is_free(out: Path, resume: Resume) -> None:
     """The same refusals before any rank is started; makes and keeps nothing. Raises ValueError."""
-    if (out / ".lock").exists() or (resume == "never" and out.exists()):
-        os.close(_lock(out, resume, keep=False))
+    _check_resume(out, resume)
+    if (out / ".lock").exists():
+        os.close(_lock(out, keep=False))
 
 
-def _lock(out: Path, resume: Resume, *, keep: bool = True) -> int:
+def _check_resume(out: Path, resume: Resume) -> None:
     if resume == "never" and (out / "run.json").exists():
         raise ValueError(f"{out}: a run is here already; choose another --out, or --resume auto to go on with it")
+
+
+def _lock(out: Path, *, keep: bool) -> int:
     try:
         out.mkdir(parents=True, exist_ok=True)
         handle = os.open(out / ".lock", os.O_CREAT | os.O_RDWR)

@@ -4,6 +4,7 @@ Each rank gathers what it knows; all see the same facts, and so raise the same s
 """
 
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,11 +35,13 @@ class RankReport:
 
 @dataclass(frozen=True, kw_only=True)
 class Preflight:
-    """``reports`` in the order of ranks; ``checkpoint_bytes`` of the largest arm, None where the data is missing."""
+    """``reports`` in the order of ranks; ``checkpoint_bytes`` of the largest arm, None where something else is wrong;
+    ``seconds`` that the checks took, without reading the data."""
 
     reports: tuple[RankReport, ...]
     findings: tuple[Finding, ...]
     checkpoint_bytes: int | None
+    seconds: float
 
     @property
     def errors(self) -> list[str]:
@@ -65,7 +68,9 @@ def check_before_training(recipes: Mapping[str, Recipe], out: Path, ranks: Ranks
 
 def look(recipes: Mapping[str, Recipe], out: Path, ranks: Ranks, load: Load) -> Preflight:
     """The checks themselves; every rank must call it."""
-    facts = ranks.gather(collect_facts(recipes, ranks, load))
+    own = collect_facts(recipes, ranks, load)
+    began = time.perf_counter()
+    facts = ranks.gather(own)
     folders = ranks.gather(check_run_folder(out, ranks))
     links: Sequence[LinkFacts | None] = [None]
     if ranks.group is not None:
@@ -83,7 +88,9 @@ def look(recipes: Mapping[str, Recipe], out: Path, ranks: Ranks, load: Load) -> 
             findings.append(Finding(is_error=True, sentence=str(error)))
         else:
             findings += judge_space(facts, folders, out, needed, _bytes_of_checkpoints(out))
-    return Preflight(reports=reports, findings=tuple(findings), checkpoint_bytes=needed)
+    return Preflight(
+        reports=reports, findings=tuple(findings), checkpoint_bytes=needed, seconds=time.perf_counter() - began
+    )
 
 
 def describe_ranks(done: Preflight) -> str:

@@ -20,26 +20,35 @@ FORWARDED = ("ISSL_", "NCCL_", "GLOO_", "OMP_", "TRITON_", "TORCH_", "CUDA_VISIB
 
 @dataclass(frozen=True, kw_only=True)
 class _Launcher:
-    """What a launcher calls things. ``mark`` is set only in processes that it has started as ranks."""
+    """What a launcher calls things. ``mark`` is set only in processes that it has started as ranks; of the names for
+    the number of ranks the first that is set counts."""
 
     name: str
     rank: str
-    world_size: str
+    world_size: tuple[str, ...]
     local_rank: str
     mark: str
 
 
 LAUNCHERS = (
-    _Launcher(name="torchrun", rank="RANK", world_size="WORLD_SIZE", local_rank="LOCAL_RANK", mark="RANK"),
-    # A batch script has SLURM_PROCID too; only a task that srun started belongs to a step.
+    _Launcher(name="torchrun", rank="RANK", world_size=("WORLD_SIZE",), local_rank="LOCAL_RANK", mark="RANK"),
+    # A batch script has SLURM_PROCID too; only what srun started belongs to a step, such as an interactive shell of one
+    # task in a job of many.
     _Launcher(
-        name="srun", rank="SLURM_PROCID", world_size="SLURM_NTASKS", local_rank="SLURM_LOCALID", mark="SLURM_STEP_ID"
+        name="srun",
+        rank="SLURM_PROCID",
+        world_size=("SLURM_STEP_NUM_TASKS", "SLURM_NTASKS"),
+        local_rank="SLURM_LOCALID",
+        mark="SLURM_STEP_ID",
     ),
     _Launcher(
-        name="mpirun", rank="OMPI_COMM_WORLD_RANK", world_size="OMPI_COMM_WORLD_SIZE",
-        local_rank="OMPI_COMM_WORLD_LOCAL_RANK", mark="OMPI_COMM_WORLD_RANK",
+        name="mpirun",
+        rank="OMPI_COMM_WORLD_RANK",
+        world_size=("OMPI_COMM_WORLD_SIZE",),
+        local_rank="OMPI_COMM_WORLD_LOCAL_RANK",
+        mark="OMPI_COMM_WORLD_RANK",
     ),
-)  # fmt: skip
+)
 
 
 def joined_place(environment: Mapping[str, str] = os.environ) -> Place | None:
@@ -48,15 +57,16 @@ def joined_place(environment: Mapping[str, str] = os.environ) -> Place | None:
     A lone task of Slurm or mpirun counts as none. Raises ValueError for variables that contradict each other.
     """
     for launcher in LAUNCHERS:
-        if not {launcher.mark, launcher.rank, launcher.world_size} <= environment.keys():
+        size_name = next((name for name in launcher.world_size if name in environment), None)
+        if size_name is None or not {launcher.mark, launcher.rank} <= environment.keys():
             continue
-        rank, world_size = (_whole(environment, name) for name in (launcher.rank, launcher.world_size))
+        rank, world_size = _whole(environment, launcher.rank), _whole(environment, size_name)
         if world_size == 1 and launcher.name != "torchrun":
             continue
         local_rank = _whole(environment, launcher.local_rank) if launcher.local_rank in environment else rank
         if not 0 <= rank < world_size:
             raise ValueError(
-                f"{launcher.rank} is {rank} and {launcher.world_size} is {world_size}: ranks count from 0 to "
+                f"{launcher.rank} is {rank} and {size_name} is {world_size}: ranks count from 0 to "
                 f"{world_size - 1}; mend the launcher, or unset both to start without one"
             )
         return Place(

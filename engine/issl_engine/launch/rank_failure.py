@@ -45,12 +45,22 @@ class RankFailures:
     def __init__(self, place: Place | None, pipe: int | None) -> None:
         self.place, self.pipe = place, pipe
         self.store: Store | None = None
+        self._watch: threading.Thread | None = None
+        self._ended = threading.Event()
 
     def meet(self, store: "Store | None") -> None:
         """Takes the ranks' store. Without a supervisor also watches it, for a rank that waits for a failed one."""
         self.store = store
         if store is not None and self.place is not None and FAILURE_PIPE not in os.environ:
-            threading.Thread(target=_leave_after_others, args=(store, self.place), daemon=True).start()
+            arguments = (store, self.place, self._ended)
+            self._watch = threading.Thread(target=_leave_after_others, args=arguments, daemon=True)
+            self._watch.start()
+
+    def close(self) -> None:
+        """Ends the watch, so that Python's own end does not find it in the middle of a question."""
+        self._ended.set()
+        if self._watch is not None:
+            self._watch.join()
 
     def tell_of_hang(self, sentence: str) -> None:
         """For the watchdog, which ends the process afterwards."""
@@ -94,6 +104,7 @@ def failures_told_once() -> Iterator[RankFailures]:
         try:
             join(place)
             yield failures
+            failures.close()
         except BaseException as error:
             _leave(error, place, failures.store, pipe)
 
@@ -120,8 +131,9 @@ def _hand_on(failure: Failure, place: Place, store: "Store | None", pipe: int | 
 def failure_of(error: BaseException, place: Place) -> Failure:
     """What a rank's exception says of its end."""
     kind = _kind(error)
-    sentence = _sentence(error) if kind in ("mistake", "interrupted") else f"{type(error).__name__}: {error}"
-    if kind == "connection":
+    expected = isinstance(error, ValueError | OSError) or kind == "interrupted"
+    sentence = _sentence(error) if expected else f"{type(error).__name__}: {error}"
+    if kind == "connection" and not expected:
         first_line = sentence.partition("\n")[0][:300]
         sentence = f"lost the connection to another rank ({first_line})"
     elif kind == "defect" and RANK_LOG in os.environ:
@@ -134,9 +146,11 @@ def failure_of(error: BaseException, place: Place) -> Failure:
 def _kind(error: BaseException) -> Kind:
     from torch.distributed import DistBackendError, DistNetworkError, DistStoreError
 
+    from issl_engine.training.meeting import RanksDidNotMeet
+
     if isinstance(error, Interrupted | KeyboardInterrupt):
         return "interrupted"
-    if isinstance(error, DistBackendError | DistNetworkError | DistStoreError | ConnectionError):
+    if isinstance(error, DistBackendError | DistNetworkError | DistStoreError | RanksDidNotMeet):
         return "connection"
     if isinstance(error, RuntimeError) and any(phrase in str(error) for phrase in BROKEN_CONNECTION):
         return "connection"
@@ -152,7 +166,7 @@ def _sentence(error: BaseException) -> str:
 def _log_end(error: BaseException, failure: Failure, supervised: bool) -> None:
     """Into the rank's log; a supervisor speaks on the terminal, where without one a defect's traceback is due."""
     text = failure.sentence
-    if failure.kind in ("defect", "connection"):
+    if failure.kind != "interrupted":
         text = "".join(traceback.format_exception(error)).rstrip()
     if supervised:
         with contextlib.suppress(OSError), open(os.environ[RANK_LOG], "a", encoding="utf-8") as log:
@@ -213,14 +227,17 @@ def _wait_for_readers(store: "Store", world_size: int) -> None:
             time.sleep(0.05)
 
 
-def _leave_after_others(store: "Store", place: Place) -> None:
+def _leave_after_others(store: "Store", place: Place, ended: threading.Event) -> None:
     """Ends this rank when another has failed and this one does not notice: a collective of NCCL waits for ever."""
     with contextlib.suppress(RuntimeError):  # the rank that keeps the store is gone
         while not store.check([KEY]):
-            time.sleep(WATCH_SECONDS)
-        time.sleep(NOTICE_SECONDS)
+            if ended.wait(WATCH_SECONDS):
+                return
+        if ended.wait(NOTICE_SECONDS):
+            return
         cause = Failure(**json.loads(store.get(KEY)))
-        print(_because_of(cause, place), file=sys.stderr, flush=True)
+        if cause.kind != "interrupted":
+            print(_because_of(cause, place), file=sys.stderr, flush=True)
         os._exit(INTERRUPTED_EXIT_CODE if cause.kind == "interrupted" else 1)
 
 

@@ -17,7 +17,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed import ProcessGroup, Store
 
-from issl_engine.training.meeting import interface_towards_first_rank, sentence_of_failed_meeting
+from issl_engine.training.meeting import failed_meeting, interface_towards_first_rank
 
 if TYPE_CHECKING:
     from issl_engine.training.guard import StepGuard
@@ -147,7 +147,7 @@ def _meet(rank: int, world_size: int, device: torch.device, timeout: timedelta) 
             backend, store=store, rank=rank, world_size=world_size, timeout=timeout, device_id=device_id
         )
     except (dist.DistNetworkError, dist.DistStoreError) as error:
-        raise ValueError(sentence_of_failed_meeting(str(error), rank, world_size, timeout)) from error
+        raise failed_meeting(str(error), world_size, timeout) from error
 
 
 def _timeout_from_environment() -> float:

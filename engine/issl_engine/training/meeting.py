@@ -11,6 +11,10 @@ SIOCGIFADDR = 0x8915  # linux/sockios.h: the IPv4 address of an interface
 DISCARD_PORT = 9
 
 
+class RanksDidNotMeet(ValueError):
+    """One sentence that says where and how long this rank waited; another rank's failure may be the reason."""
+
+
 def interface_towards_first_rank() -> str | None:
     """The network interface on which this rank reaches rank 0's host, or None where it cannot be told."""
     return interface_towards(os.environ.get("MASTER_ADDR", ""))
@@ -40,15 +44,15 @@ def interface_towards(host: str) -> str | None:
     return None
 
 
-def sentence_of_failed_meeting(reason: str, rank: int, world_size: int, timeout: timedelta) -> str:
+def failed_meeting(reason: str, world_size: int, timeout: timedelta) -> ValueError:
     """What torch says when its store cannot be made, for the user."""
     place = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
     if "EADDRINUSE" in reason or "address already in use" in reason.lower():
-        return (
+        return ValueError(
             f"MASTER_PORT {os.environ.get('MASTER_PORT')} is taken by another process on rank 0's host; set it to a "
             "free port"
         )
-    return (
+    return RanksDidNotMeet(
         f"the {world_size} ranks did not meet at {place} (MASTER_ADDR, MASTER_PORT) within "
         f"{timeout.total_seconds():g} s ({reason.partition(chr(10))[0][:300]}); check that all of them were started "
         "and that no firewall is in between"

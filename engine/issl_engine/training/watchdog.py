@@ -33,6 +33,9 @@ HUNG_EXIT_CODE = 69
 LOOKS = 20
 """So many looks in the watchdog's time."""
 
+CLOSING_SECONDS = 1.0
+"""For a thread to end, which may be waiting for a store that does not answer."""
+
 OnHung = Callable[[str], None]
 """Told the sentence, in a thread, just before the process ends."""
 
@@ -90,7 +93,10 @@ class Watchdog:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._closed.set()  # the telling thread may be waiting for a store that does not answer: not joined
+        self._closed.set()
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join(CLOSING_SECONDS)
 
     def _tell_often(self) -> None:
         try:
