@@ -16,7 +16,19 @@ SOURCES = {
 }
 
 ORDER = [
-    *("config", "variants", "environment", "optim", "data", "models", "objectives", "diagnostics", "probing"),
+    *(
+        "config",
+        "variants",
+        "whole_file",
+        "log_file",
+        "environment",
+        "optim",
+        "data",
+        "models",
+        "objectives",
+        "diagnostics",
+        "probing",
+    ),
     *("recipe", "training", "launch", "report", "experiment", "commands", "cli", "__main__"),
 ]
 """Parts of issl_engine; each may import from itself and from those before it."""

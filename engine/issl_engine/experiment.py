@@ -22,10 +22,11 @@ from issl_engine.data.sources.base import Dataset
 from issl_engine.environment import collect_environment
 from issl_engine.launch.folder_lock import Resume, locked_folder
 from issl_engine.launch.preflight import check_before_training
+from issl_engine.log_file import LogFile
 from issl_engine.models.encoders.base import Encoder
 from issl_engine.probing.base import ProbeResult
 from issl_engine.probing.evaluate import evaluate
-from issl_engine.probing.results import results_to_json
+from issl_engine.probing.results import results_from_json, results_to_json
 from issl_engine.recipe.load import load_recipe
 from issl_engine.recipe.schema import Recipe, RecipeFile
 from issl_engine.recipe.show import render
@@ -42,6 +43,7 @@ from issl_engine.training.deepspeed import Ranks
 from issl_engine.training.plan import make_plan
 from issl_engine.training.pretrain import OnLog, pretrain
 from issl_engine.training.watchdog import OnHung
+from issl_engine.whole_file import write_whole
 
 _log = logging.getLogger("issl_engine")
 
@@ -54,6 +56,8 @@ FREE_KEYS = {"name", "description", "seeds", "checkpoint", "data", "deepspeed"} 
 alone."""
 FREE_TRAINING_KEYS = {"on_non_finite", "max_skipped_steps", "watchdog_seconds", "log_every_steps"}
 """Keys of ``training`` that may change: after a NaN has stopped a run, it may go on without that step."""
+PNG_END = b"IEND\xaeB`\x82"
+"""Name and checksum of the chunk that ends a PNG file."""
 
 
 def run_recipe(
@@ -75,7 +79,7 @@ def run_recipe(
         check_before_training(recipes, out, ranks, load_dataset)
         record = _start_record(file, first)
         if ranks.is_first:
-            (out / "recipe.yaml").write_text(file.text, encoding="utf-8")
+            write_whole(out / "recipe.yaml", file.text)
             _write_json(out / "environment.json", collect_environment() | {"command": command})
             _write_json(out / "run.json", record)
         try:
@@ -86,15 +90,11 @@ def run_recipe(
                 if first.controls:
                     _run_controls(first, out / "controls" / f"seed{seed}", seed, ranks)
         except BaseException:
-            record["status"] = "interrupted"
-            raise
-        else:
-            record["status"] = "finished"
-        finally:
-            record["finished"] = _now()
             if ranks.is_first:
-                _write_json(out / "run.json", record)
+                _note_interruption(out, record)
+            raise
         if ranks.is_first:
+            _write_json(out / "run.json", record | {"status": "finished", "finished": _now()})
             write_report(out)
         return out
 
@@ -109,17 +109,17 @@ def run_arm(
 ) -> None:
     """Pretrains and probes one encoder in ``folder``; does nothing that is done already."""
     dataset = load_dataset(recipe)
-    previous = _previous(folder)
     if ranks.is_first:
         folder.mkdir(parents=True, exist_ok=True)
         plan = make_plan(recipe, dataset, ranks)
-        (folder / "resolved.yaml").write_text(render(recipe, derived=asdict(plan)), encoding="utf-8")
-        if not (folder / "views.png").exists():
+        if not _has_probes_of(folder, recipe):
+            (folder / "probes.json").unlink(missing_ok=True)  # before resolved.yaml says that they are this recipe's
+        write_whole(folder / "resolved.yaml", render(recipe, derived=asdict(plan)))
+        if not _is_whole_png(folder / "views.png"):
             write_contact_sheet(folder / "views.png", dataset.pretraining_images, recipe.views, num_images=4, seed=seed)
     ranks.barrier()
     checkpoint = pretrain(recipe, dataset, ranks, folder=folder, seed=seed, on_log=on_log, on_hung=on_hung)
-    same_probes = previous is not None and _part(previous, PROBING_KEYS) == _part(recipe, PROBING_KEYS)
-    if ranks.is_first and recipe.probes and not (same_probes and (folder / "probes.json").exists()):
+    if ranks.is_first and recipe.probes and not (folder / "probes.json").exists():
         results = probe_checkpoint(checkpoint, recipe, dataset, seed=seed, device=ranks.device)
         _write_json(folder / "probes.json", results_to_json(results))
     ranks.barrier()
@@ -172,15 +172,45 @@ def _run_controls(recipe: Recipe, folder: Path, seed: int, ranks: Ranks) -> None
     for name, encoder in (("untrained", untrained.to(ranks.device)), ("raw_pixels", None)):
         path = folder / f"{name}.json"
         key = _part(recipe, PROBING_KEYS | {"encoder", "source"})
-        if path.exists() and _read_key(folder / f"{name}.key.json") == key:
+        if _read_results(path) is not None and _read_json(folder / f"{name}.key.json") == key:
             continue
         _log.info("seed %d: probing the control '%s'", seed, name)
         _write_json(path, results_to_json(probe_encoder(encoder, recipe, dataset, seed=seed, device=ranks.device)))
         _write_json(folder / f"{name}.key.json", key)
 
 
-def _read_key(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+def _has_probes_of(folder: Path, recipe: Recipe) -> bool:
+    """Whether the results there can be read and are those of the recipe's probes."""
+    previous = _previous(folder)
+    if previous is None or _part(previous, PROBING_KEYS) != _part(recipe, PROBING_KEYS):
+        return False
+    return _read_results(folder / "probes.json") is not None
+
+
+def _read_results(path: Path) -> list[ProbeResult] | None:
+    """None where there are none, or damaged ones."""
+    content = _read_json(path)
+    try:
+        return None if content is None else results_from_json(content)
+    except (TypeError, KeyError, AttributeError):
+        _log.warning("%s: the file is damaged, and is made anew", path)
+        return None
+
+
+def _read_json(path: Path) -> Any:
+    """None where there is no such file, or a damaged one."""
+    if not path.exists():
+        return None
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        _log.warning("%s: the file is damaged, and is made anew", path)
+        return None
+
+
+def _is_whole_png(path: Path) -> bool:
+    """Whether there is such a file, and it has a PNG's end."""
+    return path.exists() and path.read_bytes().endswith(PNG_END)
 
 
 def _start_record(file: RecipeFile, first: Recipe) -> dict[str, Any]:
@@ -202,8 +232,7 @@ def _log_file(out: Path, ranks: Ranks) -> Iterator[None]:
     if not ranks.is_first:
         yield
         return
-    handler = logging.FileHandler(out / "log.txt", encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler = LogFile(out / "log.txt")
     _log.addHandler(handler)
     try:
         yield
@@ -248,8 +277,15 @@ def _without_free_keys(recipe: dict[str, Any]) -> dict[str, Any]:
 
 
 def _previous(folder: Path) -> Recipe | None:
+    """The recipe of the run before, or None where there is none, or a damaged file."""
     path = folder / "resolved.yaml"
-    return next(iter(load_recipe(path).arms.values())) if path.exists() else None
+    if not path.exists():
+        return None
+    try:
+        return next(iter(load_recipe(path).arms.values()))
+    except ValueError:
+        _log.warning("%s: the file is damaged or of another version, and is made anew", path)
+        return None
 
 
 def _part(recipe: Recipe, keys: set[str]) -> dict[str, Any]:
@@ -266,10 +302,16 @@ def _first_difference(before: Any, now: Any, path: str = "") -> str | None:
     return None if before == now else f"{path} is {json.dumps(before)} there and {json.dumps(now)} here"
 
 
+def _note_interruption(out: Path, record: dict[str, Any]) -> None:
+    """In run.json, if it can be written: what ended the run is more to the point than a full disk here."""
+    try:
+        _write_json(out / "run.json", record | {"status": "interrupted", "finished": _now()})
+    except OSError as error:
+        _log.warning("%s: that the run was interrupted could not be noted (%s)", error.filename, error.strerror)
+
+
 def _write_json(path: Path, value: Any) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
-    partial.replace(path)
+    write_whole(path, json.dumps(value, indent=1) + "\n")
 
 
 def _now() -> str:

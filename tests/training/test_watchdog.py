@@ -17,6 +17,7 @@ from typing import Any, TypeAlias
 import pytest
 import torch.distributed as dist
 
+from issl_engine.training import process_end
 from issl_engine.training import watchdog as module
 from issl_engine.training.hang import Beat, describe_hang
 from issl_engine.training.heartbeat import Heartbeat, Phase
@@ -56,9 +57,9 @@ def watched(world_size: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[R
         by_thread[threading.current_thread()].ended.set()
         raise SystemExit
 
-    monkeypatch.setattr(module.os, "_exit", end)
-    monkeypatch.setattr(module.logging, "shutdown", lambda: None)
-    monkeypatch.setattr(module, "TELLING_SECONDS", 3600.0)
+    monkeypatch.setattr(process_end.os, "_exit", end)
+    monkeypatch.setattr(process_end.logging, "shutdown", lambda: None)
+    monkeypatch.setattr(process_end, "TELLING_SECONDS", 3600.0)
     with ExitStack() as stack:
         for rank in ranks:
             stack.enter_context(rank.watchdog)

@@ -1,5 +1,6 @@
 """A picture of what the encoder will see: some images, and their crops."""
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from issl_engine.data.dali import TrainingViews
 from issl_engine.data.sources.base import ImageSet
 from issl_engine.data.sources.open_image import open_image
 from issl_engine.data.views import CropGroup, MultiCropBatch, ViewsConfig
+from issl_engine.whole_file import write_whole
 
 PAPER, INK = (255, 255, 255), (40, 40, 40)
 GAP, LINE = 6, 14
@@ -56,7 +58,9 @@ def write_contact_sheet(path: Path, images: ImageSet, views: ViewsConfig, *, num
         for column, crop in enumerate(_shown_crops(batch, row, views), start=1):
             size = (columns[column], columns[column])
             sheet.paste(crop.resize(size, Image.Resampling.NEAREST), (int(lefts[column]), top))
-    sheet.save(path, format="PNG")
+    picture = io.BytesIO()
+    sheet.save(picture, format="PNG")
+    write_whole(path, picture.getvalue())
 
 
 def _enlarged(size: int) -> int:

@@ -4,7 +4,6 @@ import contextlib
 import json
 import logging
 import os
-import signal
 import sys
 import threading
 import time
@@ -12,7 +11,6 @@ import traceback
 from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import timedelta
-from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
 from issl_engine.launch.failure import INTERRUPTED_EXIT_CODE, Failure, Kind, sentence_of
@@ -21,6 +19,9 @@ from issl_engine.launch.local_ranks import LONGEST_REPORT_BYTES
 from issl_engine.launch.rank_environment import FAILURE_PIPE, RANK_LOG, join, joined_place
 from issl_engine.launch.rank_logging import set_up_rank_log
 from issl_engine.launch.tied_to_parent import end_with_parent
+from issl_engine.training import interruption
+from issl_engine.training.interruption import Interrupted, end_after_notice, sigterm_interrupts
+from issl_engine.training.process_end import end_process
 
 if TYPE_CHECKING:
     from torch.distributed import Store
@@ -62,12 +63,24 @@ class RankFailures:
             self._watch.join()
 
     def tell_of_hang(self, sentence: str) -> None:
-        """For the watchdog, which ends the process afterwards: to the supervisor, the other ranks or the terminal."""
+        """For the watchdog, which ends the process afterwards."""
+        self._tell(ValueError(sentence))
+
+    def end_late(self) -> NoReturn:
+        """Ends a process that was told to stop and does not."""
+        late = Interrupted(
+            f"stopped by SIGTERM; it could not save within {interruption.SIGTERM_SECONDS:g} s, so steps after the last "
+            "checkpoint will be done again; the same command goes on from there"
+        )
+        end_process(INTERRUPTED_EXIT_CODE, lambda: self._tell(late))
+
+    def _tell(self, error: BaseException) -> None:
+        """To the supervisor, the other ranks or the terminal."""
         if self.place is None:
-            print(f"error: {sentence}", file=sys.stderr)
+            print(f"error: {error}", file=sys.stderr)
             return
-        failure = failure_of(ValueError(sentence), self.place)
-        _log_end(ValueError(sentence), failure, self.pipe is not None)
+        failure = failure_of(error, self.place)
+        _log_end(error, failure, self.pipe is not None)
         _hand_on(failure, self.place, self.store, self.pipe)
 
 
@@ -75,16 +88,18 @@ class RankFailures:
 def failures_told_once() -> Iterator[RankFailures]:
     """Around all that a rank does. A lone process is left alone; a rank that fails ends here, its reason told.
 
-    SIGTERM raises Interrupted, so that a run which is not training just then ends like one that is.
+    SIGTERM raises Interrupted, so that a run which is not training just then ends like one that is, in any case within
+    SIGTERM_SECONDS.
     """
     end_with_parent()
     place = joined_place()
     pipe = _pipe()
-    with _sigterm_interrupts():
-        if place is None or (place.world_size == 1 and pipe is None):
-            yield RankFailures(None, pipe)
+    is_alone = place is None or (place.world_size == 1 and pipe is None)
+    failures = RankFailures(None if is_alone else place, pipe)
+    with sigterm_interrupts(), end_after_notice(failures.end_late):
+        if place is None or is_alone:
+            yield failures
             return
-        failures = RankFailures(place, pipe)
         set_up_rank_log(place.rank)
         try:
             join(place)
@@ -113,23 +128,6 @@ def _hand_on(failure: Failure, place: Place, store: "Store | None", pipe: int | 
     return failure
 
 
-@contextlib.contextmanager
-def _sigterm_interrupts() -> Iterator[None]:
-    from issl_engine.training.interruption import Interrupted
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise Interrupted(
-            f"stopped by {signal.Signals(number).name} outside training; what was saved before is kept, and the same "
-            "command goes on from there"
-        )
-
-    earlier = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, earlier)
-
-
 def failure_of(error: BaseException, place: Place) -> Failure:
     """What a rank's exception says of its end."""
     kind = _kind(error)
@@ -148,7 +146,6 @@ def failure_of(error: BaseException, place: Place) -> Failure:
 def _kind(error: BaseException) -> Kind:
     from torch.distributed import DistBackendError, DistNetworkError, DistStoreError
 
-    from issl_engine.training.interruption import Interrupted
     from issl_engine.training.meeting import RanksDidNotMeet
 
     if isinstance(error, Interrupted | KeyboardInterrupt):

@@ -2,8 +2,10 @@
 
 import logging
 import os
+from pathlib import Path
 
 from issl_engine.launch.rank_environment import RANK_LOG
+from issl_engine.log_file import LogFile
 
 LOGS = ("issl_engine", "issl_kernels")
 
@@ -18,6 +20,4 @@ def set_up_rank_log(rank: int) -> None:
             for handler in log.handlers:
                 handler.setFormatter(logging.Formatter(f"[rank {rank}] %(levelname)s %(message)s"))
         elif path is not None:
-            handler = logging.FileHandler(path, encoding="utf-8", delay=True)
-            handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-            log.addHandler(handler)
+            log.addHandler(LogFile(Path(path)))

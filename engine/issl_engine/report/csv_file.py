@@ -1,12 +1,14 @@
 """results.csv: one line for each arm, seed and probe."""
 
 import csv
+import io
 import json
 from pathlib import Path
 from typing import Any
 
 from issl_engine.environment import device_summary
 from issl_engine.report.run_folder import Run
+from issl_engine.whole_file import write_whole
 
 COLUMNS = (
     "recipe", "arm", "objective", "seed", "probe", "metric", "value", "split", "held_out_value", "chosen", "grid",
@@ -51,8 +53,9 @@ def rows(run: Run) -> list[dict[str, Any]]:
 
 def write_csv(path: Path, runs: list[Run]) -> None:
     """All runs' lines under one header."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=COLUMNS)
-        writer.writeheader()
-        for run in runs:
-            writer.writerows(rows(run))
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, fieldnames=COLUMNS)
+    writer.writeheader()
+    for run in runs:
+        writer.writerows(rows(run))
+    write_whole(path, text.getvalue())

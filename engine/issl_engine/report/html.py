@@ -8,6 +8,7 @@ from pathlib import Path
 from issl_engine.report import plots
 from issl_engine.report.run_folder import Run
 from issl_engine.report.table import PROBE_TITLES, headline, meaning
+from issl_engine.whole_file import write_whole
 
 STYLE = """
 :root { --ink: #1d2127; --soft: #5b6470; --paper: #ffffff; --line: #dfe3e8; --wash: #f5f7f9; --accent: #0072B2; }
@@ -138,4 +139,4 @@ def _environment(run: Run) -> str:
 
 
 def write_page(path: Path, title: str, runs: list[Run]) -> None:
-    path.write_text(render_page(title, runs), encoding="utf-8")
+    write_whole(path, render_page(title, runs))

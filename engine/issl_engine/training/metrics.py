@@ -1,5 +1,6 @@
 """metrics.jsonl, one object a line, TensorBoard where it is installed, and the progress line of the terminal."""
 
+import contextlib
 import importlib.util
 import json
 import logging
@@ -7,22 +8,37 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from issl_engine.whole_file import write_whole
+
 _log = logging.getLogger("issl_engine")
 
 
 class MetricsLog:
-    """Appends to ``folder/metrics.jsonl``; lines after ``resume_step`` belong to steps that will be done again."""
+    """Appends to ``folder/metrics.jsonl``; lines after ``resume_step`` belong to steps that will be done again.
+
+    A line is there whole or not at all. Raises ValueError when it cannot be written.
+    """
 
     def __init__(self, folder: Path, *, resume_step: int) -> None:
         self.path = folder / "metrics.jsonl"
         kept = _lines_up_to(self.path, resume_step) if resume_step else []
-        self.path.write_text("".join(kept), encoding="utf-8")
-        self._file = self.path.open("a", encoding="utf-8")
+        write_whole(self.path, "".join(kept))
+        self._file = self.path.open("ab", buffering=0)  # nothing is held back: closing it can fail no more
         self._tensorboard = _tensorboard_writer(folder)
 
     def write(self, record: dict[str, Any]) -> None:
-        self._file.write(json.dumps(record) + "\n")
-        self._file.flush()
+        size = self._file.tell()
+        line = memoryview(json.dumps(record).encode() + b"\n")
+        try:
+            while line:
+                line = line[self._file.write(line) :]
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                self._file.truncate(size)
+            raise ValueError(
+                f"{self.path}: the line of step {record['step']} could not be written ({error.strerror}), and training "
+                "stops; free space or mend the folder, then the same command goes on from the last checkpoint"
+            ) from error
         if self._tensorboard is not None:
             for key, value in record.items():
                 if key != "step":
@@ -46,15 +62,21 @@ def _lines_up_to(path: Path, step: int) -> list[str]:
     if not path.exists():
         return []
     kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError:
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        step_of_line = _step_of(line)
+        if step_of_line is None:
             _log.info("%s: dropped a line that an interruption left half written", path)
-            continue
-        if record["step"] <= step:
+        elif step_of_line <= step:
             kept.append(line + "\n")
     return kept
+
+
+def _step_of(line: str) -> int | None:
+    """The step that a line is of, or None where it is torn."""
+    try:
+        return int(json.loads(line)["step"])
+    except (json.JSONDecodeError, KeyError, TypeError, ValueError):
+        return None
 
 
 def _tensorboard_writer(folder: Path) -> Any:

@@ -11,7 +11,6 @@ Each rank goes by its own monotonic clock, so that hosts' clocks need not agree.
 """
 
 import logging
-import os
 import sys
 import threading
 import time
@@ -25,6 +24,7 @@ from torch.distributed import Store
 
 from issl_engine.training.hang import Beat, describe_hang
 from issl_engine.training.heartbeat import Heartbeat
+from issl_engine.training.process_end import end_process
 
 _log = logging.getLogger("issl_engine")
 
@@ -32,8 +32,9 @@ HUNG_EXIT_CODE = 69
 """Exit code of a rank that its watchdog ended: sysexits.h's EX_UNAVAILABLE."""
 LOOKS = 20
 """So many looks in the watchdog's time."""
-TELLING_SECONDS = 10.0
-"""For telling why; the process ends in any case."""
+
+CLOSING_SECONDS = 1.0
+"""For a thread to end, which may be waiting for a store that does not answer."""
 
 OnHung = Callable[[str], None]
 """Told the sentence, in a thread, just before the process ends."""
@@ -92,7 +93,10 @@ class Watchdog:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._closed.set()  # the telling thread may be waiting for a store that does not answer: not joined
+        self._closed.set()
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join(CLOSING_SECONDS)
 
     def _tell_often(self) -> None:
         try:
@@ -162,20 +166,15 @@ class Watchdog:
         return describe_hang(beats, silent, self.world_size, self.seconds)
 
     def _end(self, sentence: str) -> None:
-        end = threading.Timer(TELLING_SECONDS, os._exit, [HUNG_EXIT_CODE])
-        end.daemon = True
-        end.start()
-        try:
+        def tell() -> None:
             checkpoint = self.last_checkpoint()
             saved = f"the last checkpoint is {checkpoint}" if checkpoint else "no checkpoint was written yet"
             self.on_hung(
                 f"{sentence}; nothing has moved for {self.seconds:g} s (training.watchdog_seconds), so the run ends; "
                 f"{saved}; the same command goes on from there"
             )
-            logging.shutdown()
-            sys.stderr.flush()
-        finally:
-            os._exit(HUNG_EXIT_CODE)
+
+        end_process(HUNG_EXIT_CODE, tell)
 
 
 def _log_error(sentence: str) -> None:

@@ -1,0 +1,93 @@
+"""Runs a recipe once a spot, with SIGTERM sent twice when it comes there: the program behind test_sigterm.py.
+
+usage: sigterm_runs.py FOLDER SPOT...; prints a line of JSON for each: exit code, seconds from the signal to the end,
+what was said. The process imports everything once and forks each run.
+"""
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch.distributed as dist
+
+import issl_engine.commands.run  # noqa: F401 (so that the forked runs need not import it)
+import issl_engine.data.dali.training as loading
+import issl_engine.training.checkpoints.writer as writing
+from issl_engine import experiment
+from issl_engine.cli import main
+from issl_engine.training import interruption
+from issl_engine.training.learner import Learner
+
+ARGUMENTS = (
+    "run", "smoke", "--arm", "simclr", "source.num_train=40", "source.num_test=16", "training.global_batch_size=8",
+    "training.epochs=2", "training.log_every_steps=1", "checkpoint.every_epochs=0.6", "training.threads=1",
+    "probes=[{name: knn, ks: [3]}]", "controls=false",
+)  # fmt: skip
+
+SPOTS: dict[str, tuple[Any, str, float]] = {
+    "loader": (loading, "build_pipeline", 5.0),
+    "first step": (Learner, "forward", 0.2),
+    "checkpoint": (writing, "publish", 0.5),
+    "probing": (experiment, "probe_checkpoint", 5.0),
+    "report": (experiment, "write_report", 5.0),
+    "stuck": (Learner, "forward", 0.0),
+}
+"""Spot → the function that is patched, and for how many seconds it waits there; "stuck" waits where no handler runs."""
+
+
+def run_spot(folder: Path, spot: str, came: Callable[[], None]) -> None:
+    """In a process of its own; ends it."""
+    owner, name, seconds = SPOTS[spot]
+    work = getattr(owner, name)
+    is_first = True
+
+    def told(*args: Any, **named: Any) -> Any:
+        nonlocal is_first
+        if is_first:
+            is_first = False
+            came()
+            if spot == "stuck":
+                interruption.SIGTERM_SECONDS = 1.0
+                dist.HashStore().wait(["never"])
+            time.sleep(seconds)
+        return work(*args, **named)
+
+    setattr(owner, name, told)
+    sys.argv = ["issl-engine", *ARGUMENTS, "--out", str(folder)]
+    main(sys.argv[1:])
+
+
+def try_spot(folder: Path, spot: str) -> dict[str, Any]:
+    log = folder / f"{spot}.log"
+    read, write = os.pipe()
+    assert threading.active_count() == 1, "only a process with one thread may fork"
+    child = os.fork()
+    if child == 0:
+        os.close(read)
+        handle = os.open(log, os.O_WRONLY | os.O_CREAT)
+        os.dup2(handle, 1)
+        os.dup2(handle, 2)
+        run_spot(folder / spot.replace(" ", "_"), spot, lambda: os.close(write))
+        os._exit(99)  # the command ends its process
+    os.close(write)
+    os.read(read, 1)  # returns when the child closes its end: it is there, or has ended
+    began = time.monotonic()
+    os.kill(child, signal.SIGTERM)
+    time.sleep(0.05)
+    os.kill(child, signal.SIGTERM)
+    _, status = os.waitpid(child, 0)
+    seconds = time.monotonic() - began
+    return {"code": os.waitstatus_to_exitcode(status), "seconds": seconds, "said": log.read_text()}
+
+
+if __name__ == "__main__":
+    root = Path(sys.argv[1])
+    os.environ.setdefault("ISSL_ENGINE_CACHE", str(root / "cache"))
+    for chosen in sys.argv[2:]:
+        print(json.dumps({"spot": chosen} | try_spot(root, chosen)), flush=True)
