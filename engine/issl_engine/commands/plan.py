@@ -1,6 +1,8 @@
 """issl-engine plan: what a recipe would take on many GPUs, by a model; and the model checked on CPU ranks."""
 
 import json
+import shlex
+import sys
 from dataclasses import asdict
 from typing import Any
 
@@ -49,12 +51,16 @@ def plan(
 
         chosen = load_recipe(recipe, overrides, arms or None).arms
         if check:
+            from issl_profiling.data.results_file import origin
             from issl_profiling.plan.check import check_arm, render_check
 
             arm = next(iter(chosen))
             compared = check_arm(recipe, overrides, arm, chosen[arm], steps=steps)
-            text = render_check(arm, compared)
-            found: dict[str, Any] = {"arm": arm, "compared": [asdict(one) for one in compared]}
+            made_by = origin(shlex.join(["issl-engine", *sys.argv[1:]]))
+            text = (
+                f"{render_check(arm, compared)}\non {made_by['device']}, commit {made_by['commit']}, {made_by['date']}"
+            )
+            found: dict[str, Any] = {"arm": arm, "compared": [asdict(one) for one in compared], **made_by}
         else:
             from issl_profiling.plan.assumptions import Assumptions
             from issl_profiling.plan.hardware import gpu_named

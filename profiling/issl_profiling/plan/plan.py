@@ -11,6 +11,7 @@ from issl_profiling.plan.hardware import Gpu
 from issl_profiling.plan.prediction import Planner, Prediction
 
 CLASSES_OF_UNREAD_DATA = 1000
+"""Only the online probe's gradients, a small part of what is sent, depend on it."""
 SECONDS_A_DAY, SECONDS_AN_HOUR = 86400, 3600
 
 

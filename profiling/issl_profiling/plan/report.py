@@ -13,8 +13,8 @@ from issl_profiling.plan.plan import ArmPlan, Line
 
 WIDTH = 110
 LEGEND = (
-    "Scaling compares with one GPU that has as many images; energy is at the GPUs' rated power throughout. The loader is "
-    "taken to keep up."
+    "Scaling compares with one GPU that has as many images; energy is at the GPUs' rated power throughout. The loader "
+    "is taken to keep up."
 )
 MODEL = "A model, not a measurement: data-sheet figures, counted work, and these assumptions:"
 
