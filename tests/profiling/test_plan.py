@@ -188,6 +188,17 @@ def test_the_table_of_the_check_says_how_close_it_is() -> None:
     assert replace(one, predicted=0.0, measured=0.0).ratio == 1
 
 
+def test_a_rank_that_fails_is_named_with_its_reason() -> None:
+    order = Order(recipe="smoke", overrides=SMALL, arm="swav", steps=1, batches=[BATCH], zero_stages=[0])
+    with pytest.raises(ValueError, match=r"--check: rank 0 failed: .*no arm 'swav'"):
+        run_ranks(1, order)
+
+
+def test_a_step_that_is_not_in_the_model_is_refused() -> None:
+    with pytest.raises(ValueError, match="exact_accumulation embeds each image twice"):
+        count(smoke("training.exact_accumulation=true"))
+
+
 @pytest.mark.long
 def test_the_whole_check_counts_to_the_byte_on_two_and_four_ranks() -> None:
     result = plan("smoke", *SMALL, "--arm", "simclr", "--check", "--steps", "2", "--json")

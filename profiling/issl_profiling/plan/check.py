@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TextIO
@@ -33,7 +34,7 @@ WORLD_SIZES = (1, 2, 4)
 SMALLER = 4
 """The lone rank's second batch is this many times smaller: what each of four ranks has."""
 TIMEOUT_S = 600
-FEWEST_IMAGES = 2 * max(WORLD_SIZES)
+POLL_S = 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,11 +54,12 @@ class Compared:
 
 def check_arm(recipe_name: str, overrides: tuple[str, ...], arm: str, recipe: Recipe, *, steps: int) -> list[Compared]:
     """Raises ValueError where the batch cannot be shared by four ranks, and where a rank fails, with its last line."""
-    batch = recipe.training.global_batch_size
-    if batch % max(WORLD_SIZES) or batch < FEWEST_IMAGES:
+    batch, passes = recipe.training.global_batch_size, recipe.training.accumulation_steps
+    parts = max(WORLD_SIZES) * passes
+    if batch % parts or batch // SMALLER % passes or batch < 2 * parts:
         raise ValueError(
-            f"--check shares training.global_batch_size ({batch}) among {max(WORLD_SIZES)} ranks; make it a multiple "
-            f"of {max(WORLD_SIZES)} and at least {FEWEST_IMAGES}"
+            f"--check shares training.global_batch_size ({batch}) among {max(WORLD_SIZES)} ranks and {passes} "
+            f"accumulation steps; make it a multiple of {parts} and at least {2 * parts}"
         )
     stages = zero_stages(recipe)
     order = Order(
@@ -67,9 +69,9 @@ def check_arm(recipe_name: str, overrides: tuple[str, ...], arm: str, recipe: Re
     several = {ranks: run_ranks(ranks, order) for ranks in WORLD_SIZES[1:]}
     classes = load_dataset(recipe).num_classes
     counts = count(recipe)
-    compared = [*_step_times(recipe, counts, alone, several, classes), activations(counts, batch, 1, alone)]
+    compared = [*_step_times(recipe, counts, alone, several, classes), activations(counts, batch // passes, 1, alone)]
     for ranks, found in several.items():
-        compared.append(activations(counts, batch, ranks, found))
+        compared.append(activations(counts, batch // passes, ranks, found))
         compared += memory_and_traffic(recipe, counts, ranks, classes, found)
     return compared
 
@@ -138,7 +140,7 @@ def _step_seconds(fixed: float, per_image: float, links: GlooLinks, sizes: Sizes
 
 
 def activations(counts: Counts, batch: int, ranks: int, found: Found) -> Compared:
-    """What a forward pass of one rank keeps."""
+    """What a forward pass of one rank keeps, of ``batch`` images over all."""
     per_image = counts.encoder_saved_bytes_per_image + counts.objective_saved_bytes_per_image
     return Compared(
         what="activations", ranks=ranks, unit="bytes", predicted=batch / ranks * per_image, measured=found.saved_bytes
@@ -171,15 +173,21 @@ def run_ranks(ranks: int, order: Order) -> Found:
 
 
 def _wait(processes: list[tuple[subprocess.Popen[bytes], TextIO]]) -> None:
-    for rank, (process, log) in enumerate(processes):
-        try:
-            failed = process.wait(timeout=TIMEOUT_S) != 0
-        except subprocess.TimeoutExpired:
-            raise ValueError(f"--check: rank {rank} was not done after {TIMEOUT_S} s; take fewer --steps") from None
-        if failed:
-            log.seek(0)
-            lines = [line for line in log.read().splitlines() if line.strip()]
-            raise ValueError(f"--check: rank {rank} failed: {lines[-1] if lines else 'it said nothing'}")
+    """Until all are done. The first to fail is named: the others then fail for want of it."""
+    waiting, started = dict(enumerate(processes)), time.monotonic()
+    while waiting:
+        if time.monotonic() - started > TIMEOUT_S:
+            raise ValueError(f"--check: rank {min(waiting)} was not done after {TIMEOUT_S} s; take fewer --steps")
+        for rank, (process, log) in list(waiting.items()):
+            status = process.poll()
+            if status is None:
+                continue
+            if status != 0:
+                log.seek(0)
+                lines = [line for line in log.read().splitlines() if line.strip()]
+                raise ValueError(f"--check: rank {rank} failed: {lines[-1] if lines else 'it said nothing'}")
+            del waiting[rank]
+        time.sleep(POLL_S)
 
 
 def _free_port() -> int:

@@ -95,7 +95,11 @@ class Counts:
 
 
 def count(recipe: Recipe) -> Counts:
-    """Counts one arm. Raises ValueError where its objective cannot be built."""
+    """Counts one arm. Raises ValueError where its objective cannot be built, or its step is not in the model."""
+    if recipe.training.exact_accumulation:
+        raise ValueError(
+            "training.exact_accumulation embeds each image twice, which the plan does not count; set it to false"
+        )
     views = recipe.views
     with torch.device("meta"):
         encoder = recipe.encoder.build(image_size=views.largest_size)

@@ -71,7 +71,7 @@ class Planner:
         exchange = min(able, key=lambda option: option.step_seconds).exchange
         chosen, *higher = [option for option in options if option.exchange == exchange]
         for option in higher:
-            if option.memory.total <= WORTH * chosen.memory.total:
+            if option.memory.total <= WORTH * chosen.memory.total or (option.fits and not chosen.fits):
                 chosen = option
         return chosen
 
