@@ -27,7 +27,7 @@ from issl_profiling.plan.counts import Counts, count
 from issl_profiling.plan.gloo import GlooLinks, contention
 from issl_profiling.plan.memory import optimizer_bytes
 from issl_profiling.plan.messages import Sizes, messages
-from issl_profiling.plan.prediction import zero_stages
+from issl_profiling.plan.prediction import ZERO_STAGES
 from issl_profiling.plan.rank import Found, Order
 
 WORLD_SIZES = (1, 2, 4)
@@ -61,9 +61,13 @@ def check_arm(recipe_name: str, overrides: tuple[str, ...], arm: str, recipe: Re
             f"--check shares training.global_batch_size ({batch}) among {max(WORLD_SIZES)} ranks and {passes} "
             f"accumulation steps; make it a multiple of {parts} and at least {2 * parts}"
         )
-    stages = zero_stages(recipe)
     order = Order(
-        recipe=recipe_name, overrides=list(overrides), arm=arm, steps=steps, batches=[batch], zero_stages=list(stages)
+        recipe=recipe_name,
+        overrides=list(overrides),
+        arm=arm,
+        steps=steps,
+        batches=[batch],
+        zero_stages=list(ZERO_STAGES),
     )
     alone = run_ranks(1, order_with(order, [batch, batch // SMALLER]))
     several = {ranks: run_ranks(ranks, order) for ranks in WORLD_SIZES[1:]}
@@ -79,7 +83,7 @@ def check_arm(recipe_name: str, overrides: tuple[str, ...], arm: str, recipe: Re
 def memory_and_traffic(recipe: Recipe, counts: Counts, ranks: int, classes: int, found: Found) -> list[Compared]:
     """Bytes brought into each kind of collective, and of the optimiser, at each ZeRO stage."""
     compared = []
-    for stage, sent, optimizer in zip(zero_stages(recipe), found.sent_bytes, found.optimizer_bytes, strict=True):
+    for stage, sent, optimizer in zip(ZERO_STAGES, found.sent_bytes, found.optimizer_bytes, strict=True):
         predicted: dict[str, float] = {}
         for message in messages(_sizes(recipe, counts, ranks, stage, classes)):
             predicted[message.kind] = predicted.get(message.kind, 0) + message.total_bytes
@@ -106,7 +110,7 @@ def _sizes(recipe: Recipe, counts: Counts, ranks: int, stage: int, classes: int)
     images = recipe.training.global_batch_size // ranks // recipe.training.accumulation_steps
     return Sizes(
         recipe=recipe, counts=counts, images_per_rank=images, ranks=ranks, num_classes=classes, zero_stage=stage,
-        synchronised=False, nccl=False,
+        nccl=False,
     )  # fmt: skip
 
 
@@ -119,7 +123,7 @@ def _step_times(
     fixed = max(0.0, whole - per_image * batch)
     links = several[2].links
     assert links is not None
-    stage = zero_stages(recipe)[0]
+    stage = ZERO_STAGES[0]
     return [
         Compared(
             what="step", ranks=ranks, unit="ms", measured=1000 * found.step_seconds[0],

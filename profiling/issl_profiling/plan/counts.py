@@ -73,6 +73,8 @@ class Counts:
     encoder_parameters: int
     objective_parameters: int
     teacher_parameters: int
+    trained_tensors: int
+    """Parameters with a gradient, of encoder and objective."""
     encoder_flops_per_image: float
     """Forward and backward; the EMA teacher's forward pass included."""
     objective_flops_per_image: float
@@ -119,7 +121,7 @@ def count(recipe: Recipe) -> Counts:
         flops += _teacher_flops(encoder, recipe)
     return Counts(
         feature_dim=encoder.dim, encoder_parameters=_number(encoder), objective_parameters=_number(objective),
-        teacher_parameters=teacher,
+        teacher_parameters=teacher, trained_tensors=_number_of_tensors(encoder) + _number_of_tensors(objective),
         encoder_flops_per_image=flops, objective_flops_per_image=small.flops / FEW - FEW * per_pair,
         objective_flops_per_pair=per_pair, encoder_saved_bytes_per_image=saved,
         objective_saved_bytes_per_image=(large.saved - small.saved) / FEW,
@@ -190,6 +192,10 @@ def meta_crops(recipe: Recipe, images: int) -> tuple[Tensor, ...]:
 def _note_batch_norm(module: nn.Module, channels: list[int]) -> list[torch.utils.hooks.RemovableHandle]:
     norms = [inner for inner in module.modules() if isinstance(inner, _BatchNorm)]
     return [norm.register_forward_hook(lambda inner, *_: channels.append(inner.num_features)) for norm in norms]
+
+
+def _number_of_tensors(module: nn.Module) -> int:
+    return sum(parameter.requires_grad for parameter in module.parameters())
 
 
 def _number(module: nn.Module) -> int:

@@ -34,7 +34,7 @@ class Message:
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """What the formulas read. ``synchronised``: batch-norm is, which takes GPUs."""
+    """What the formulas read."""
 
     recipe: Recipe
     counts: Counts
@@ -42,7 +42,6 @@ class Sizes:
     ranks: int
     num_classes: int
     zero_stage: int
-    synchronised: bool
     nccl: bool
     """Otherwise gloo, where a reduce-scatter is an all-reduce."""
 
@@ -52,12 +51,12 @@ def messages(sizes: Sizes) -> list[Message]:
     if sizes.ranks == 1:
         return []
     passes = sizes.recipe.training.accumulation_steps
-    of_a_pass = [*_objective(sizes), *_batch_norm(sizes), *_probe(sizes), _reduce("checks", BYTES_OF_FP32)]
+    of_a_pass = [*_objective(sizes), *_batch_norm(sizes), *_probe(sizes)]
     repeated = [
         Message(part=one.part, kind=one.kind, payload_bytes=one.payload_bytes, count=one.count * passes)
         for one in of_a_pass
     ]
-    return [*_gradients(sizes), *repeated]
+    return [*_gradients(sizes), *repeated, _report(sizes), *_norms_of_layers(sizes)]
 
 
 def _reduce(part: Part, payload_bytes: float, count: int = 1) -> Message:
@@ -66,20 +65,31 @@ def _reduce(part: Part, payload_bytes: float, count: int = 1) -> Message:
 
 def _gradients(sizes: Sizes) -> list[Message]:
     """In fp32, as the weights are. With ZeRO 1 and 2 too DeepSpeed 0.19 sums whole buckets by all-reduce and each rank
-    keeps its part; overflow and norm are two more numbers, and the new weights are gathered."""
+    keeps its part; the new weights are gathered."""
     size = BYTES_OF_FP32 * sizes.counts.trained_parameters
     if sizes.zero_stage == 0:
         return [_reduce("gradients", size)]
     return [
         _reduce("gradients", size),
-        _reduce("checks", BYTES_OF_FP32, count=2),
         Message(part="gradients", kind="all_gather", payload_bytes=size / sizes.ranks),
     ]
 
 
+def _report(sizes: Sizes) -> Message:
+    """The step's report: gradient norm, ranks that were asked to stop, a flag a rank for its loss."""
+    return _reduce("checks", BYTES_OF_FP32 * (2 + sizes.ranks))
+
+
+def _norms_of_layers(sizes: Sizes) -> list[Message]:
+    """LARC under ZeRO: squared norms of each parameter and of its gradient."""
+    if sizes.recipe.optimizer.name != "larc" or sizes.zero_stage == 0:
+        return []
+    return [_reduce("gradients", BYTES_OF_FP32 * 2 * sizes.counts.trained_tensors)]
+
+
 def _batch_norm(sizes: Sizes) -> list[Message]:
-    """Mean, inverse deviation and count of each layer are gathered; two sums come back, but not to the teacher."""
-    if not sizes.synchronised:
+    """Mean, deviation and count of each layer are gathered; two sums come back, but not to the teacher."""
+    if not sizes.recipe.training.sync_batch_norm:
         return []
     own, teacher = sizes.counts.batch_norm_channels, sizes.counts.teacher_batch_norm_channels
     gathered = [
@@ -90,12 +100,13 @@ def _batch_norm(sizes: Sizes) -> list[Message]:
 
 
 def _probe(sizes: Sizes) -> list[Message]:
-    """The gradients of its weights and biases."""
+    """Its batch-norm's statistics; then the gradients of weights and biases with loss and accuracy, in one."""
     if sizes.recipe.online_probe is None:
         return []
+    dim = sizes.counts.feature_dim
     return [
-        _reduce("online probe", BYTES_OF_FP32 * sizes.counts.feature_dim * sizes.num_classes),
-        _reduce("online probe", BYTES_OF_FP32 * sizes.num_classes),
+        Message(part="online probe", kind="all_gather", payload_bytes=BYTES_OF_FP32 * (2 * dim + 1)),
+        _reduce("online probe", BYTES_OF_FP32 * (sizes.num_classes * (dim + 1) + 2)),
     ]
 
 

@@ -48,12 +48,6 @@ class Prediction:
         return self.images_per_gpu * self.gpus / self.images_per_second
 
 
-def zero_stages(recipe: Recipe) -> tuple[int, ...]:
-    """Those that training takes: SwAV rewrites its prototypes and LARC compares layers' norms, both with 0 alone."""
-    whole = recipe.objective.name == "swav" or recipe.optimizer.name == "larc"
-    return (0,) if whole else ZERO_STAGES
-
-
 class Planner:
     """Predictions of one arm on one kind of GPU."""
 
@@ -66,7 +60,7 @@ class Planner:
         """With the exchange that is faster among what fits, and the lowest ZeRO stage from which the next saves less
         than a tenth of the memory."""
         options = [self.predict(gpus, global_batch_size, stage, exchange)
-                   for exchange in self._exchanges() for stage in zero_stages(self.recipe)]  # fmt: skip
+                   for exchange in self._exchanges() for stage in ZERO_STAGES]  # fmt: skip
         able = [option for option in options if option.fits] or options
         exchange = min(able, key=lambda option: option.step_seconds).exchange
         chosen, *higher = [option for option in options if option.exchange == exchange]
@@ -83,8 +77,7 @@ class Planner:
         compute, bound = self._compute_seconds(images, global_batch_size // passes)
         sizes = Sizes(
             recipe=recipe, counts=self.counts, images_per_rank=images // passes, ranks=gpus,
-            num_classes=self.num_classes, zero_stage=zero_stage,
-            synchronised=recipe.training.sync_batch_norm, nccl=True,
+            num_classes=self.num_classes, zero_stage=zero_stage, nccl=True,
         )  # fmt: skip
         sent = messages(sizes)
         seconds = {"gradients": 0.0, "objective": 0.0, "batch-norm": 0.0, "online probe": 0.0, "checks": 0.0}

@@ -56,7 +56,7 @@ class CachedViews:
 
 
 class OurTraining:
-    """The loop of training without its files: step, what follows it, the loss looked at. With ``batches`` it loads
+    """The loop of training without its files: step, what follows it, the guard's report. With ``batches`` it loads
     nothing."""
 
     def __init__(self, case: TrainCase, batches: list[MultiCropBatch] | None) -> None:
@@ -87,8 +87,10 @@ class OurTraining:
                 ranks=case.ranks, accumulation_steps=training.accumulation_steps,
                 exact_accumulation=training.exact_accumulation,
             )  # fmt: skip
-        self.learner.after_step(case.progress)
-        self.interval.add(float(result.loss), result.data_seconds)
+            self.learner.after_step(case.progress, result.skipped)
+            self.engine.take_over(self.learner.objective.rewritten_weights())
+        self.interval.add(result.loss, result.data_seconds, result.skipped)
+        self.engine.guard.read(case.ranks, newest=False)
 
     def start_of_timing(self) -> None:
         self.interval = Interval(self.case.images_per_step, self.case.ranks.device)
