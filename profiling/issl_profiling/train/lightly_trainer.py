@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from issl_engine.data.sources.base import ImageSet
+from issl_engine.environment import version
 from issl_engine.recipe.schema import Recipe
 from issl_engine.training.build import build_encoder
 from issl_profiling.data.torchvision_loader import picture
@@ -33,7 +34,8 @@ def lightly_candidate(case: TrainCase) -> Candidate | LeftOut:
     if reason is not None:
         return LeftOut(name=NAME, reason=reason)
     return Candidate(
-        kind="peer", name=NAME, start=lambda: LightlyTraining(case), warmup_steps=workers_ahead(case), flops=None
+        kind="peer", name=f"{NAME} {version(NAME)}", start=lambda: LightlyTraining(case),
+        warmup_steps=workers_ahead(case), flops=None,
     )  # fmt: skip
 
 
