@@ -1,7 +1,7 @@
 """Two gloo ranks give the loss, gradients and state of one process with all images, for every objective.
 
-Batch-norm is in eval mode: on CPU ranks it would normalise by each rank's own rows (on GPUs it is
-synchronised). Run as a program, this file is one of the ranks.
+Batch-norm is in eval mode: the objective alone would normalise by each rank's own rows (training synchronises
+it). Run as a program, this file is one of the ranks.
 """
 
 import os

@@ -42,9 +42,9 @@ OBJECTIVES = SMALL_OBJECTIVES | {
 """The prototypes of SwAV are frozen at first and train later on; DINO's last layer is frozen for an epoch, 5 steps."""
 
 OPTIMIZERS: dict[str, dict[str, Any]] = {
-    "adamw": {"name": "adamw", "lr": 1e-3, "weight_decay": 0.1, "eps": 1e-5},
+    "adamw": {"name": "adamw", "lr": 1e-3, "weight_decay": 0.1, "eps": 1e-4},
     "larc": {
-        "name": "larc", "lr": 0.02, "weight_decay": 1e-3, "trust_coefficient": 0.1,
+        "name": "larc", "lr": 0.002, "weight_decay": 1e-3, "trust_coefficient": 0.5,
         "exclude_bias_and_norm_from_adaptation": True,
     },
 }  # fmt: skip
@@ -184,8 +184,8 @@ def launch(world_size: int, cases: list[Case], batches: list[MultiCropBatch], fo
     path = os.pathsep.join([str(Path(__file__).parent), *(entry for entry in sys.path if entry)])
     processes = []
     for rank in range(world_size):
-        environment = os.environ | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "RANK": str(rank),
-                                    "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world_size), "PYTHONPATH": path}  # fmt: skip
+        place = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world_size)}
+        environment = os.environ | place | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "PYTHONPATH": path}
         command = [sys.executable, __file__, str(folder)]
         processes.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True))
     try:
