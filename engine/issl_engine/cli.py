@@ -47,6 +47,9 @@ COMMANDS = {
     "profile": LazyCommand(
         place="issl_engine.commands.profile:profile", help="Where the time of a recipe's training step goes."
     ),
+    "tune": LazyCommand(
+        place="issl_engine.commands.tune:tune", help="The settings with which this machine trains a recipe fastest."
+    ),
     "bench": LazyCommand(place="issl_engine.commands.bench:bench", help="Time kernels and loaders; draw the results."),
     "list": LazyCommand(place="issl_engine.commands.list:list_names", help="Names that a recipe may use."),
     "show": LazyCommand(place="issl_engine.commands.show:show", help="A recipe with every default and its meaning."),

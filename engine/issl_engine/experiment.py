@@ -54,6 +54,8 @@ PROBING_KEYS = {"evaluation", "probes", "controls"}
 FREE_KEYS = {"name", "description", "seeds", "checkpoint", "data", "deepspeed"} | PROBING_KEYS
 """Keys that may change between two runs in one folder: they do not touch the weights, or (deepspeed) their last bits
 alone."""
+FREE_TRAINING_KEYS = {"on_non_finite", "max_skipped_steps", "watchdog_seconds"}
+"""Keys of ``training`` that may change: after a NaN or the watchdog has stopped a run, it may go on otherwise."""
 PNG_END = b"IEND\xaeB`\x82"
 """Name and checksum of the chunk that ends a PNG file."""
 
@@ -245,7 +247,7 @@ def _check_folder(out: Path, recipes: dict[str, Recipe]) -> None:
         for seed in recipe.seeds:
             folder = arm_folder(out, arm, seed)
             earlier = _newest_recipe(folder / "checkpoints")
-            difference = earlier and _first_difference(earlier, recipe.model_dump(mode="json", exclude=FREE_KEYS))
+            difference = earlier and _first_difference(earlier, _without_free_keys(recipe.model_dump(mode="json")))
             if difference:
                 raise ValueError(
                     f"{folder}: this folder holds a run of another recipe ({difference}); "
@@ -265,8 +267,13 @@ def _newest_recipe(checkpoints: Path) -> dict[str, Any] | None:
             raise
         except CheckpointError:
             continue  # named, and the one before it tried, when training resumes
-        return {key: value for key, value in recipe.items() if key not in FREE_KEYS}
+        return _without_free_keys(recipe)
     return None
+
+
+def _without_free_keys(recipe: dict[str, Any]) -> dict[str, Any]:
+    training = {key: value for key, value in recipe["training"].items() if key not in FREE_TRAINING_KEYS}
+    return {key: value for key, value in recipe.items() if key not in FREE_KEYS} | {"training": training}
 
 
 def _previous(folder: Path) -> Recipe | None:

@@ -17,7 +17,6 @@ from issl_engine.data.sources.base import Dataset
 from issl_engine.recipe.schema import Recipe
 from issl_engine.training.build import build_engine, build_learner, build_views
 from issl_engine.training.deepspeed import Ranks
-from issl_engine.training.learner import encode_views
 from issl_engine.training.plan import make_plan
 from issl_engine.training.step import train_step
 
@@ -69,9 +68,9 @@ def measure_step(recipe: Recipe, dataset: Dataset, ranks: Ranks, *, steps: int, 
                 accumulation_steps=accumulation,
             )  # fmt: skip
             step, result = clock.time(whole)
-            learner.after_step(progress)
+            learner.after_step(progress, result.skipped)
             batch = next(views).to(ranks.device)
-            encoder, z_VBD = clock.time(partial(encode_views, learner.encoder, batch.crops, learner.memory_format))
+            encoder, z_VBD = clock.time(partial(learner.encode, batch.crops))
             teacher = learner.teacher_projections(batch)
             objective, _ = clock.time(partial(learner.objective, z_VBD, teacher, progress))
             if index >= warmup:

@@ -96,7 +96,7 @@ def install_moments(tell: Callable[[str, str], None]) -> None:
 
     patch(Learner, "forward", "forward")
     patch(dist, "all_reduce", "all-reduce")
-    for name in ("write_tensor_file", "sync", "publish", "discard"):
+    for name in ("write_tensor_file", "sync", "publish"):
         patch(writing, name, "checkpoint")
     patch(writing.os, "fsync", "checkpoint")
     patch(keeping, "discard", "checkpoint")

@@ -17,10 +17,13 @@ import pytest
 import torch
 from torch import Tensor
 
+import issl_engine.optim as optim
 from issl_engine.data.dali import TrainingViews
 from issl_engine.data.sources.base import Dataset
+from issl_engine.experiment import _check_folder, arm_folder
 from issl_engine.objectives.base import ObjectiveOutput, Progress
 from issl_engine.objectives.simclr import SimCLR
+from issl_engine.optim.base import OptimizerConfig
 from issl_engine.probing.online import OnlineProbe
 from issl_engine.recipe.schema import Recipe
 from issl_engine.training.alarms import TrainingStopped
@@ -30,6 +33,7 @@ from issl_engine.training.learner import Learner
 from issl_engine.training.plan import make_plan
 from issl_engine.training.pretrain import pretrain
 from issl_engine.training.step import train_step
+from issl_engine.variants import variants
 
 if __name__ == "__main__":
     from conftest import BATCH, make_images, make_recipe
@@ -73,8 +77,11 @@ def train(
     where: str | None,
     ill_rank: int = 0,
     until_read: bool = True,
+    norms: list[float] | None = None,
+    stopping: bool = False,
 ) -> tuple[dict[str, Tensor], str]:
-    """(everything that training moves, what it stopped with). Without ``where`` the bad steps are thrown away."""
+    """(everything that training moves, what it stopped with). Without ``where`` the bad steps are thrown away;
+    ``norms`` gets each step's gradient norm; ``stopping``: this rank asks to stop at the first step."""
     dataset = Dataset(name="tiny", classes=("a", "b", "c", "d"), train=make_images(40, 0), test=make_images(16, 1))
     plan = make_plan(recipe, dataset, ranks)
     learner = build_learner(recipe, plan, ranks, seed=0)
@@ -98,8 +105,11 @@ def train(
             done = train_step(
                 engine, views, probe, progress=plan.progress(step), lr=plan.peak_lr, ranks=ranks,
                 accumulation_steps=accumulation, exact_accumulation=recipe.training.exact_accumulation,
+                stopping=stopping and step == 0,
             )  # fmt: skip
             learner.after_step(plan.progress(step + 1), done.skipped)
+            if norms is not None:
+                norms.append(float(done.metrics["gradient_norm"]))
             if until_read:
                 engine.guard.read(ranks, newest=True)
         engine.guard.read(ranks, newest=True)
@@ -112,7 +122,7 @@ def train(
     state |= {f"probe.{name}": value.clone() for name, value in probe.state_dict().items() if torch.is_tensor(value)}
     for index, of_weight in enumerate(probe.optimizer.state.values()):
         state |= {f"probe.adam{index}.{name}": value.clone() for name, value in of_weight.items()}
-    return state, message
+    return state, message or ("asked to stop" if engine.guard.stop_requested else "")
 
 
 def skipping(optimizer: str, *, zero_stage: int = 0, objective: str = "simclr", **training: Any) -> Recipe:
@@ -137,6 +147,11 @@ CASES = {
     "sgd, two passes": skipping("sgd", accumulation_steps=2),
     "adam, ZeRO 2, two passes": skipping("adam", zero_stage=2, accumulation_steps=2),
 }
+
+
+def test_every_optimiser_is_tried_here() -> None:
+    assert OPTIMIZERS.keys() == variants(optim, OptimizerConfig).keys()
+    assert {case.optimizer.name for case in CASES.values()} == OPTIMIZERS.keys()
 
 
 @pytest.mark.parametrize("where", ["loss", "gradient"])
@@ -198,6 +213,29 @@ def test_skipped_steps_are_logged_and_told_once_then_at_lines(
     assert "1 more steps were left out" in told[1]
 
 
+def test_after_a_stop_the_same_folder_goes_on_with_skip(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    healthy = SimCLR.forward
+
+    def ill(self: SimCLR, z: Tensor, teacher: Tensor | None, progress: Progress) -> ObjectiveOutput:
+        loss, metrics = healthy(self, z, teacher, progress)
+        return ObjectiveOutput(loss * (math.nan if progress.step == 7 else 1), metrics)
+
+    monkeypatch.setattr(SimCLR, "forward", ill)
+    ranks = start_ranks()
+    stop, skip = skipping("sgd", on_non_finite="stop"), skipping("sgd")
+    folder = arm_folder(tmp_path, "simclr", 0)
+    folder.mkdir(parents=True)
+    with pytest.raises(TrainingStopped, match=r"or leave such steps out \(training\.on_non_finite=skip\)"):
+        pretrain(stop, dataset, ranks, folder=folder, seed=0)
+    _check_folder(tmp_path, {"simclr": skip})
+    assert pretrain(skip, dataset, ranks, folder=folder, seed=0).name == "step_00000010"
+    other = skipping("sgd", clip_gradient_norm=1.0)
+    with pytest.raises(ValueError, match=r"training\.clip_gradient_norm is null there and 1\.0 here"):
+        _check_folder(tmp_path, {"simclr": other})
+
+
 def test_too_many_skipped_steps_in_a_row_stop_training(dataset: Dataset, tmp_path: Path) -> None:
     recipe, ranks = skipping("sgd", max_skipped_steps=3), start_ranks()
     _, message = train(recipe, ranks, bad_steps={1, 2, 3}, where="gradient")
@@ -235,7 +273,7 @@ def test_the_gradient_norm_is_that_of_all_gradients_and_is_what_clipping_bounds(
 
 TWO_RANKS = {
     f"{optimizer}, ZeRO {stage}": (optimizer, stage)
-    for optimizer, stage in (("sgd", 0), ("sgd", 2), ("adamw", 0), ("adamw", 2), ("larc", 0))
+    for optimizer, stage in (("sgd", 0), ("sgd", 2), ("adamw", 2), ("larc", 0))
 }
 
 
@@ -255,6 +293,12 @@ def run_rank(out: Path) -> None:
                 "skip": differing(skipped, without), "stop": differing(late, before), "message": message,
                 "moved": len(differing(without, before)),
             }  # fmt: skip
+    norms: dict[int, list[float]] = {0: [], 1: [], 2: []}
+    for zero_stage, of_steps in norms.items():
+        train(skipping("sgd", zero_stage=zero_stage), ranks, bad_steps=set(), where=None, norms=of_steps)
+    found["norms"] = list(norms.values())
+    _, found["stop"] = train(skipping("sgd"), ranks, bad_steps=set(), where=None, stopping=ranks.rank == 1)
+    _, found["no stop"] = train(skipping("sgd"), ranks, bad_steps=set(), where=None)
     out.with_suffix(f".{ranks.rank}").write_text(json.dumps(found))
 
 
@@ -290,6 +334,18 @@ def test_the_rank_whose_loss_is_bad_names_the_images(two_ranks: list[dict[str, A
     assert first == "step 1: the loss is not finite on rank 1, which names the images; no weight was changed"
     assert second.startswith("step 1: the loss is nan on rank 1 for the images with ids ")
     assert "a gradient is not (of this rank or another)" in two_ranks[0]["sgd, ZeRO 2, gradient"]["message"]
+
+
+def test_the_gradient_norm_is_the_same_on_all_ranks_and_with_slices(two_ranks: list[dict[str, Any]]) -> None:
+    whole, stage_1, stage_2 = two_ranks[0]["norms"]
+    assert two_ranks[1]["norms"] == two_ranks[0]["norms"]
+    assert stage_1 == pytest.approx(whole, rel=1e-5)
+    assert stage_2 == pytest.approx(whole, rel=1e-5)
+
+
+def test_all_ranks_hear_that_one_was_asked_to_stop(two_ranks: list[dict[str, Any]]) -> None:
+    assert [found["stop"] for found in two_ranks] == ["asked to stop"] * 2
+    assert [found["no stop"] for found in two_ranks] == [""] * 2
 
 
 if __name__ == "__main__":

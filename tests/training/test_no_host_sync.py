@@ -4,6 +4,7 @@ On a CPU every way to read one is watched: the operators behind ``.item()``, ``b
 mask, and the methods that copy to the host. On a GPU the driver itself refuses to be waited for.
 """
 
+import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -71,7 +72,11 @@ def watched() -> Iterator[list[str]]:
 
 
 def reads_of_steps(recipe: Recipe, dataset: Dataset, *, steps: int = 3) -> list[str]:
-    """What the third and later steps read; the loader's own thread hands over batches before."""
+    """What reads values or waits, from the first step on; batches are handed over before.
+
+    DeepSpeed's timers would begin at the third step."""
+    from deepspeed.accelerator import get_accelerator
+
     ranks = start_ranks()
     plan = make_plan(recipe, dataset, ranks)
     learner = build_learner(recipe, plan, ranks, seed=0)
@@ -85,10 +90,14 @@ def reads_of_steps(recipe: Recipe, dataset: Dataset, *, steps: int = 3) -> list[
     batches = [next(loader) for _ in range(steps * accumulation)]
     views = iter(batches)
     found: list[str] = []
+    accelerator = get_accelerator()
+    gc.collect()
+    gc.disable()  # engines of earlier tests wait for the device when they are thrown away
     try:
         for step in range(steps):
             progress = plan.progress(step)
-            with watched() as reads:
+            with watched() as reads, pytest.MonkeyPatch.context() as patch:
+                patch.setattr(accelerator, "synchronize", lambda *device: reads.append("synchronize"))
                 done = train_step(
                     engine, views, probe, progress=progress, lr=0.01, ranks=ranks,  # type: ignore[arg-type]
                     accumulation_steps=accumulation, exact_accumulation=recipe.training.exact_accumulation,
@@ -96,6 +105,7 @@ def reads_of_steps(recipe: Recipe, dataset: Dataset, *, steps: int = 3) -> list[
                 learner.after_step(plan.progress(step + 1), done.skipped)
             found += reads
     finally:
+        gc.enable()
         loader.close()
         engine.close()
     return found

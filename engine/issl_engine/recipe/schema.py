@@ -71,7 +71,17 @@ class TrainingConfig(Config):
     channels_last: bool = True
     """Keep images and convolution weights in channels-last memory order, which convolutions prefer."""
     compile: bool = False
-    """Compile the encoder with torch.compile."""
+    """Compile encoder and heads with torch.compile, one graph for each crop size. Where compiling fails, training says
+    why and goes on without."""
+    compile_mode: Literal["default", "reduce-overhead", "max-autotune"] = "default"
+    """With compile: reduce-overhead also records CUDA graphs, which pays where the GPU waits for Python between small
+    kernels (it keeps their memory); max-autotune tries more kernels, and compiles for minutes."""
+    activation_checkpointing: bool = False
+    """Keep only the inputs of the encoder's blocks for the backward pass, and compute the rest again there: less
+    memory, about a third more time, the same gradients. Not together with compile."""
+    view_batching: Literal["by_size", "each"] = "by_size"
+    """Views that go through the encoder together: all of one size, as SwAV's authors do, or each alone, which needs
+    more launches. Batch-norm normalises over what goes through together, so the choice changes results."""
     kernels: Literal["auto", "reference", "chunked", "triton"] = "auto"
     """How losses are computed: auto takes Triton on an NVIDIA GPU and the chunked torch path elsewhere. The environment
     variable ISSL_KERNELS comes before this key."""
@@ -93,6 +103,20 @@ class TrainingConfig(Config):
     compilation, a checkpoint or the loader's start take. 0 never ends it."""
     threads: Annotated[int, Field(ge=0)] = 0
     """CPU threads of torch a rank; 0 leaves torch's own choice."""
+
+    @model_validator(mode="after")
+    def _compile_fits(self) -> Self:
+        if self.compile_mode != "default" and not self.compile:
+            raise ValueError(
+                f"compile_mode {self.compile_mode} has no effect without compile; set compile to true or leave "
+                "compile_mode out"
+            )
+        if self.compile and self.activation_checkpointing:
+            raise ValueError(
+                "compile and activation_checkpointing do not work together: a compiled graph chooses itself what it "
+                "recomputes; set one of them to false"
+            )
+        return self
 
 
 class CheckpointConfig(Config):

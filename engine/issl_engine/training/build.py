@@ -3,14 +3,16 @@
 import logging
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from issl_engine.data.dali import TrainingViews
 from issl_engine.data.sources.base import Dataset
+from issl_engine.models.activation_checkpointing import recompute_in_backward
 from issl_engine.models.encoders.base import Encoder
 from issl_engine.objectives.base import ObjectiveShape
 from issl_engine.optim.loaded_state import fit_loaded_state
 from issl_engine.recipe.schema import Recipe
+from issl_engine.training.compiled import compile_learner
 from issl_engine.training.deepspeed import Engine, EngineSettings, Ranks
 from issl_engine.training.guard import GuardSettings, StepGuard
 from issl_engine.training.guarded_buffers import GuardedBuffers
@@ -46,9 +48,10 @@ def build_learner(recipe: Recipe, plan: Plan, ranks: Ranks, seed: int) -> Learne
         objective,
         num_global_views=recipe.views.num_global_views,
         channels_last=recipe.training.channels_last,
+        view_batching=recipe.training.view_batching,
     ).to(ranks.device)
-    if recipe.training.compile:
-        learner.encoder.compile()
+    if recipe.training.activation_checkpointing:
+        recompute_in_backward(learner.encoder.blocks())
     if ranks.group is not None and recipe.training.sync_batch_norm:
         if ranks.device.type == "cuda":
             return nn.SyncBatchNorm.convert_sync_batchnorm(learner)
@@ -106,7 +109,21 @@ def build_engine(learner: Learner, recipe: Recipe, plan: Plan) -> Engine:
     if recipe.training.channels_last and recipe.deepspeed.zero_stage == 0:
         # Only now: DeepSpeed's first broadcast takes weights in plain order; under ZeRO they are parts of one buffer.
         learner.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if recipe.training.compile:  # after the weights have got their order, which graphs are made for
+        compile_learner(
+            learner, _noise(learner, recipe, plan), mode=recipe.training.compile_mode,
+            precision=recipe.training.precision,
+        )  # fmt: skip
     return engine
+
+
+def _noise(learner: Learner, recipe: Recipe, plan: Plan) -> tuple[Tensor, ...]:
+    """Crops as ``build_views`` makes them, of one forward pass, that show noise."""
+    device = next(learner.parameters()).device
+    dtype = torch.bfloat16 if recipe.training.precision == "bf16" else torch.float32
+    generator = torch.Generator(device).manual_seed(0)
+    shapes = [(group.count, plan.micro_batch_size, 3, group.size, group.size) for group in recipe.views.groups]
+    return tuple(torch.randn(shape, generator=generator, device=device).to(dtype) for shape in shapes)
 
 
 def _clip_values(optimizer: torch.optim.Optimizer, limit: float) -> None:

@@ -4,7 +4,7 @@ Letters: V views, the first G global; B images on this rank; D width of the repr
 """
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,8 @@ from issl_engine.data.views import MultiCropBatch
 from issl_engine.models.encoders.base import Encoder
 from issl_engine.models.teacher import EmaTeacher
 from issl_engine.objectives.base import Objective, Progress
+
+ViewBatching = Literal["by_size", "each"]
 
 
 class LearnerOutput(NamedTuple):
@@ -33,11 +35,23 @@ class LearnerEmbeddings(NamedTuple):
 class Learner(nn.Module):
     """crops → encoder → heads → objective."""
 
-    def __init__(self, encoder: Encoder, objective: Objective, *, num_global_views: int, channels_last: bool) -> None:
+    marks_passes = False
+    """Whether each forward pass tells recorded CUDA graphs that it begins (training.compile_mode)."""
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        objective: Objective,
+        *,
+        num_global_views: int,
+        channels_last: bool,
+        view_batching: ViewBatching = "by_size",
+    ) -> None:
         super().__init__()
         self.encoder = encoder
         self.objective = objective
         self.num_global_views = num_global_views
+        self.view_batching: ViewBatching = view_batching
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.own_work: AbstractContextManager[object] = nullcontext()
         """Entered around the encoder's forward pass; training times it there (slow_ranks.py)."""
@@ -49,12 +63,18 @@ class Learner(nn.Module):
         self, batch: MultiCropBatch, progress: Progress, embed_only: bool = False
     ) -> LearnerOutput | LearnerEmbeddings:
         """The batch's loss, or with ``embed_only`` what the objective's ``compare`` makes the loss of."""
+        if self.marks_passes:
+            torch.compiler.cudagraph_mark_step_begin()
         with self.own_work:
-            z_VBD = encode_views(self.encoder, batch.crops, self.memory_format)
+            z_VBD = self.encode(batch.crops)
         if embed_only:
             return LearnerEmbeddings(self.objective.embed(z_VBD), z_VBD[0].detach())
         loss, metrics = self.objective(z_VBD, self.teacher_projections(batch), progress)
         return LearnerOutput(loss, metrics, z_VBD[0].detach())
+
+    def encode(self, crops: tuple[Tensor, ...]) -> Tensor:
+        """Representations [V, B, D] of all crops, as encode_views."""
+        return encode_views(self.encoder, crops, self.memory_format, self.view_batching)
 
     def after_step(self, progress: Progress, skipped: Tensor | None = None) -> None:
         """Moves the teacher, renormalises prototypes: whatever follows an optimiser step. ``skipped`` (scalar on the
@@ -83,12 +103,18 @@ class Learner(nn.Module):
 
 
 def encode_views(
-    encoder: nn.Module, crops: tuple[Tensor, ...], memory_format: torch.memory_format = torch.contiguous_format
+    encoder: nn.Module,
+    crops: tuple[Tensor, ...],
+    memory_format: torch.memory_format = torch.contiguous_format,
+    view_batching: ViewBatching = "by_size",
 ) -> Tensor:
-    """Representations z [V, B, D] of all crops, in the order of the groups; views of one size go through together.
+    """Representations z [V, B, D] of all crops, in the order of the groups; views of one size go through together, or
+    with "each" every view alone.
 
     ``crops``: one tensor [count, B, 3, size, size] a crop group.
     """
+    if view_batching == "each":
+        return torch.stack([encoder(view.contiguous(memory_format=memory_format)) for crop in crops for view in crop])
     groups_of_size: dict[int, list[int]] = {}
     for index, crop in enumerate(crops):
         groups_of_size.setdefault(crop.shape[-1], []).append(index)

@@ -91,7 +91,7 @@ def pretrain(
         good = latest_checkpoint(checkpoints)
         raise TrainingStopped(
             f"{error}; last good checkpoint: {good or 'none yet'}; lower optimizer.lr, clip gradients "
-            "(training.clip_gradient_norm) or look at those images"
+            "(training.clip_gradient_norm), look at those images or leave such steps out (training.on_non_finite=skip)"
         ) from error
     finally:
         engine.close()
@@ -205,13 +205,15 @@ class _Run:
         """Here the host waits for the device, and reads what has gathered there since the last line."""
         self.alarm.review()
         more = self.engine.guard.take_skipped()
-        if more:
+        if more and log is not None:
             _log.warning("step %d: %d more steps were left out, as loss or gradients were not finite", done.step, more)
         if interval.all_skipped():
             return  # the next line tells of these steps too
         skipped = int(interval.skipped)
         self.slow_ranks.observe(interval.data_seconds, self.own_work.take(), done.step)
         record = interval.close(done, lr)
+        if log is None:
+            return
         data_alarm.observe(record["data_fraction"], done.step)
         record["seconds"] = self._seconds()
         if self.alarm.collapse_loss is not None:
@@ -220,9 +222,8 @@ class _Run:
             record["skipped_steps"] = skipped
         if not float(result.skipped):
             record |= {name: float(value) for name, value in result.metrics.items()}
-        if log is not None:
-            log.write(record)
-        if log is not None and self.on_log is not None:
+        log.write(record)
+        if self.on_log is not None:
             self.on_log(record, self.plan.total_steps)
 
     def _save(self, done: Progress, *, finished: bool, wait: bool) -> Path:

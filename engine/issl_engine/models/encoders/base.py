@@ -10,6 +10,10 @@ class Encoder(nn.Module):
 
     dim: int
 
+    def blocks(self) -> list[nn.Module]:
+        """Parts that follow one another, each of which training.activation_checkpointing may recompute alone."""
+        raise AssertionError(f"{type(self).__name__} must implement blocks")
+
     def forward(self, images_NCHW: Tensor) -> Tensor:
         raise AssertionError(f"{type(self).__name__} must implement forward")
 

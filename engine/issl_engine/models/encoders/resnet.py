@@ -102,6 +102,10 @@ class ResNet(Encoder):
             if isinstance(module, BasicBlock | Bottleneck):
                 nn.init.zeros_(module.last_norm.weight)
 
+    def blocks(self) -> list[nn.Module]:
+        stages = (self.layer1, self.layer2, self.layer3, self.layer4)
+        return [*(block for stage in stages for block in stage), self.resizer]
+
     def forward(self, images_NCHW: Tensor) -> Tensor:
         x_NCHW = self.maxpool(self.relu(self.bn1(self.conv1(images_NCHW))))
         x_NCHW = self.layer4(self.layer3(self.layer2(self.layer1(x_NCHW))))

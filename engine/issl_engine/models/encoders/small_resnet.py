@@ -49,6 +49,9 @@ class SmallResNet(Encoder):
         self.bn_out = nn.BatchNorm2d(dim)
         init_like_torchvision(self)
 
+    def blocks(self) -> list[nn.Module]:
+        return [*self.layer1, *self.layer2, *self.layer3]
+
     def forward(self, images_NCHW: Tensor) -> Tensor:
         x_NCHW = self.relu(self.bn1(self.conv1(images_NCHW)))
         x_NCHW = self.layer3(self.layer2(self.layer1(x_NCHW)))

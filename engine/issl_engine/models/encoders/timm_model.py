@@ -33,9 +33,27 @@ class TimmEncoder(Encoder):
         self.backbone = backbone
         self.dim = dim
 
+    def blocks(self) -> list[nn.Module]:
+        """The entries of the outermost containers, where timm models keep their blocks. Raises ValueError if there are
+        none."""
+        found = _entries(self.backbone)
+        if not found:
+            raise ValueError(
+                "this timm model keeps its blocks in no container, so training.activation_checkpointing finds none to "
+                "recompute; set it to false"
+            )
+        return found
+
     def forward(self, images_NCHW: Tensor) -> Tensor:
         z_ND = self.backbone(images_NCHW)
         return z_ND
+
+
+def _entries(module: nn.Module) -> list[nn.Module]:
+    found: list[nn.Module] = []
+    for child in module.children():
+        found += child if isinstance(child, nn.Sequential | nn.ModuleList) else _entries(child)
+    return found
 
 
 def _create(model: str, image_size: int) -> nn.Module:
