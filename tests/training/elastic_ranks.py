@@ -7,6 +7,7 @@ each rank would otherwise normalise by its own rows, and no two world sizes woul
 import json
 import os
 import resource
+import signal
 import sys
 import traceback
 from dataclasses import dataclass
@@ -44,6 +45,7 @@ CASES: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 LAST_STEP = 8
+MOST_SECONDS = 240
 STAGES = {1: {"swav": 0, "dino": 0}, 2: {"swav": 0, "dino": 1}, 4: {"swav": 0, "dino": 2}}
 """World size → case → ZeRO stage: no two world sizes share DINO's."""
 
@@ -146,6 +148,7 @@ def main() -> None:
         for rank in range(int(world_size)):
             child = os.fork()
             if child == 0:
+                signal.alarm(MOST_SECONDS)  # a rank that hangs ends by itself
                 try:
                     run_rank(rank, int(world_size), port + number, [Stretch(**entry) for entry in stretches], root)
                 except BaseException:

@@ -15,7 +15,8 @@ from issl_engine.recipe.schema import Recipe
 from issl_engine.training.build import build_engine, build_learner
 from issl_engine.training.checkpoints import saver as saver_module
 from issl_engine.training.checkpoints import writer
-from issl_engine.training.checkpoints.manifest import CheckpointError, read_manifest
+from issl_engine.training.checkpoints.manifest import CheckpointError, Manifest, read_manifest
+from issl_engine.training.checkpoints.restore import restore_checkpoint
 from issl_engine.training.checkpoints.saver import CheckpointSaver
 from issl_engine.training.checkpoints.verify import latest_checkpoint, verify_checkpoint
 from issl_engine.training.deepspeed import start_ranks
@@ -53,6 +54,11 @@ class Saving:
     def save(self, step: int) -> Path:
         return self.saver.save(self.plan.progress(step), seconds=0.0)
 
+    def restore(self, checkpoint: Path) -> Manifest:
+        return restore_checkpoint(
+            checkpoint, engine=self.engine, learner=self.learner, online_probe=None, ranks=start_ranks()
+        )
+
 
 def test_the_loop_goes_on_and_the_checkpoint_holds_the_moment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
@@ -77,6 +83,34 @@ def test_the_loop_goes_on_and_the_checkpoint_holds_the_moment(
     assert saved.keys() == before.keys()
     assert all(saved[name].equal(before[name]) for name in before)
     saving.engine.close()
+
+
+def test_all_comes_back_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    saving = Saving(make_recipe("dino"), tmp_path, monkeypatch)
+    saving.gate.set()
+    tensors = [*saving.learner.parameters(), *saving.learner.buffers()]
+    before = [tensor.detach().clone() for tensor in tensors]
+    target = saving.save(3)
+    expected = torch.rand(3)
+    saving.saver.wait()
+    with torch.no_grad():
+        for tensor in tensors:
+            tensor.zero_()
+    assert saving.restore(target).step == 3
+    assert all(tensor.equal(value) for tensor, value in zip(tensors, before, strict=True))
+    assert torch.rand(3).equal(expected)
+
+
+@pytest.mark.gpu
+def test_random_numbers_of_a_gpu_come_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    saving = Saving(make_recipe(), tmp_path, monkeypatch)
+    saving.gate.set()
+    target = saving.save(3)
+    saving.saver.wait()
+    expected = torch.rand(3, device="cuda")
+    torch.cuda.manual_seed(7)
+    saving.restore(target)
+    assert torch.rand(3, device="cuda").equal(expected)
 
 
 def test_one_write_at_a_time_and_a_wait_is_told_once(

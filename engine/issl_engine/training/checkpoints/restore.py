@@ -107,13 +107,18 @@ def _restore_rank_state(
         ]
         for module, prefix in _modules(learner, online_probe):
             _restore_buffers(checkpoint, module, prefix, files, ranks, same=same)
-        if same:
-            torch.set_rng_state(files[0].get_tensor(CPU_RANDOM))
-            if torch.cuda.is_available():
-                torch.cuda.set_rng_state(files[0].get_tensor(CUDA_RANDOM))
-        else:
-            entropy = np.random.SeedSequence((manifest.seed, manifest.step, ranks.rank))
-            torch.manual_seed(int(entropy.generate_state(1, np.uint64)[0]))
+        _restore_random(files[0] if same else None, manifest, ranks)
+
+
+def _restore_random(file: Any | None, manifest: Manifest, ranks: Ranks) -> None:
+    """As they were in this rank's ``file``; what it lacks, as a run moved to GPUs does, begins anew."""
+    entropy = np.random.SeedSequence((manifest.seed, manifest.step, ranks.rank))
+    torch.manual_seed(int(entropy.generate_state(1, np.uint64)[0]))
+    if file is None:
+        return
+    torch.set_rng_state(file.get_tensor(CPU_RANDOM))
+    if CUDA_RANDOM in set(file.keys()) and torch.cuda.is_available():
+        torch.cuda.set_rng_state(file.get_tensor(CUDA_RANDOM))
 
 
 def _modules(learner: Learner, online_probe: OnlineProbe | None) -> Iterator[tuple[nn.Module, str]]:
