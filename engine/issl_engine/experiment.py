@@ -55,7 +55,7 @@ FREE_KEYS = {"name", "description", "seeds", "checkpoint", "data", "deepspeed"} 
 """Keys that may change between two runs in one folder: they do not touch the weights, or (deepspeed) their last bits
 alone."""
 FREE_TRAINING_KEYS = {"on_non_finite", "max_skipped_steps", "watchdog_seconds", "log_every_steps"}
-"""Keys of ``training`` that may change: after a NaN has stopped a run, it may go on without that step."""
+"""Keys of ``training`` that may change: after a NaN or the watchdog has stopped a run, it may go on otherwise."""
 PNG_END = b"IEND\xaeB`\x82"
 """Name and checksum of the chunk that ends a PNG file."""
 
