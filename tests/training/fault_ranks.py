@@ -42,6 +42,7 @@ WORLD_SIZE = 2
 KINDS = ("forward", "all-reduce", "checkpoint", "epoch")
 MOMENTS = {"forward": 14, "all-reduce": 14, "checkpoint": 24, "epoch": 2}
 """Of each kind a rank comes to at least so many in a whole run; the victim is killed at one of them."""
+LATE_MOMENTS = {"forward": 12, "all-reduce": 36, "checkpoint": 24, "epoch": 1}
 HOLD_SECONDS = 10.0
 LONGEST_DELAY_SECONDS = 0.05
 PATIENCE_SECONDS = 4.0
@@ -51,13 +52,15 @@ LIMIT_SECONDS = 120.0
 
 @dataclass(frozen=True)
 class Try:
-    """One run with ``kills`` interruptions; ``kind`` is the first one's, those after it are drawn with the seed."""
+    """One run with ``kills`` interruptions; ``kind`` is the first one's, those after it are drawn with the seed. With
+    ``late`` the first comes when there is a checkpoint already (without ZeRO)."""
 
     seed: int
     kind: str
     zero_stage: int = 0
     both: bool = False
     kills: int = 1
+    late: bool = False
 
 
 @dataclass
@@ -213,6 +216,8 @@ class Harness:
     def kill_once(self, run: Path, case: Try, kind: str, random_: random.Random, outcome: Outcome) -> None:
         victim, hold = random_.randrange(WORLD_SIZE), random_.random() < 0.5
         moment = random_.randrange(MOMENTS[kind] if not outcome.killed else 2)
+        if case.late and not outcome.killed:
+            moment = LATE_MOMENTS[kind]
         children, read = self.start(run, case.zero_stage, {victim: (kind, moment, hold)})
         place = read_line(read)
         os.close(read)

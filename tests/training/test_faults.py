@@ -27,9 +27,14 @@ def outcomes(tries: list[Try], folder: Path, timeout_seconds: float) -> list[dic
 
 
 def test_three_kills_change_nothing(tmp_path: Path) -> None:
-    tries = [Try(seed=1, kind="checkpoint"), Try(seed=2, kind="all-reduce", both=True), Try(seed=3, kind="epoch")]
+    tries = [
+        Try(seed=1, kind="checkpoint", late=True), Try(seed=2, kind="all-reduce", both=True, late=True),
+        Try(seed=3, kind="epoch", late=True),
+    ]  # fmt: skip
     for case, outcome in zip(tries, outcomes(tries, tmp_path, 300), strict=True):
-        assert outcome["killed"][0][0] == case.kind
+        ((kind, _, _, saved_step),) = outcome["killed"]
+        assert kind == case.kind
+        assert saved_step > 0
         assert outcome["unequal"] == [], (case, outcome)
     assert list(tmp_path.glob("*/checkpoints/.*")) == []
 
