@@ -15,8 +15,9 @@ BIN := .venv/bin
 run: .venv/installed
 	$(BIN)/issl-engine run $(RECIPE) $(ARGS)
 
+# A worker a core, each test file in one of them: its fixtures start ranks, which are dear.
 test: .venv/installed-test
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile $(ARGS)
 
 test-long: .venv/installed-test
 	$(BIN)/python -m pytest -m long $(ARGS)

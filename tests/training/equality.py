@@ -22,6 +22,8 @@ from issl_engine.data.views import MultiCropBatch
 from issl_engine.recipe.schema import Recipe
 from issl_engine.training.build import build_engine, build_learner
 from issl_engine.training.deepspeed import Ranks, start_ranks
+from issl_engine.training.guard import GuardSettings, StepGuard
+from issl_engine.training.guarded_buffers import GuardedBuffers
 from issl_engine.training.learner import Learner
 from issl_engine.training.plan import Plan, make_plan
 from issl_engine.training.step import train_step
@@ -99,6 +101,9 @@ class PlainEngine:
         self.optimizer = recipe.optimizer.build(
             module.trainable_parameters(), no_decay=module.no_decay_parameters(), lr=plan.peak_lr
         )
+        settings = GuardSettings(on_non_finite="stop", max_skipped_steps=1, clip_gradient_norm=None)
+        self.guard = StepGuard(settings, GuardedBuffers(module.buffers()))
+        self.gradients_are_whole = True
 
     def __call__(self, *inputs: Any) -> Any:
         return self.module(*inputs)
@@ -109,8 +114,6 @@ class PlainEngine:
 
     def backward(self, loss: Tensor) -> None:
         (loss / self.passes).backward()
-
-    def step(self) -> None:
         self.passed += 1
         if self.passed % self.passes:
             return
@@ -119,8 +122,17 @@ class PlainEngine:
                 parameter.grad = torch.zeros_like(parameter)
             torch.distributed.all_reduce(parameter.grad)
             parameter.grad /= torch.distributed.get_world_size()
-        self.optimizer.step()
-        self.optimizer.zero_grad()
+
+    def gradients(self) -> list[Tensor]:
+        return [parameter.grad for _, parameter in self.module.trainable_parameters() if parameter.grad is not None]
+
+    def leave_out_step_where(self, flag: Tensor) -> None:
+        self.optimizer.found_inf = flag  # type: ignore[attr-defined]
+
+    def step(self) -> None:
+        if self.passed % self.passes == 0:
+            self.optimizer.step()
+            self.optimizer.zero_grad()
 
     def take_over(self, weights: Iterable[nn.Parameter]) -> None:
         """There is one copy of them."""

@@ -2,6 +2,7 @@
 same command, they end with the same weights and losses as a run that nothing happened to, bit for bit."""
 
 import json
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -16,9 +17,11 @@ from .fault_ranks import KINDS, Try
 
 def outcomes(tries: list[Try], folder: Path, timeout_seconds: float) -> list[dict[str, Any]]:
     program = str(Path(__file__).with_name("fault_ranks.py"))
+    # A numerical library's pool of threads, made as it is imported, would keep the program from forking.
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, program, str(folder), json.dumps([asdict(one) for one in tries])],
-        capture_output=True, text=True, check=False, timeout=timeout_seconds,
+        env=environment, capture_output=True, text=True, check=False, timeout=timeout_seconds,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-6000:]
     found = [json.loads(line) for line in done.stdout.splitlines()]
@@ -34,7 +37,7 @@ def test_three_kills_change_nothing(tmp_path: Path) -> None:
     for case, outcome in zip(tries, outcomes(tries, tmp_path, 300), strict=True):
         ((kind, _, _, saved_step),) = outcome["killed"]
         assert kind == case.kind
-        assert saved_step > 0
+        assert saved_step > 0 or kind != "checkpoint"  # that write began when the one before it was complete
         assert outcome["unequal"] == [], (case, outcome)
     assert list(tmp_path.glob("*/checkpoints/.*")) == []
 
