@@ -15,9 +15,9 @@ BIN := .venv/bin
 run: .venv/installed
 	$(BIN)/issl-engine run $(RECIPE) $(ARGS)
 
-# A worker a core, each test file in one of them: its fixtures start ranks, which are dear.
+# A worker a core, each test file in one of them (its fixtures start ranks, which are dear), and one thread a process.
 test: .venv/installed-test
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile $(ARGS)
 
 test-long: .venv/installed-test
 	$(BIN)/python -m pytest -m long $(ARGS)
