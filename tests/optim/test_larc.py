@@ -168,6 +168,7 @@ def slices_on_this_rank(rank: int, store: str, whole: list[Tensor], grads: list[
         part.grad = grad.chunk(2)[rank].clone()
     optimizer.step()
     torch.save([part.detach() for part in parts] + flattened_groups(rank, whole, grads), f"{out}{rank}")
+    dist.barrier()  # a rank that leaves early would break the other's connection
     dist.destroy_process_group()
 
 

@@ -112,6 +112,8 @@ def test_one_that_waits_for_a_rank_at_work_is_left_alone(monkeypatch: pytest.Mon
 def test_a_rank_that_never_begins_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     with watched(2, monkeypatch) as ranks:
         ranks[1].watchdog._closed.set()
+        for thread in ranks[1].watchdog._threads:
+            thread.join()  # else it may publish once more, after the key is gone
         ranks[1].watchdog._store = None
         first = ranks[0]
         first.watchdog._store.delete_key(f"{first.watchdog._key}/1")  # type: ignore[union-attr]
