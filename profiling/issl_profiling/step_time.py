@@ -18,7 +18,7 @@ from issl_engine.recipe.schema import Recipe
 from issl_engine.training.build import build_engine, build_learner, build_views
 from issl_engine.training.deepspeed import Ranks
 from issl_engine.training.plan import make_plan
-from issl_engine.training.step import train_step
+from issl_engine.training.step import after_step, train_step
 
 Result = TypeVar("Result")
 
@@ -68,7 +68,8 @@ def measure_step(recipe: Recipe, dataset: Dataset, ranks: Ranks, *, steps: int, 
                 accumulation_steps=accumulation,
             )  # fmt: skip
             step, result = clock.time(whole)
-            learner.after_step(progress, result.skipped)
+            after_step(engine, progress, result)
+            engine.guard.read(ranks, newest=False)
             batch = next(views).to(ranks.device)
             encoder, z_VBD = clock.time(partial(learner.encode, batch.crops))
             teacher = learner.teacher_projections(batch)

@@ -25,7 +25,7 @@ from issl_engine.training.checkpoints.restore import restore_checkpoint
 from issl_engine.training.checkpoints.saver import CheckpointSaver
 from issl_engine.training.deepspeed import Ranks, start_ranks
 from issl_engine.training.plan import make_plan
-from issl_engine.training.step import train_step
+from issl_engine.training.step import after_step, train_step
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parent))
@@ -87,8 +87,7 @@ def train(case: str, stretch: Stretch, root: Path, ranks: Ranks) -> dict[str, An
         result = train_step(
             engine, views, probe, progress=plan.progress(done), lr=0.01, ranks=ranks, accumulation_steps=1
         )
-        learner.after_step(plan.progress(done + 1))
-        engine.take_over(learner.objective.rewritten_weights())
+        after_step(engine, plan.progress(done + 1), result)
         losses.append(sum(ranks.gather(result.loss.item())) / ranks.world_size)
         if done + 1 in stretch.save_at:
             saver.save(plan.progress(done + 1), seconds=0.0)

@@ -19,14 +19,14 @@ from torch import Tensor, nn
 from issl_engine.data.dali import TrainingViews
 from issl_engine.data.sources.base import Dataset
 from issl_engine.data.views import MultiCropBatch
+from issl_engine.models.guarded_buffers import GuardedBuffers
 from issl_engine.recipe.schema import Recipe
 from issl_engine.training.build import build_engine, build_learner
 from issl_engine.training.deepspeed import Ranks, start_ranks
 from issl_engine.training.guard import GuardSettings, StepGuard
-from issl_engine.training.guarded_buffers import GuardedBuffers
 from issl_engine.training.learner import Learner
 from issl_engine.training.plan import Plan, make_plan
-from issl_engine.training.step import train_step
+from issl_engine.training.step import after_step, train_step
 
 if __name__ == "__main__":
     from conftest import SMALL_OBJECTIVES, make_images, make_recipe
@@ -176,8 +176,7 @@ def run(case: Case, ranks: Ranks, batches: list[MultiCropBatch]) -> dict[str, An
             engine, views, None, progress=plan.progress(step), lr=recipe.optimizer.lr, ranks=ranks,
             accumulation_steps=case.accumulation, exact_accumulation=case.exact,
         )  # fmt: skip
-        learner.after_step(plan.progress(step + 1))
-        engine.take_over(learner.objective.rewritten_weights())
+        after_step(engine, plan.progress(step + 1), done)
         if case.exact:
             losses.append(done.loss.double())
     weights = {name: weight.detach().double().clone() for name, weight in learner.named_parameters()}

@@ -14,6 +14,10 @@ recipe_argument = click.argument("recipe")
 overrides_argument = click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 """Overrides of the recipe's keys, such as ``training.epochs=2``."""
 
+run_folder_option = click.option(
+    "--out", type=click.Path(file_okay=False, path_type=Path), help="Run folder; default runs/<recipe name>."
+)
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
 

@@ -13,6 +13,7 @@ from issl_engine.commands.options import (
     launch_options,
     overrides_argument,
     recipe_argument,
+    run_folder_option,
 )
 from issl_engine.commands.stdout import reserved_stdout
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 @click.command()
 @recipe_argument
 @overrides_argument
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Run folder; default runs/<recipe name>.")
+@run_folder_option
 @launch_options
 @json_option
 def preflight(recipe: str, overrides: tuple[str, ...], out: Path | None, launch: LaunchOptions, as_json: bool) -> None:

@@ -13,6 +13,7 @@ from issl_engine.commands.options import (
     launch_options,
     overrides_argument,
     recipe_argument,
+    run_folder_option,
 )
 from issl_engine.commands.stdout import reserved_stdout
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 @overrides_argument
 @click.option("--arm", help="Which arm of the recipe; needed when it has several.")
 @click.option("--seed", type=int, help="Seed; default the recipe's first.")
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Run folder; default runs/<recipe name>.")
+@run_folder_option
 @launch_options
 @json_option
 def pretrain(

@@ -14,6 +14,7 @@ from issl_engine.commands.options import (
     launch_options,
     overrides_argument,
     recipe_argument,
+    run_folder_option,
 )
 from issl_engine.commands.stdout import reserved_stdout
 
@@ -21,7 +22,7 @@ from issl_engine.commands.stdout import reserved_stdout
 @click.command()
 @recipe_argument
 @overrides_argument
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Run folder; default runs/<recipe name>.")
+@run_folder_option
 @click.option("--arm", "arms", multiple=True, help="Run only this arm; may be given several times.")
 @click.option(
     "--resume",

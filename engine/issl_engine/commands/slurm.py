@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from issl_engine.commands.options import overrides_argument, recipe_argument
+from issl_engine.commands.options import overrides_argument, recipe_argument, run_folder_option
 from issl_engine.commands.stdout import reserved_stdout
 
 
@@ -16,7 +16,7 @@ from issl_engine.commands.stdout import reserved_stdout
 @click.option("--time", "time_limit", required=True, metavar="HH:MM:SS", help="Time limit of one job.")
 @click.option("--partition", help="Slurm's partition.")
 @click.option("--account", help="Slurm's account.")
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Run folder; default runs/<recipe name>.")
+@run_folder_option
 @click.option("--job-name", help="Name of the job; default the recipe's.")
 @click.option("--setup", default="", help="Shell commands that come first, such as 'module load cuda'.")
 @click.option(

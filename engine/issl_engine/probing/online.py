@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.distributed import ProcessGroup
 from torch.nn import functional as F
 
+from issl_engine.models.guarded_buffers import GuardedBuffers
 from issl_engine.models.synchronised_batch_norm import SynchronisedBatchNorm
 from issl_kernels.collectives import all_reduce_sum_, world_size
 
@@ -40,7 +41,8 @@ class OnlineProbe(nn.Module):
                 "raise training.global_batch_size or set online_probe to null"
             )
         self.optimizer.zero_grad()
-        before = [buffer.clone() for buffer in self.norm.buffers()]
+        statistics = GuardedBuffers(self.norm.buffers())
+        statistics.save()
         # The backward pass too: under a caller's autocast its matmuls would be bf16.
         with torch.autocast(z_BD.device.type, enabled=False):
             logits_BC = F.linear(self.norm(z_BD.detach().float()), self.weight, self.bias)
@@ -52,9 +54,7 @@ class OnlineProbe(nn.Module):
         loss, top1 = _mean_over_ranks([self.weight.grad, self.bias.grad], [loss.detach(), top1], self.group)
         if skipped is not None:
             self.optimizer.found_inf = skipped  # type: ignore[attr-defined]
-            with torch.no_grad():
-                for buffer, value in zip(self.norm.buffers(), before, strict=True):
-                    buffer.copy_(value.where(skipped > 0, buffer))
+            statistics.restore_where(skipped)
         self.optimizer.step()
         return {"loss": loss, "top1": top1}
 

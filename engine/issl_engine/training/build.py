@@ -8,15 +8,16 @@ from issl_engine.data.dali import TrainingViews
 from issl_engine.data.sources.base import Dataset
 from issl_engine.models.activation_checkpointing import recompute_in_backward
 from issl_engine.models.encoders.base import Encoder
+from issl_engine.models.guarded_buffers import GuardedBuffers
 from issl_engine.models.synchronised_batch_norm import synchronise_batch_norm
 from issl_engine.objectives.base import ObjectiveShape
 from issl_engine.optim.larc import LARC
 from issl_engine.optim.loaded_state import fit_loaded_state
+from issl_engine.probing.online import OnlineProbe
 from issl_engine.recipe.schema import Recipe
 from issl_engine.training.compiled import compile_learner
 from issl_engine.training.deepspeed import Engine, EngineSettings, Ranks
 from issl_engine.training.guard import GuardSettings, StepGuard
-from issl_engine.training.guarded_buffers import GuardedBuffers
 from issl_engine.training.learner import Learner
 from issl_engine.training.plan import Plan
 from issl_kernels import set_kernel_path
@@ -62,6 +63,14 @@ def build_learner(recipe: Recipe, plan: Plan, ranks: Ranks, seed: int) -> Learne
     # Weights are alike on all ranks; what an encoder draws while it trains, such as dropped paths, must not be.
     torch.manual_seed((seed + ranks.rank * _SEED_STRIDE) % 2**32)
     return learner
+
+
+def build_online_probe(recipe: Recipe, dataset: Dataset, learner: Learner, ranks: Ranks) -> OnlineProbe | None:
+    """The probe beside the encoder, on this rank's device; None where the recipe has none."""
+    if recipe.online_probe is None:
+        return None
+    probe = OnlineProbe(learner.encoder.dim, dataset.num_classes, lr=recipe.online_probe.lr, group=ranks.group)
+    return probe.to(ranks.device)
 
 
 def build_views(

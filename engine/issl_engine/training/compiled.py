@@ -12,8 +12,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from issl_engine.models.guarded_buffers import GuardedBuffers
 from issl_engine.models.heads import Head, ResidualHead
-from issl_engine.training.guarded_buffers import GuardedBuffers
 from issl_engine.training.learner import Learner
 
 _log = logging.getLogger("issl_engine")

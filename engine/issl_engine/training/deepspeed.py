@@ -60,14 +60,6 @@ class Ranks:
     def is_first(self) -> bool:
         return self.rank == 0
 
-    def any(self, flag: bool) -> bool:
-        """Whether the flag is set on any rank; every rank must call it."""
-        if self.group is None:
-            return flag
-        value = torch.tensor(float(flag), device=self.device)
-        dist.all_reduce(value, op=dist.ReduceOp.MAX, group=self.group)
-        return bool(value.item())
-
     def barrier(self) -> None:
         if self.group is not None:
             dist.barrier(group=self.group)

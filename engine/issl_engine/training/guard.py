@@ -19,10 +19,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from issl_engine.models.guarded_buffers import GuardedBuffers
 from issl_engine.objectives.base import Progress
 from issl_engine.training.alarms import TrainingStopped
 from issl_engine.training.deepspeed import Engine, Ranks
-from issl_engine.training.guarded_buffers import GuardedBuffers
 
 _log = logging.getLogger("issl_engine")
 

@@ -18,7 +18,7 @@ from issl_engine.probing.online import OnlineProbe
 from issl_engine.recipe.schema import Recipe
 from issl_engine.training.alarms import CollapseAlarm, DataAlarm, TrainingStopped
 from issl_engine.training.balance import Interval
-from issl_engine.training.build import build_engine, build_learner, build_views
+from issl_engine.training.build import build_engine, build_learner, build_online_probe, build_views
 from issl_engine.training.checkpoints.manifest import read_manifest
 from issl_engine.training.checkpoints.restore import restore_checkpoint
 from issl_engine.training.checkpoints.saver import CheckpointSaver
@@ -31,7 +31,7 @@ from issl_engine.training.metrics import MetricsLog
 from issl_engine.training.online_accuracy import OnlineAccuracy
 from issl_engine.training.plan import Plan, log_waiting_images, make_plan
 from issl_engine.training.slow_ranks import OwnWork, SlowRankAlarm
-from issl_engine.training.step import StepResult, train_step
+from issl_engine.training.step import StepResult, after_step, train_step
 from issl_engine.training.watchdog import OnHung, Watchdog
 
 _log = logging.getLogger("issl_engine")
@@ -68,11 +68,7 @@ def pretrain(
     if ranks.is_first:
         log_waiting_images(recipe, dataset)
     learner = build_learner(recipe, plan, ranks, seed)
-    online_probe = None
-    if recipe.online_probe is not None:
-        online_probe = OnlineProbe(
-            learner.encoder.dim, dataset.num_classes, lr=recipe.online_probe.lr, group=ranks.group
-        ).to(ranks.device)
+    online_probe = build_online_probe(recipe, dataset, learner, ranks)
     engine = build_engine(learner, recipe, plan)
     step, seconds = 0, 0.0
     if found is not None:
@@ -151,8 +147,7 @@ class _Run:
                             stopping=self._must_stop(stop),
                         )  # fmt: skip
                         done = plan.progress(step + 1)
-                        self.learner.after_step(done, result.skipped)
-                        self.engine.take_over(self.learner.objective.rewritten_weights())
+                        after_step(self.engine, done, result)
                     interval.add(result.loss, result.data_seconds, result.skipped)
                     if done.epoch > 1:  # before, frozen prototypes and warm-up keep a healthy loss near that value
                         self.alarm.note(result.loss, done.step)

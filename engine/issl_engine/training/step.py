@@ -66,6 +66,14 @@ def train_step(
     return StepResult(loss=loss, metrics=metrics, data_seconds=data_seconds, skipped=verdict.skipped)
 
 
+def after_step(engine: Engine, done: Progress, result: StepResult) -> None:
+    """What follows a step: teacher and prototypes move, and ZeRO's copies of weights that they are follow."""
+    learner = engine.module
+    assert isinstance(learner, Learner)
+    learner.after_step(done, result.skipped)
+    engine.take_over(learner.objective.rewritten_weights())
+
+
 def _probe(
     online_probe: OnlineProbe | None, batches: list[tuple[Tensor, Tensor]], skipped: Tensor
 ) -> dict[str, Tensor]:

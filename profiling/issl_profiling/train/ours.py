@@ -10,11 +10,10 @@ from torch import Tensor
 
 from issl_engine.data.dali import TrainingViews
 from issl_engine.data.views import MultiCropBatch
-from issl_engine.probing.online import OnlineProbe
 from issl_engine.training.balance import Interval
-from issl_engine.training.build import build_engine, build_learner, build_views
+from issl_engine.training.build import build_engine, build_learner, build_online_probe, build_views
 from issl_engine.training.learner import Learner, encode_views
-from issl_engine.training.step import train_step
+from issl_engine.training.step import after_step, train_step
 from issl_profiling.train.candidate import CACHED, ENCODER, HEADS, LOADER, WHOLE, Candidate, Shares, Work
 from issl_profiling.train.case import TrainCase
 from issl_profiling.train.flops import StepFlops, count_flops
@@ -63,12 +62,7 @@ class OurTraining:
         self.case = case
         recipe, ranks = case.recipe, case.ranks
         self.learner = build_learner(recipe, case.plan, ranks, case.seed)
-        self.online_probe: OnlineProbe | None = None
-        if recipe.online_probe is not None:
-            probe = OnlineProbe(
-                self.learner.encoder.dim, case.dataset.num_classes, lr=recipe.online_probe.lr, group=ranks.group
-            )
-            self.online_probe = probe.to(ranks.device)
+        self.online_probe = build_online_probe(recipe, case.dataset, self.learner, ranks)
         self.engine = build_engine(self.learner, recipe, case.plan)
         self.views = (
             build_views(recipe, case.dataset, case.plan, ranks, seed=case.seed)
@@ -87,8 +81,7 @@ class OurTraining:
                 ranks=case.ranks, accumulation_steps=training.accumulation_steps,
                 exact_accumulation=training.exact_accumulation,
             )  # fmt: skip
-            self.learner.after_step(case.progress, result.skipped)
-            self.engine.take_over(self.learner.objective.rewritten_weights())
+            after_step(self.engine, case.progress, result)
         self.interval.add(result.loss, result.data_seconds, result.skipped)
         self.engine.guard.read(case.ranks, newest=False)
 

@@ -63,7 +63,7 @@ def train_here(recipe: Recipe, *, steps: int) -> Trial:
     from issl_engine.training.build import build_engine, build_learner, build_views
     from issl_engine.training.deepspeed import start_ranks
     from issl_engine.training.plan import make_plan
-    from issl_engine.training.step import train_step
+    from issl_engine.training.step import after_step, train_step
 
     if recipe.training.threads:
         torch.set_num_threads(recipe.training.threads)
@@ -83,7 +83,8 @@ def train_here(recipe: Recipe, *, steps: int) -> Trial:
                 accumulation_steps=recipe.training.accumulation_steps,
                 exact_accumulation=recipe.training.exact_accumulation,
             )  # fmt: skip
-            learner.after_step(progress, done.skipped)
+            after_step(engine, progress, done)
+            engine.guard.read(ranks, newest=False)
             if ranks.device.type == "cuda":
                 torch.cuda.synchronize()
             seconds.append(time.perf_counter() - started)

@@ -15,6 +15,7 @@ from typing import Any
 
 from issl_engine.data.packing.samples import Sample
 from issl_engine.data.sources.pack_index import FORMAT
+from issl_engine.whole_file import sync
 
 END_BYTES = 2 * tarfile.BLOCKSIZE
 """Two blocks of zeros end a tar file, which is then filled up to a whole record."""
@@ -75,7 +76,7 @@ class ShardWriter:
         listed = {"format": FORMAT, "bytes": self._length, "samples": self.samples}
         write_json(self.path.with_suffix(".json"), listed)
         os.replace(self._partial, self.path)
-        sync_folder(self.path.parent)
+        sync(self.path.parent)
         return Shard(
             file=self.path.name,
             split=self.split,
@@ -115,18 +116,9 @@ def write_json(path: Path, value: Any) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
-        sync_folder(path.parent)
+        sync(path.parent)
     finally:
         partial.unlink(missing_ok=True)
-
-
-def sync_folder(folder: Path) -> None:
-    """Makes new names in ``folder`` safe on the disk."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _cls(sample: Sample) -> bytes:

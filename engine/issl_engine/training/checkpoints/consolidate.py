@@ -11,7 +11,7 @@ from issl_engine.training.checkpoints.layout import ENCODER, LEARNER
 from issl_engine.training.checkpoints.manifest import CheckpointError, Manifest
 from issl_engine.training.checkpoints.tensor_file import TensorFile, write_tensor_file
 from issl_engine.training.checkpoints.verify import verify_checkpoint
-from issl_engine.training.checkpoints.writer import sync
+from issl_engine.whole_file import sync
 
 
 def consolidate(path: Path, out: Path, *, encoder_only: bool = False) -> TensorFile:

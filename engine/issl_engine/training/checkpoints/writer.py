@@ -24,6 +24,7 @@ from issl_engine.training.checkpoints.layout import PARTIAL, is_left_over, set_a
 from issl_engine.training.checkpoints.manifest import MANIFEST, CheckpointError, FileRecord, Manifest
 from issl_engine.training.checkpoints.snapshot import Snapshot
 from issl_engine.training.checkpoints.tensor_file import write_tensor_file
+from issl_engine.whole_file import sync
 
 _log = logging.getLogger("issl_engine")
 
@@ -135,15 +136,6 @@ def publish(partial: Path, target: Path) -> None:
     sync(target.parent)
     if aside is not None:
         shutil.rmtree(aside)
-
-
-def sync(path: Path) -> None:
-    """Waits until a file, or what a folder lists, is on the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def remove_left_overs(folder: Path) -> list[Path]:
