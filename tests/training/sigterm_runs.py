@@ -51,9 +51,10 @@ def run_spot(folder: Path, spot: str, came: Callable[[], None]) -> None:
         nonlocal is_first
         if is_first:
             is_first = False
+            if spot == "stuck":
+                interruption.SIGTERM_SECONDS = 1.0  # before the signal, which may come at once
             came()
             if spot == "stuck":
-                interruption.SIGTERM_SECONDS = 1.0
                 dist.HashStore().wait(["never"])
             time.sleep(seconds)
         return work(*args, **named)
