@@ -31,16 +31,18 @@ def probe(checkpoint: Path, overrides: tuple[str, ...], seed: int | None, as_jso
         from issl_engine.probing.results import results_to_json
         from issl_engine.recipe.load import change_recipe
         from issl_engine.report.table import print_probe_results
-        from issl_engine.training.checkpoints.encoder import load_encoder
+        from issl_engine.weights.open_encoder import open_encoder
 
-        encoder, recipe, manifest = load_encoder(checkpoint)
-        recipe = change_recipe(recipe, overrides)
+        opened = open_encoder(str(checkpoint))
+        assert opened.recipe is not None
+        assert opened.seed is not None
+        recipe = change_recipe(opened.recipe, overrides)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         results = probe_encoder(
-            encoder.to(device),
+            opened.encoder.to(device),
             recipe,
             load_dataset(recipe),
-            seed=manifest.seed if seed is None else seed,
+            seed=opened.seed if seed is None else seed,
             device=device,
         )
     if as_json:

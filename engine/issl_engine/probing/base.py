@@ -45,6 +45,13 @@ class ProbeResult:
     num_split_images: int
     held_out_value: float
     """The metric of the chosen hyper-parameters on the held-out part of the training split."""
+    setting: str = ""
+    """What sets this number apart from others of the same probe, in words: "1 % of labels", "5-shot", a source, a
+    corruption; empty for the plain one."""
+    interval: tuple[float, float] | None = None
+    """Ends of a 95 % bootstrap interval over the images that were judged, or None where none was made."""
+    draws: tuple[float, ...] = ()
+    """The metric of each draw of training images, where there were several and ``value`` is their mean."""
     chosen: dict[str, float | int | bool] = field(default_factory=dict)
     """The hyper-parameters chosen on the held-out part."""
     grid: str = ""

@@ -1,7 +1,7 @@
 """All probes of a recipe on one frozen encoder: features once, choice on held-out images, report on test."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -38,20 +38,46 @@ def evaluate(
         return extract_features(encoder, batches, device=device)
 
     train = features(_at_most(dataset.train, evaluation.max_train_images, seed))
-    kept, chosen = hold_out(train.labels_N, evaluation.held_out_fraction, seed)
-    if evaluation.report_on == "test":
-        fit, held_out, judged = train.subset(kept), train.subset(chosen), features(dataset.test)
-    else:
-        rest, judged = train.subset(kept), train.subset(chosen)
-        kept, chosen = hold_out(rest.labels_N, evaluation.held_out_fraction, seed + 1)
-        fit, held_out = rest.subset(kept), rest.subset(chosen)
-        del rest
-    del train  # a second copy of every feature, and ImageNet's are tens of GiB
+    test = features(dataset.test) if evaluation.report_on == "test" else None
+    splits = split_features(train, test, held_out_fraction=evaluation.held_out_fraction, seed=seed)
+    del train, test  # a second copy of every feature, and ImageNet's are tens of GiB
     preprocessing = _describe(evaluation, interpolation, mean, std, raw_pixels=encoder is None)
+    results = run_probes(probes, splits, num_classes=dataset.num_classes, seed=seed)
+    return [replace(result, preprocessing=preprocessing) for result in results]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Splits:
+    """What a probe is fitted on, what chooses its hyper-parameters, and what judges it; no image is in two."""
+
+    train: Features
+    held_out: Features
+    judged: Features
+    judged_split: str
+    """test or held_out."""
+
+
+def split_features(train: Features, test: Features | None, *, held_out_fraction: float, seed: int) -> Splits:
+    """Holds out a class-balanced part of ``train``; with ``test`` None a further part of it plays the test split.
+
+    Raises ValueError when a class has too few images to split.
+    """
+    kept, chosen = hold_out(train.labels_N, held_out_fraction, seed)
+    if test is not None:
+        return Splits(train=train.subset(kept), held_out=train.subset(chosen), judged=test, judged_split="test")
+    rest, judged = train.subset(kept), train.subset(chosen)
+    kept, chosen = hold_out(rest.labels_N, held_out_fraction, seed + 1)
+    return Splits(train=rest.subset(kept), held_out=rest.subset(chosen), judged=judged, judged_split="held_out")
+
+
+def run_probes(probes: Sequence[ProbeConfig], splits: Splits, *, num_classes: int, seed: int) -> list[ProbeResult]:
+    """Every probe on the same splits, in order."""
     results = []
     for probe in probes:
-        result = probe.evaluate(train=fit, held_out=held_out, test=judged, num_classes=dataset.num_classes, seed=seed)
-        results.append(replace(result, split=evaluation.report_on, preprocessing=preprocessing))
+        result = probe.evaluate(
+            train=splits.train, held_out=splits.held_out, test=splits.judged, num_classes=num_classes, seed=seed
+        )
+        results.append(replace(result, split=splits.judged_split))
     return results
 
 

@@ -13,4 +13,10 @@ def results_to_json(results: list[ProbeResult]) -> list[dict[str, Any]]:
 
 def results_from_json(records: list[dict[str, Any]]) -> list[ProbeResult]:
     """The inverse of results_to_json. Raises TypeError for other fields."""
-    return [ProbeResult(**record) for record in records]
+    return [_result(record) for record in records]
+
+
+def _result(record: dict[str, Any]) -> ProbeResult:
+    interval = record.get("interval")
+    tuples = {"interval": None if interval is None else tuple(interval), "draws": tuple(record.get("draws", ()))}
+    return ProbeResult(**(record | tuples))
