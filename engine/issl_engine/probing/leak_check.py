@@ -28,11 +28,12 @@ def check_no_shared_images(fitted: Chosen, judged: Chosen, *, allowed: bool) -> 
     if not pairs:
         return
     found = f"{len(pairs)} of {len(judged)} judged images are in the training split too"
+    named = describe_pairs(pairs, fitted.images, judged.images)
     if allowed:
-        _log.warning("%s (%s)", found, describe_pairs(pairs, fitted.images, judged.images))
+        _log.warning("%s (%s)", found, named)
         return
     raise LeakError(
-        f"{found} ({describe_pairs(pairs, fitted.images, judged.images)}), so the probes' numbers would be too good; remove them "
+        f"{found} ({named}), so the probes' numbers would be too good; remove them "
         "from one split, or set evaluation.allow_shared_images to true if the benchmark is so defined"
     )
 
