@@ -221,7 +221,8 @@ def plan(*arguments: str) -> Result:
 
 def test_the_command_says_what_is_left_out_and_that_nothing_was_measured(tmp_path: Path) -> None:
     arguments = [
-        "imagenet/swav_compare", "--arm", "simclr", "--gpus", "8,4096", "--price", "2.5", f"source.folder={tmp_path}/none",
+        "imagenet/swav_compare", "--arm", "simclr", "--gpus", "8,4096", "--price", "2.5",
+        f"source.folder={tmp_path}/none",
         "encoder={name: small_resnet, dim: 16}",
     ]  # fmt: skip
     result = plan(*arguments)
