@@ -11,6 +11,7 @@ from torch import nn
 from issl_engine.data.dali import EvaluationImages
 from issl_engine.data.sources.base import Dataset, ImageSet
 from issl_engine.probing.base import Features, ProbeConfig, ProbeResult
+from issl_engine.probing.feature_view import CPU
 from issl_engine.probing.features import extract_features
 from issl_engine.probing.preprocessing import Preprocessing
 from issl_engine.probing.splits import hold_out
@@ -45,7 +46,7 @@ def evaluate(
     preprocessing = Preprocessing(
         resize=evaluation.resize, crop=evaluation.crop, mean=mean, std=std, interpolation=interpolation
     )
-    results = run_probes(probes, splits, num_classes=dataset.num_classes, seed=seed)
+    results = run_probes(probes, splits, num_classes=dataset.num_classes, seed=seed, device=device)
     return [replace(result, preprocessing=preprocessing.describe(raw_pixels=encoder is None)) for result in results]
 
 
@@ -73,14 +74,21 @@ def split_features(train: Features, test: Features | None, *, held_out_fraction:
     return Splits(train=rest.subset(kept), held_out=rest.subset(chosen), judged=judged, judged_split="held_out")
 
 
-def run_probes(probes: Sequence[ProbeConfig], splits: Splits, *, num_classes: int, seed: int) -> list[ProbeResult]:
-    """Every probe on the same splits, in order."""
+def run_probes(
+    probes: Sequence[ProbeConfig], splits: Splits, *, num_classes: int, seed: int,
+    device: torch.device = CPU,
+) -> list[ProbeResult]:  # fmt: skip
+    """Every probe on the same splits, in order; one may give several results. Fitted on ``device``.
+
+    Raises ValueError for a probe of targets that the images do not have.
+    """
     results = []
     for probe in probes:
-        result = probe.evaluate(
-            train=splits.train, held_out=splits.held_out, test=splits.judged, num_classes=num_classes, seed=seed
-        )
-        results.append(replace(result, split=splits.judged_split))
+        found = probe.evaluate(
+            train=splits.train, held_out=splits.held_out, test=splits.judged, num_classes=num_classes, seed=seed,
+            device=device,
+        )  # fmt: skip
+        results += [replace(result, split=splits.judged_split) for result in found]
     return results
 
 

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import shutil
+import warnings
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -64,8 +65,8 @@ def write_features(
 
 
 def read_features(path: Path) -> Tensor:
-    """[n, d], mapped from the file: rows are read from the disk when they are used. Writing to the tensor leaves the
-    file as it is.
+    """[n, d], mapped from the file to be read only: rows come from the disk when they are used, and the system takes
+    their memory back when it is short. Writing to the tensor ends the process.
 
     All rows are read once, for their checksum. Raises DamagedFileError, and FileNotFoundError.
     """
@@ -81,9 +82,10 @@ def read_features(path: Path) -> Tensor:
             checksum = zlib.crc32(content, checksum)
         if checksum != header["crc32"]:
             raise DamagedFileError("the checksum of its rows is another than when they were written")
-        # Copy on write: torch warns of arrays that cannot be written to.
-        mapped = np.memmap(file, dtype=dtype, mode="c", offset=HEADER_BYTES, shape=(rows, dim))
-    return torch.from_numpy(mapped)
+        mapped = np.memmap(file, dtype=dtype, mode="r", offset=HEADER_BYTES, shape=(rows, dim))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what is said above
+        return torch.from_numpy(mapped)
 
 
 def _to_bytes(z_bD: Tensor, stored: StoredType) -> memoryview:

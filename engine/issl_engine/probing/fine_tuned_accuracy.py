@@ -8,8 +8,8 @@ from torch import nn
 
 from issl_engine.data.dali import EvaluationImages
 from issl_engine.data.sources.base import ImageSet
-from issl_engine.probing.accuracy_interval import accuracy_interval
 from issl_engine.probing.base import ProbeResult
+from issl_engine.probing.bootstrap import share_interval
 from issl_engine.probing.fine_tune import Tuner
 from issl_engine.probing.label_share import label_share
 from issl_engine.probing.splits import hold_out
@@ -45,7 +45,7 @@ def fine_tuned_accuracy(
     return ProbeResult(
         probe="fine_tuning", metric="top1", value=100 * correct / count, split=images.judged_split, setting=share,
         num_train_images=len(labelled), num_split_images=count, held_out_value=held_out_value,
-        interval=accuracy_interval(correct, count, tuner.seed), chosen={"lr": lr},
+        interval=share_interval(correct, count, tuner.seed), chosen={"lr": lr},
         grid=(
             f"lr {list(config.lrs)}, {config.optimizer}, {config.epochs} epochs, weight decay {config.weight_decay:g}, "
             f"layer decay {config.layer_decay:g}, flips and random crops of {config.area[0]:g} to {config.area[1]:g} "

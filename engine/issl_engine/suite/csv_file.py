@@ -37,7 +37,7 @@ def write_suite_csv(
                 "interval_low": "" if low is None else round(low, 4),
                 "interval_high": "" if high is None else round(high, 4),
                 "split": result.split,
-                "held_out_value": round(result.held_out_value, 4),
+                "held_out_value": "" if result.held_out_value is None else round(result.held_out_value, 4),
                 "chosen": json.dumps(result.chosen),
                 "grid": result.grid,
                 "preprocessing": result.preprocessing,

@@ -11,6 +11,7 @@ from issl_engine.probing.fine_tune import FineTuningConfig, Tuner
 from issl_engine.probing.fine_tuned_accuracy import LabelledImages, fine_tuned_accuracy
 from issl_engine.probing.results import results_to_json
 from issl_engine.recipe.suite import Suite
+from issl_engine.suite.fitted_probes import FittedProbes
 from issl_engine.suite.part import Part
 from issl_engine.suite.robustness import in_setting, summarised
 from issl_engine.suite.subject import Subject
@@ -23,10 +24,11 @@ def own_source_parts(
 ) -> Iterator[Part]:
     """In order; ``done`` holds the results of the parts before by the time that one is asked for."""
     if subject.probes:
+        probes = FittedProbes(subject, dataset)
         key = subject.key(dataset, probes=subject.probe_keys)
-        yield Part(name=PROBES, key=key, make=partial(_probes, subject, dataset))
+        yield Part(name=PROBES, key=key, make=probes.on_clean)
         if suite.corruptions is not None:
-            yield from _corruption_parts(subject, suite.corruptions, dataset, done)
+            yield from _corruption_parts(probes, suite.corruptions, done)
     if suite.fine_tuning is not None:
         settings = suite.fine_tuning.model_dump(mode="json", exclude={"label_fractions"})
         for fraction in dict.fromkeys(suite.fine_tuning.label_fractions):
@@ -37,18 +39,15 @@ def own_source_parts(
             )
 
 
-def _probes(subject: Subject, dataset: Dataset) -> list[ProbeResult]:
-    return subject.probed(subject.splits(dataset), dataset, subject.maker)
-
-
 def _corruption_parts(
-    subject: Subject, config: CorruptionsConfig, dataset: Dataset, done: Mapping[str, list[ProbeResult]]
+    probes: FittedProbes, config: CorruptionsConfig, done: Mapping[str, list[ProbeResult]]
 ) -> Iterator[Part]:
+    subject, dataset = probes.subject, probes.dataset
     names = {kind: f"corruption {kind.replace('_', ' ')}" for kind in config.kinds}
     settings = config.model_dump(mode="json", exclude={"kinds"})
     for kind, name in names.items():
         key = subject.key(dataset, probes=subject.probe_keys, corruptions=settings, kind=kind)
-        yield Part(name=name, key=key, make=partial(_corrupted, subject, config, dataset, kind))
+        yield Part(name=name, key=key, make=partial(_corrupted, probes, config, kind))
     corrupted = [result for name in names.values() for result in done[name]]
     yield Part(
         name="all corruptions",
@@ -57,17 +56,12 @@ def _corruption_parts(
     )
 
 
-def _corrupted(
-    subject: Subject, config: CorruptionsConfig, dataset: Dataset, kind: CorruptionKind
-) -> list[ProbeResult]:  # fmt: skip
+def _corrupted(probes: FittedProbes, config: CorruptionsConfig, kind: CorruptionKind) -> list[ProbeResult]:
     """The probes, fitted on clean images and judged under each strength of one corruption."""
-    clean = subject.splits(dataset)
-    _, images = subject.judged_images(dataset)
     results = []
     for corruption in config.all(kind):
-        maker = subject.maker.corrupted(corruption)
-        splits = replace(clean, judged=maker.features(images))
-        results += in_setting(subject.probed(splits, dataset, maker), corruption.describe())
+        maker = probes.subject.maker.corrupted(corruption)
+        results += in_setting(probes.under(maker), corruption.describe())
     return results
 
 

@@ -14,7 +14,7 @@ OVER_ALL = "all corruptions"
 
 def summarised(clean: list[ProbeResult], corrupted: list[ProbeResult]) -> list[ProbeResult]:
     """For each clean top-1: the mean error over all corruptions and strengths, and the share of the clean top-1 that
-    they take away, both in percent. ``held_out_value`` stays the clean top-1 that hyper-parameters were chosen by."""
+    they take away, both in percent."""
     summary = []
     for result in clean:
         if result.metric != "top1":
@@ -27,7 +27,7 @@ def summarised(clean: list[ProbeResult], corrupted: list[ProbeResult]) -> list[P
         if not values:
             continue
         mean = fmean(values)
-        whole = replace(result, setting=_joined(result.setting, OVER_ALL), interval=None, draws=())
+        whole = replace(result, setting=_joined(result.setting, OVER_ALL), interval=None, draws=(), held_out_value=None)
         summary.append(replace(whole, metric="mean_corruption_error", value=100 - mean))
         if result.value > 0:
             summary.append(replace(whole, metric="relative_drop", value=100 * (result.value - mean) / result.value))

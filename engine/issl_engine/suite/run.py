@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from issl_engine.data.sources.base import Dataset, SourceConfig, SourceError
+from issl_engine.data.sources.base import SourceConfig, SourceError
 from issl_engine.probing.base import ProbeResult
 from issl_engine.recipe.suite import Suite
+from issl_engine.suite.fitted_probes import FittedProbes
 from issl_engine.suite.own_source import own_source_parts
 from issl_engine.suite.part import Part
 from issl_engine.suite.record import SuiteRecord
@@ -74,9 +75,9 @@ def _parts(
         yield Part(
             name=f"source {one.setting}",
             key=subject.key(dataset, probes=subject.probe_keys),
-            make=partial(_transferred, subject, dataset, one.setting),
+            make=partial(_transferred, FittedProbes(subject, dataset), one.setting),
         )
 
 
-def _transferred(subject: Subject, dataset: Dataset, setting: str) -> list[ProbeResult]:
-    return in_setting(subject.probed(subject.splits(dataset), dataset, subject.maker), setting)
+def _transferred(probes: FittedProbes, setting: str) -> list[ProbeResult]:
+    return in_setting(probes.on_clean(), setting)

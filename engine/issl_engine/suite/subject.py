@@ -1,7 +1,7 @@
 """The encoder that a suite evaluates, and how: preprocessing, probes, seed, where features are kept."""
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -9,8 +9,8 @@ import torch
 
 from issl_engine.data.packing.fingerprint import fingerprint
 from issl_engine.data.sources.base import Dataset, ImageSet
-from issl_engine.probing.base import ProbeConfig, ProbeResult
-from issl_engine.probing.evaluate import Splits, at_most, run_probes, split_features
+from issl_engine.probing.base import ProbeConfig
+from issl_engine.probing.evaluate import Splits, at_most, split_features
 from issl_engine.probing.feature_cache import FeatureCache
 from issl_engine.probing.feature_maker import FeatureMaker
 from issl_engine.probing.preprocessing import Preprocessing
@@ -69,12 +69,6 @@ class Subject:
         train = self.maker.features(self.train_images(dataset))
         test = self.maker.features(dataset.test) if self.evaluation.report_on == "test" else None
         return split_features(train, test, held_out_fraction=self.evaluation.held_out_fraction, seed=self.seed)
-
-    def probed(self, splits: Splits, dataset: Dataset, maker: FeatureMaker) -> list[ProbeResult]:
-        """Every probe; ``maker`` says how the judged images were shown."""
-        results = run_probes(self.probes, splits, num_classes=dataset.num_classes, seed=self.seed)
-        text = maker.preprocessing.describe(raw_pixels=False)
-        return [replace(result, preprocessing=text) for result in results]
 
     def train_images(self, dataset: Dataset) -> ImageSet:
         """As many of the training split as ``evaluation.max_train_images`` says."""

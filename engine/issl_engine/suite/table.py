@@ -6,7 +6,7 @@ from typing import Literal
 from rich.console import Console
 from rich.table import Table
 
-from issl_engine.probing.base import ProbeResult
+from issl_engine.probing.base import ProbeResult, Value
 from issl_engine.suite.run import SuiteOutcome
 
 COLUMNS: dict[str, Literal["left", "right"]] = {
@@ -20,8 +20,6 @@ COLUMNS: dict[str, Literal["left", "right"]] = {
     "split": "left",
 }
 """Title → how it is aligned; 95 % are the ends of the interval. One without entries is left out."""
-DERIVED = ("mean_corruption_error", "relative_drop")
-"""Metrics made of other results: nothing was held out for them."""
 UNITS = {"top1": "%", "mean_corruption_error": "%", "relative_drop": "%"}
 """Metric → unit behind its number, where it has one."""
 
@@ -29,7 +27,7 @@ UNITS = {"top1": "%", "mean_corruption_error": "%", "relative_drop": "%"}
 def print_suite(outcome: SuiteOutcome, title: str, console: Console | None = None) -> None:
     """One line a result, then what all share, and which sources were left out and why."""
     console = console or Console()
-    rows = [_cells(result) for result in outcome.results]
+    rows = _without_repeats([_cells(result) for result in outcome.results])
     table = Table(title=title, title_justify="left")
     shown = [column for column in COLUMNS if any(row[column] for row in rows)]
     for column in shown:
@@ -47,6 +45,17 @@ def print_suite(outcome: SuiteOutcome, title: str, console: Console | None = Non
         console.print(f"left out: {setting} ({reason})", highlight=False, soft_wrap=True)
 
 
+def _without_repeats(rows: list[dict[str, str]]) -> list[dict[str, str]]:
+    """What a probe chose is told once where it is judged many times."""
+    told: set[tuple[str, str]] = set()
+    shown = []
+    for row in rows:
+        choice = (row["probe"], row["chosen"])
+        shown.append(row | {"chosen": "as above"} if choice in told and row["chosen"] else row)
+        told.add(choice)
+    return shown
+
+
 def _cells(result: ProbeResult) -> dict[str, str]:
     """Column → text."""
     unit = UNITS.get(result.metric, "")
@@ -57,11 +66,13 @@ def _cells(result: ProbeResult) -> dict[str, str]:
         "metric": f"{result.metric.replace('_', ' ')} {unit}".rstrip(),
         "value": f"{result.value:.2f}",
         "95 %": f"{low:.1f}–{high:.1f}" if result.interval else "",
-        "held out": f"{result.held_out_value:.2f}" if result.metric not in DERIVED else "",
+        "held out": "" if result.held_out_value is None else f"{result.held_out_value:.2f}",
         "chosen": ", ".join(f"{key.replace('_', ' ')} {_shown(value)}" for key, value in result.chosen.items()),
         "split": f"{result.split} ({result.num_split_images})",
     }
 
 
-def _shown(value: float | int | bool) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value).lower()
+def _shown(value: Value) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)
