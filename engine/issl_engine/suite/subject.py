@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+import issl_engine
 from issl_engine.data.packing.fingerprint import fingerprint
 from issl_engine.data.sources.base import Dataset, ImageSet
 from issl_engine.probing.base import ProbeConfig
@@ -56,6 +57,7 @@ class Subject:
         """All that the results of a part on ``dataset`` depend on."""
         cache = self.maker.cache
         return {
+            "issl_engine": issl_engine.__version__,
             "encoder": self.maker.encoder_key,
             "images": fingerprint(dataset),
             "evaluation": self.evaluation.model_dump(mode="json", exclude={"batch_size"}),

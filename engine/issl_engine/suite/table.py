@@ -3,6 +3,7 @@
 import re
 from typing import Literal
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -28,15 +29,26 @@ def print_suite(outcome: SuiteOutcome, title: str, console: Console | None = Non
     """One line a result, then what all share, and which sources were left out and why."""
     console = console or Console()
     rows = _without_repeats([_cells(result) for result in outcome.results])
-    table = Table(title=title, title_justify="left")
-    shown = [column for column in COLUMNS if any(row[column] for row in rows)]
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    splits = list(dict.fromkeys(row["split"] for row in rows))
+    empty = {column for column in COLUMNS if not any(row[column] for row in rows)}
+    shown = [column for column in COLUMNS if column not in empty | ({"split"} if len(splits) == 1 else set())]
     for column in shown:
-        table.add_column(column, justify=COLUMNS[column], no_wrap=COLUMNS[column] == "right", overflow="fold")
+        longest_word = max(len(word) for row in rows for word in row[column].split() or [""])
+        table.add_column(
+            column,
+            justify=COLUMNS[column],
+            no_wrap=COLUMNS[column] == "right",
+            min_width=0 if column == "chosen" else longest_word,
+            overflow="fold",
+        )
     groups = [re.sub(r" \d$", "", result.setting) for result in outcome.results]  # all strengths of a corruption
     for index, row in enumerate(rows):
         last_of_group = index + 1 < len(groups) and groups[index + 1] != groups[index]
         table.add_row(*(row[column] for column in shown), end_section=last_of_group)
     console.print(table)
+    if len(splits) == 1:
+        console.print(f"judged on (images): {splits[0]}", highlight=False)
     for text in dict.fromkeys(result.preprocessing.partition(";")[0] for result in outcome.results):
         console.print(f"preprocessing: {text}", highlight=False, soft_wrap=True)
     for text in dict.fromkeys(f"{result.probe}: {result.grid}" for result in outcome.results):
@@ -51,7 +63,7 @@ def _without_repeats(rows: list[dict[str, str]]) -> list[dict[str, str]]:
     shown = []
     for row in rows:
         choice = (row["probe"], row["chosen"])
-        shown.append(row | {"chosen": "as above"} if choice in told and row["chosen"] else row)
+        shown.append(row | {"chosen": "″"} if choice in told and row["chosen"] else row)
         told.add(choice)
     return shown
 
