@@ -38,7 +38,7 @@ COMMANDS = {
         place="issl_engine.commands.preflight:preflight", help="Check every rank before training."
     ),
     "slurm": LazyCommand(place="issl_engine.commands.slurm:slurm", help="A batch script for many nodes under Slurm."),
-    "probe": LazyCommand(place="issl_engine.commands.probe:probe", help="Probe the encoder of a checkpoint."),
+    "probe": LazyCommand(place="issl_engine.commands.probe:probe", help="Probe an encoder; evaluate it by a suite."),
     "checkpoint": LazyCommand(
         place="issl_engine.commands.checkpoint:checkpoint", help="Verify, inspect, consolidate or prune checkpoints."
     ),

@@ -14,10 +14,12 @@ Names = dict[str, str]
 
 
 @click.command("list")
-@click.argument("kind", type=click.Choice(["recipes", "objectives", "encoders", "sources", "probes", "optimizers"]))
+@click.argument(
+    "kind", type=click.Choice(["recipes", "objectives", "encoders", "sources", "probes", "optimizers", "suites"])
+)
 @json_option
 def list_names(kind: str, as_json: bool) -> None:
-    """The packaged recipes, or the components that a recipe may name.
+    """The packaged recipes and suites, or the components that a recipe may name.
 
     \b
     Examples:
@@ -38,6 +40,12 @@ def _recipes() -> Names:
     from issl_engine.recipe.locate import packaged_recipes
 
     return packaged_recipes()
+
+
+def _suites() -> Names:
+    from issl_engine.recipe.locate import packaged_suites
+
+    return packaged_suites()
 
 
 def _objectives() -> Names:
@@ -94,4 +102,5 @@ _READERS: dict[str, Callable[[], Names]] = {
     "sources": _sources,
     "probes": _probes,
     "optimizers": _optimizers,
+    "suites": _suites,
 }

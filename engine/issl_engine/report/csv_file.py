@@ -30,7 +30,7 @@ def rows(run: Run) -> list[dict[str, Any]]:
             "metric": result.metric,
             "value": round(result.value, 4),
             "split": result.split,
-            "held_out_value": round(result.held_out_value, 4),
+            "held_out_value": None if result.held_out_value is None else round(result.held_out_value, 4),
             "chosen": json.dumps(result.chosen),
             "grid": result.grid,
             "preprocessing": result.preprocessing,
