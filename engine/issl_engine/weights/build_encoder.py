@@ -60,6 +60,7 @@ def _resized(images: Preprocessing, size: int | None) -> Preprocessing:
 def build_encoder(file: WeightsFile, found: Identified) -> Encoder:
     """The encoder with the file's weights, in fp32 on the CPU. Raises WeightsError for what does not fit."""
     tensors = {ours: file.tensors[name] for ours, name in found.reading.encoder.items()}
+    encoder: Encoder
     if isinstance(found.config, TimmConfig):
         encoder = found.config.build(image_size=found.image_size)
         tensors = {f"backbone.{name}": tensor for name, tensor in tensors.items()}

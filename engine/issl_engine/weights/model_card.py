@@ -122,16 +122,15 @@ def probe_results_of(opened: OpenedEncoder) -> list[ProbeResult]:
 
 
 def _versions(opened: OpenedEncoder) -> dict[str, str]:
-    made_by = (
-        {} if opened.manifest is None else {f"pretrained with {k}": v for k, v in opened.manifest.versions.items()}
-    )
-    created = {} if opened.manifest is None else {"checkpoint of": opened.manifest.created}
+    rows: dict[str, str] = {}
+    if opened.manifest is not None:
+        rows = {f"pretrained with {name}": number for name, number in opened.manifest.versions.items()}
+        rows["checkpoint of"] = opened.manifest.created
     return {
         "exported with issl-engine": f"{issl_engine.__version__} ({git_commit() or 'no checkout'})",
         "exported with torch": torch.__version__,
         "exported with safetensors": version("safetensors") or "unknown",
-        **made_by,
-        **created,
+        **rows,
     }
 
 

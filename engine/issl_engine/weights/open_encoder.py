@@ -95,8 +95,8 @@ def _open_file(located: Located, path: Path, *, name: str) -> OpenedEncoder:
     encoder = build_encoder(file, found)
     return OpenedEncoder(
         encoder=encoder, name=name, digest=weights_digest(encoder), recipe=None, seed=None, config=found.config,
-        image_size=found.image_size, preprocessing=located.preprocessing or found.preprocessing, layout=found.reading.layout.name,
-        place=path,
+        image_size=found.image_size, preprocessing=located.preprocessing or found.preprocessing,
+        layout=found.reading.layout.name, place=path,
     )  # fmt: skip
 
 

@@ -91,8 +91,11 @@ def _dino() -> dict[str, Published]:
 
 
 def _moco() -> dict[str, Published]:
-    rows = {"moco_v1_resnet50_e200": ("moco_v1_200ep", "b251726a"), "moco_v2_resnet50_e200": ("moco_v2_200ep", "59fd9945"),
-            "moco_v2_resnet50_e800": ("moco_v2_800ep", "a04e12f8")}  # fmt: skip
+    rows = (
+        ("moco_v1_resnet50_e200", "moco_v1_200ep", "b251726a"),
+        ("moco_v2_resnet50_e200", "moco_v2_200ep", "59fd9945"),
+        ("moco_v2_resnet50_e800", "moco_v2_800ep", "a04e12f8"),
+    )
     found = {
         name: Published(
             url=f"{MOCO}{file}/{file}_pretrain.pth.tar",
@@ -100,7 +103,7 @@ def _moco() -> dict[str, Published]:
             source="facebookresearch/moco: README.md",
             md5=md5,
         )
-        for name, (file, md5) in rows.items()
+        for name, file, md5 in rows
     }
     rows_v3 = {f"moco_v3_resnet50_e{epochs}": f"r-50-{epochs}ep" for epochs in (100, 300, 1000)}
     rows_v3 |= {"moco_v3_vits16_e300": "vit-s-300ep", "moco_v3_vitb16_e300": "vit-b-300ep"}

@@ -16,7 +16,8 @@ class ReferenceOptions(Config):
     """What may follow the ``?`` of a reference."""
 
     stem: Literal["small", "tiny", "tiny_padded"] | None = None
-    """What follows a first convolution of 3x3: small has a max-pool, tiny none, tiny_padded none and 2 px of padding."""
+    """What a first convolution of 3x3 means: small has a max-pool behind it, tiny none, tiny_padded none and 2 px of
+    padding."""
     size: Annotated[int, Field(ge=8)] | None = None
     """Side of the images that the encoder is for, in pixels: they are resized to it and not cropped."""
     num_heads: Annotated[int, Field(ge=1)] | None = None

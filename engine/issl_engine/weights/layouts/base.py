@@ -72,7 +72,10 @@ class Layout(Config):
         return next((root for pattern in self.roots for root in found if re.fullmatch(pattern, root)), None)
 
     def _told_apart(self, names: Collection[str], root: str) -> Reading:
-        encoder, heads, left_over, others = {}, [], [], []
+        encoder: dict[str, str] = {}
+        heads: list[str] = []
+        left_over: list[str] = []
+        others: list[str] = []
         known = re.compile("|".join(f"(?:{head})" for head in self.heads) or r"(?!)")
         for name in names:
             is_below, ours = name.startswith(root), self._our_name(name.removeprefix(root))
