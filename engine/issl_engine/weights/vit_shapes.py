@@ -26,8 +26,8 @@ def vit_of(shapes: Mapping[str, tuple[int, ...]], place: str, *, num_heads: int 
     if size is None or len(patches) != 4 or patches[1] != 3:
         known = ", ".join(f"{word} ({width} wide, {depth} blocks)" for (width, depth), word in SIZES.items())
         raise WeightsError(
-            f"{place}: a ViT {width} wide with {blocks} blocks and patch_embed.proj.weight {list(patches)} is not known "
-            f"here; known are {known}, on RGB patches"
+            f"{place}: a ViT {width} wide, of {blocks} blocks, with patch_embed.proj.weight {list(patches)} is not "
+            f"known here; known are {known}, on RGB patches"
         )
     if position is None or math.isqrt(position[1] - 1) ** 2 != position[1] - 1:
         shown = "there is no pos_embed" if position is None else f"pos_embed is {list(position)}"
