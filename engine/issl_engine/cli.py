@@ -42,6 +42,12 @@ COMMANDS = {
     "checkpoint": LazyCommand(
         place="issl_engine.commands.checkpoint:checkpoint", help="Verify, inspect, consolidate or prune checkpoints."
     ),
+    "export": LazyCommand(
+        place="issl_engine.commands.export:export", help="Write an encoder for torchvision, timm, ONNX and others."
+    ),
+    "inspect-weights": LazyCommand(
+        place="issl_engine.commands.inspect_weights:inspect_weights", help="What a file of weights holds."
+    ),
     "compare": LazyCommand(place="issl_engine.commands.compare:compare", help="One table from several run folders."),
     "report": LazyCommand(place="issl_engine.commands.report:report", help="Write a run folder's report again."),
     "profile": LazyCommand(
