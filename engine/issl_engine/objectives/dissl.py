@@ -13,7 +13,14 @@ from torch import Tensor
 from torch.distributed import ProcessGroup
 
 from issl_engine.models.heads import Head, LinearHead, MLPHead, ResidualHead
-from issl_engine.objectives.base import Objective, ObjectiveConfig, ObjectiveOutput, ObjectiveShape, Progress
+from issl_engine.objectives.base import (
+    AssignmentMetrics,
+    Objective,
+    ObjectiveConfig,
+    ObjectiveOutput,
+    ObjectiveShape,
+    Progress,
+)
 from issl_kernels import DistillationTerms, distillation, linear_distillation
 
 _log = logging.getLogger("issl_engine")
@@ -92,6 +99,7 @@ class DISSL(Objective):
         self.config = config
         self.num_global_views = shape.num_global_views
         self.group = group
+        self.assignment_metrics = AssignmentMetrics(config.num_classes, "perplexity", "classes_used")
         self.teacher_head = _head(config, config.teacher_head, shape.feature_dim)
         self.student_head = _head(config, config.student_head, shape.feature_dim)
 
