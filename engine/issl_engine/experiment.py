@@ -51,7 +51,7 @@ OnArm = Callable[[str, int], OnLog | None]
 """Called when an arm (its name, the seed) starts; gives the callback for its logged records."""
 
 PROBING_KEYS = {"evaluation", "probes", "controls"}
-FREE_KEYS = {"name", "description", "seeds", "checkpoint", "data", "deepspeed"} | PROBING_KEYS
+FREE_KEYS = {"name", "description", "seeds", "checkpoint", "data", "deepspeed", "diagnostics"} | PROBING_KEYS
 """Keys that may change between two runs in one folder: they do not touch the weights, or (deepspeed) their last bits
 alone."""
 FREE_TRAINING_KEYS = {"on_non_finite", "max_skipped_steps", "watchdog_seconds", "log_every_steps"}

@@ -18,6 +18,7 @@ from issl_engine.probing.online import OnlineProbe
 from issl_engine.recipe.schema import Recipe
 from issl_engine.training.alarms import CollapseAlarm, DataAlarm, TrainingStopped
 from issl_engine.training.balance import Interval
+from issl_engine.training.batch_diagnostics import BatchDiagnostics
 from issl_engine.training.build import build_engine, build_learner, build_online_probe, build_views
 from issl_engine.training.checkpoints.manifest import read_manifest
 from issl_engine.training.checkpoints.restore import restore_checkpoint
@@ -124,6 +125,10 @@ class _Run:
         self.own_work = OwnWork(learner.encoder, ranks.device, compiled=recipe.training.compile)
         learner.own_work = self.own_work
         self.slow_ranks = SlowRankAlarm(ranks)
+        self.diagnostics = BatchDiagnostics(
+            recipe.diagnostics, learner.objective, ranks, log_every_steps=recipe.training.log_every_steps,
+            assigned_rows=plan.loss_batch_size * ranks.world_size * recipe.views.num_global_views,
+        )  # fmt: skip
 
     def train(self, dataset: Dataset, *, first_step: int) -> Path:
         """All remaining steps; returns the final checkpoint."""
@@ -211,6 +216,8 @@ class _Run:
         skipped = int(interval.skipped)
         self.slow_ranks.observe(interval.data_seconds, self.own_work.take(), done.step)
         record = interval.close(done, lr)
+        is_last = done.step == self.plan.total_steps
+        measured = self.diagnostics.measure(result) if self.diagnostics.is_due(done.step, last=is_last) else {}
         if log is None:
             return
         data_alarm.observe(record["data_fraction"], done.step)
@@ -221,6 +228,7 @@ class _Run:
             record["skipped_steps"] = skipped
         if not float(result.skipped):
             record |= {name: float(value) for name, value in result.metrics.items()}
+        record |= measured
         log.write(record)
         if self.on_log is not None:
             self.on_log(record, self.plan.total_steps)
