@@ -16,7 +16,8 @@ def etf_cosine(means_CD: Tensor) -> float:
     Dubois et al. 2022 (arXiv 2209.06235), section 3: representations that are optimal for linear probes have centred
     class means that form an ETF; the angles as in Papyan, Han and Donoho 2020, "Prevalence of neural collapse during
     the terminal phase of deep learning training", NC2. Means of equal length always have about this mean cosine, so
-    look at ``etf_angle_std``, too. Raises ValueError for fewer than two classes, and where a class lies at the centre.
+    look at ``etf_angle_std``, too. A class at the very centre counts as at right angles to all. Raises ValueError for
+    fewer than two classes, and for equal means.
     """
     cosine_CC = _centred_cosines(means_CD)
     C = len(cosine_CC)
@@ -59,8 +60,5 @@ def _centred(means_CD: Tensor) -> Tensor:
 
 
 def _centred_cosines(means_CD: Tensor) -> Tensor:
-    centred_CD = _centred(means_CD)
-    if (centred_CD.square().sum(1) == 0).any():
-        raise ValueError("a class's mean is the mean of all, so it has no angle to the others; give other images")
-    unit_CD = F.normalize(centred_CD, dim=1)
+    unit_CD = F.normalize(_centred(means_CD), dim=1)
     return unit_CD @ unit_CD.T
