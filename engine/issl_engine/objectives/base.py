@@ -99,6 +99,14 @@ class Objective(nn.Module):
     collapse_advice: str = ""
     """What to change then: names keys of the recipe."""
 
+    uninformed_metric: tuple[str, float] | None = None
+    """(name of a metric, value at which it sits while the representation says nothing), for objectives whose loss does
+    not tell: it is watched instead of the loss."""
+
+    diversity_advice: str = ""
+    """What to change when the representation is constant, varies in few directions, or leaves classes unused: names
+    keys of the recipe; empty for ``collapse_advice``."""
+
     assignment_metrics: AssignmentMetrics | None = None
     """Of objectives that assign images to classes or prototypes: diagnostics read them."""
 
