@@ -29,7 +29,8 @@ ORDER = [
         "diagnostics",
         "probing",
     ),
-    *("recipe", "training", "weights", "suite", "launch", "report", "experiment", "commands", "cli", "__main__"),
+    *("recipe", "training", "weights", "suite", "diagnosis", "launch", "report", "experiment"),
+    *("commands", "cli", "__main__"),
 ]
 """Parts of issl_engine; each may import from itself and from those before it."""
 

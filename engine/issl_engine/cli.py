@@ -39,6 +39,9 @@ COMMANDS = {
     ),
     "slurm": LazyCommand(place="issl_engine.commands.slurm:slurm", help="A batch script for many nodes under Slurm."),
     "probe": LazyCommand(place="issl_engine.commands.probe:probe", help="Probe an encoder; evaluate it by a suite."),
+    "diagnose": LazyCommand(
+        place="issl_engine.commands.diagnose:diagnose", help="Measure an encoder's collapse, and the theory's optimum."
+    ),
     "checkpoint": LazyCommand(
         place="issl_engine.commands.checkpoint:checkpoint", help="Verify, inspect, consolidate or prune checkpoints."
     ),

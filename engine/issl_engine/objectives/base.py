@@ -69,6 +69,16 @@ class ObjectiveOutput(NamedTuple):
     metrics: dict[str, Tensor]
 
 
+class AssignmentMetrics(NamedTuple):
+    """Which of an objective's metrics say how it uses its classes (or prototypes)."""
+
+    num_classes: int
+    perplexity: str
+    """Name of the metric that is exp of the entropy of the mean assignment."""
+    used: str
+    """Name of the metric that counts the classes that are some row's most probable one."""
+
+
 class Objective(nn.Module):
     """Heads and loss of one method.
 
@@ -88,6 +98,17 @@ class Objective(nn.Module):
 
     collapse_advice: str = ""
     """What to change then: names keys of the recipe."""
+
+    uninformed_metric: tuple[str, float] | None = None
+    """(name of a metric, value at which it sits while the representation says nothing), for objectives whose loss does
+    not tell: it is watched instead of the loss."""
+
+    diversity_advice: str = ""
+    """What to change when the representation is constant, varies in few directions, or leaves classes unused: names
+    keys of the recipe; empty for ``collapse_advice``."""
+
+    assignment_metrics: AssignmentMetrics | None = None
+    """Of objectives that assign images to classes or prototypes: diagnostics read them."""
 
     def ema_momentum(self, progress: Progress) -> float:
         """Share of the teacher's weights kept at this step."""

@@ -13,6 +13,7 @@ import issl_engine.probing as probing
 from issl_engine.config import Config
 from issl_engine.data.sources.base import SourceConfig
 from issl_engine.data.views import ViewsConfig
+from issl_engine.diagnostics.config import DiagnosticsConfig
 from issl_engine.models.encoders.base import EncoderConfig
 from issl_engine.objectives.base import ObjectiveConfig
 from issl_engine.optim.base import OptimizerConfig
@@ -207,6 +208,8 @@ class Recipe(Config):
     """Probes of the frozen encoder."""
     online_probe: OnlineProbeConfig | None = OnlineProbeConfig()
     """Linear probe during pretraining, or null for none."""
+    diagnostics: DiagnosticsConfig = DiagnosticsConfig()
+    """Measures of collapse, and of how close the representation is to the theory's optimum."""
     controls: bool = True
     """Also probe raw pixels and the untrained encoder."""
 

@@ -18,18 +18,18 @@ ViewBatching = Literal["by_size", "each"]
 
 
 class LearnerOutput(NamedTuple):
-    """``loss`` scalar with gradient; ``metrics`` detached scalars; ``z_BD`` first global view, detached."""
+    """``loss`` scalar with gradient; ``metrics`` detached scalars; ``z_GBD`` global views, detached."""
 
     loss: Tensor
     metrics: dict[str, Tensor]
-    z_BD: Tensor
+    z_GBD: Tensor
 
 
 class LearnerEmbeddings(NamedTuple):
-    """``embeddings`` as the objective's ``embed`` gives them, with gradient; ``z_BD`` first global view, detached."""
+    """``embeddings`` as the objective's ``embed`` gives them, with gradient; ``z_GBD`` global views, detached."""
 
     embeddings: tuple[Tensor, ...]
-    z_BD: Tensor
+    z_GBD: Tensor
 
 
 class Learner(nn.Module):
@@ -67,10 +67,11 @@ class Learner(nn.Module):
             torch.compiler.cudagraph_mark_step_begin()
         with self.own_work:
             z_VBD = self.encode(batch.crops)
+        z_GBD = z_VBD[: self.num_global_views].detach()
         if embed_only:
-            return LearnerEmbeddings(self.objective.embed(z_VBD), z_VBD[0].detach())
+            return LearnerEmbeddings(self.objective.embed(z_VBD), z_GBD)
         loss, metrics = self.objective(z_VBD, self.teacher_projections(batch), progress)
-        return LearnerOutput(loss, metrics, z_VBD[0].detach())
+        return LearnerOutput(loss, metrics, z_GBD)
 
     def encode(self, crops: tuple[Tensor, ...]) -> Tensor:
         """Representations [V, B, D] of all crops, as encode_views."""
