@@ -32,6 +32,7 @@ METRICS = {
     "vicreg": {"invariance", "variance", "covariance", "projection_std"},
     "byol": {"cosine", "projection_std"},
     "simsiam": {"cosine", "projection_std"},
+    "mmcr": {"centroid_nuclear_norm", "centroid_length"},
 }  # fmt: skip
 
 
@@ -112,7 +113,7 @@ def test_one_view_is_refused(name: str) -> None:
         config(name).build(shape(1, global_views=1), None)
 
 
-@pytest.mark.parametrize("name", ["simclr", "cissl", "barlow_twins", "vicreg"])
+@pytest.mark.parametrize("name", ["simclr", "cissl", "barlow_twins", "vicreg", "mmcr"])
 def test_one_image_is_refused_where_images_are_compared(name: str) -> None:
     with pytest.raises(ValueError, match=f"objective {name} compares different images.*global_batch_size"):
         config(name).build(shape(2, images=1), None)
@@ -138,6 +139,7 @@ def test_one_image_is_refused_where_images_are_compared(name: str) -> None:
         ("vicreg", {"variance_weight": -1}),
         ("byol", {"ema_momentum": -0.1}),
         ("simsiam", {"projection_dim": 0}),
+        ("mmcr", {"compression_weight": -1}),
         ("simclr", {"temprature": 0.1}),
     ],
 )
@@ -167,7 +169,7 @@ def test_weak_maximality_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
 
 
 @pytest.mark.parametrize("views", [2, 4])
-@pytest.mark.parametrize("name", ["simclr", "cissl", "swav", "dino", "barlow_twins", "vicreg"])
+@pytest.mark.parametrize("name", ["simclr", "cissl", "swav", "dino", "barlow_twins", "vicreg", "mmcr"])
 def test_a_collapsed_representation_has_the_collapse_loss(name: str, views: int) -> None:
     objective = build(name, views).eval()  # in eval mode, so that batch-norm does not blow up a constant's rounding
     if name == "swav":

@@ -36,6 +36,7 @@ CASES: dict[str, dict[str, Any]] = {
     "vicreg": {},
     "byol": {},
     "simsiam": {},
+    "mmcr": {"compression_weight": 0.3},
 }
 
 

@@ -1,0 +1,53 @@
+"""The neighbouring methods' losses and gradients against their papers' formulas, written anew in fp64."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from issl_engine.objectives.base import Objective
+from issl_engine.objectives.spectra import NUCLEAR_NORM_EPSILON
+
+from .conftest import build, features, progress
+from .test_formulas import Formula, check, unit
+
+
+def smooth_nuclear_norm(x: Tensor) -> Tensor:
+    """From the eigenvalues of XᵀX or XXᵀ, whichever is smaller."""
+    gram = x @ x.T if len(x) <= x.shape[1] else x.T @ x
+    epsilon = NUCLEAR_NORM_EPSILON
+    shifted = torch.linalg.eigvalsh(gram + epsilon**2 * torch.eye(len(gram), dtype=x.dtype))
+    return (shifted.sqrt() - epsilon).sum()
+
+
+def mmcr(objective: Objective, z: Tensor, _: Tensor | None) -> Tensor:
+    p = unit(objective.head(z))
+    own = torch.stack([smooth_nuclear_norm(p[:, image]) for image in range(p.shape[1])])
+    return 0.3 * own.mean() - smooth_nuclear_norm(p.mean(0))
+
+
+FORMULAS: dict[str, tuple[Formula, dict]] = {"mmcr": (mmcr, {"compression_weight": 0.3})}
+
+
+@pytest.mark.parametrize("images", [5, 7])
+@pytest.mark.parametrize("views", [2, 4])
+@pytest.mark.parametrize("name", FORMULAS)
+def test_loss_and_gradients_equal_the_formula(name: str, views: int, images: int) -> None:
+    formula, changes = FORMULAS[name]
+    check(build(name, views, images=images, **changes), formula, features(views, images=images))
+
+
+@pytest.mark.parametrize("name", FORMULAS)
+def test_peaked_representations_change_nothing(name: str) -> None:
+    """Representations a thousand times as large, with batch-norm's statistics left as they are."""
+    formula, changes = FORMULAS[name]
+    check(build(name, 3, **changes).eval(), formula, 1000 * features(3))
+
+
+@pytest.mark.parametrize("name", FORMULAS)
+def test_float32_stays_close_to_float64(name: str) -> None:
+    _, changes = FORMULAS[name]
+    objective, z = build(name, 4, **changes), features(4)
+    expected = objective(z, None, progress()).loss
+    actual = build(name, 4, **changes).float()(z.float(), None, progress()).loss
+    assert actual.dtype == torch.float32
+    assert actual.item() == pytest.approx(expected.item(), rel=1e-4)
