@@ -130,6 +130,7 @@ def test_no_step_reads_a_value(objective: str, dataset: Dataset) -> None:
         ("simclr", {"training": {"accumulation_steps": 2, "exact_accumulation": True}}),
         ("dissl", {"deepspeed": {"zero_stage": 1}, "training": {"clip_gradient_norm": 1.0}}),
         ("vicreg", {"deepspeed": {"zero_stage": 2}}),
+        ("simsiam", {"regularizers": [{"name": "koleo"}, {"name": "ldreg", "num_neighbours": 4}]}),
         ("barlow_twins", {"optimizer": {"name": "adam", "lr": 0.01}, "training": {"kernels": "reference"}}),
     ],
 )

@@ -14,7 +14,9 @@ Names = dict[str, str]
 
 
 @click.command("list")
-@click.argument("kind", type=click.Choice(["recipes", "objectives", "encoders", "sources", "probes", "optimizers"]))
+@click.argument(
+    "kind", type=click.Choice(["recipes", "objectives", "regularizers", "encoders", "sources", "probes", "optimizers"])
+)
 @json_option
 def list_names(kind: str, as_json: bool) -> None:
     """The packaged recipes, or the components that a recipe may name.
@@ -46,6 +48,14 @@ def _objectives() -> Names:
     from issl_engine.variants import variants
 
     return _first_lines(variants(package, ObjectiveConfig))
+
+
+def _regularizers() -> Names:
+    import issl_engine.regularizers as package
+    from issl_engine.regularizers.base import RegularizerConfig
+    from issl_engine.variants import variants
+
+    return _first_lines(variants(package, RegularizerConfig))
 
 
 def _encoders() -> Names:
@@ -90,6 +100,7 @@ def _first_lines(classes: dict[str, type]) -> Names:
 _READERS: dict[str, Callable[[], Names]] = {
     "recipes": _recipes,
     "objectives": _objectives,
+    "regularizers": _regularizers,
     "encoders": _encoders,
     "sources": _sources,
     "probes": _probes,

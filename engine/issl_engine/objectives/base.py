@@ -52,11 +52,11 @@ class ObjectiveShape:
         if self.num_views < 2:
             raise ValueError(f"objective {name} compares views: views.groups must give at least 2 crops an image")
 
-    def check_other_images(self, name: str) -> None:
+    def check_other_images(self, name: str, kind: str = "objective") -> None:
         """Raises ValueError where a forward pass holds a single image and the loss needs others beside it."""
         if self.global_batch_size < 2:
             raise ValueError(
-                f"objective {name} compares different images, and a forward pass holds only one; make "
+                f"{kind} {name} compares different images, and a forward pass holds only one; make "
                 "training.global_batch_size larger or training.accumulation_steps smaller"
             )
 

@@ -168,7 +168,7 @@ def _encode(case: TrainCase, learner: Learner, batch: MultiCropBatch) -> None:
 def _lose(case: TrainCase, learner: Learner, z_VBD: Tensor, teacher_GBP: Tensor | None) -> None:
     z_VBD.grad = None
     with case.autocast():
-        loss = learner.objective(z_VBD, teacher_GBP, case.progress).loss
+        loss = learner.loss(z_VBD, teacher_GBP, case.progress).loss
     loss.backward()
 
 
