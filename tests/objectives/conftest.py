@@ -21,6 +21,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "vicreg": {"hidden_dim": 7, "projection_dim": 4},
     "byol": {"hidden_dim": 7, "projection_dim": 4},
     "simsiam": {"hidden_dim": 7, "projection_dim": 4, "predictor_hidden_dim": 3},
+    "aninfonce": {"hidden_dim": 7, "projection_dim": 4, "initial_temperature": 0.3},
     "mmcr": {"hidden_dim": 7, "projection_dim": 4},
 }
 

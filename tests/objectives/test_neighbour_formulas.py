@@ -8,7 +8,7 @@ from issl_engine.objectives.base import Objective
 from issl_engine.objectives.spectra import NUCLEAR_NORM_EPSILON
 
 from .conftest import build, features, progress
-from .test_formulas import Formula, check, unit
+from .test_formulas import Formula, check, mean, unit
 
 
 def smooth_nuclear_norm(x: Tensor) -> Tensor:
@@ -25,7 +25,24 @@ def mmcr(objective: Objective, z: Tensor, _: Tensor | None) -> Tensor:
     return 0.3 * own.mean() - smooth_nuclear_norm(p.mean(0))
 
 
-FORMULAS: dict[str, tuple[Formula, dict]] = {"mmcr": (mmcr, {"compression_weight": 0.3})}
+def aninfonce(objective: Objective, z: Tensor, _: Tensor | None) -> Tensor:
+    """Equation 3 with every pair's distance written out."""
+    a = unit(objective.head(z))
+    weights = (1 + objective.raw_weights.exp()).log()
+    losses = []
+    for v in range(len(a)):
+        for x in range(a.shape[1]):
+            rows = [(g, y) for g in range(2) for y in range(a.shape[1]) if (g, y) != (v, x)]
+            logits = torch.stack([-((a[v, x] - a[g, y]) ** 2 * weights).sum() / 2 for g, y in rows])
+            positives = [logit for logit, (_, y) in zip(logits, rows, strict=True) if y == x]
+            losses.append(logits.exp().sum().log() - mean(positives))
+    return mean(losses)
+
+
+FORMULAS: dict[str, tuple[Formula, dict]] = {
+    "mmcr": (mmcr, {"compression_weight": 0.3}),
+    "aninfonce": (aninfonce, {}),
+}
 
 
 @pytest.mark.parametrize("images", [5, 7])
@@ -51,3 +68,16 @@ def test_float32_stays_close_to_float64(name: str) -> None:
     actual = build(name, 4, **changes).float()(z.float(), None, progress()).loss
     assert actual.dtype == torch.float32
     assert actual.item() == pytest.approx(expected.item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("views", [2, 4])
+def test_aninfonce_starts_as_simclr_and_leaves_it_where_weights_differ(views: int) -> None:
+    objective, z = build("aninfonce", views), features(views)
+    isotropic = build("simclr", views, temperature=0.3)
+    isotropic.head.load_state_dict(objective.head.state_dict())
+    expected = isotropic(z, None, progress()).loss
+    torch.testing.assert_close(objective(z, None, progress()).loss, expected)
+    with torch.no_grad():
+        objective.raw_weights += torch.arange(4)
+    check(objective, aninfonce, z)
+    assert (objective(z, None, progress()).loss - expected).abs() > 1e-3

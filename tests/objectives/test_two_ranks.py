@@ -42,6 +42,7 @@ CASES: dict[str, dict[str, Any]] = {
     "vicreg": {},
     "byol": {},
     "simsiam": {},
+    "aninfonce": {"exchange": "ring"},
     "mmcr": {"compression_weight": 0.3},
 }
 
