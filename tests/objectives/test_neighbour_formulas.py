@@ -1,5 +1,7 @@
 """The neighbouring methods' losses and gradients against their papers' formulas, written anew in fp64."""
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
@@ -7,8 +9,8 @@ from torch import Tensor
 from issl_engine.objectives.base import Objective
 from issl_engine.objectives.spectra import NUCLEAR_NORM_EPSILON
 
-from .conftest import build, features, progress
-from .test_formulas import Formula, check, mean, unit
+from .conftest import NUM_IMAGES, build, features, forward, image_ids
+from .test_formulas import Formula, check, cross_entropy, mean, unit
 
 
 def smooth_nuclear_norm(x: Tensor) -> Tensor:
@@ -39,9 +41,16 @@ def aninfonce(objective: Objective, z: Tensor, _: Tensor | None) -> Tensor:
     return mean(losses)
 
 
+def diet(objective: Objective, z: Tensor, _: Tensor | None) -> Tensor:
+    targets = 0.6 / NUM_IMAGES + 0.4 * torch.eye(NUM_IMAGES, dtype=z.dtype)[image_ids(z.shape[1])]
+    logits = z @ objective.weight.T
+    return mean([cross_entropy(targets[x], view[x]) for view in logits for x in range(z.shape[1])])
+
+
 FORMULAS: dict[str, tuple[Formula, dict]] = {
     "mmcr": (mmcr, {"compression_weight": 0.3}),
     "aninfonce": (aninfonce, {}),
+    "diet": (diet, {}),
 }
 
 
@@ -64,8 +73,8 @@ def test_peaked_representations_change_nothing(name: str) -> None:
 def test_float32_stays_close_to_float64(name: str) -> None:
     _, changes = FORMULAS[name]
     objective, z = build(name, 4, **changes), features(4)
-    expected = objective(z, None, progress()).loss
-    actual = build(name, 4, **changes).float()(z.float(), None, progress()).loss
+    expected = forward(objective, z).loss
+    actual = forward(build(name, 4, **changes).float(), z.float()).loss
     assert actual.dtype == torch.float32
     assert actual.item() == pytest.approx(expected.item(), rel=1e-4)
 
@@ -75,9 +84,22 @@ def test_aninfonce_starts_as_simclr_and_leaves_it_where_weights_differ(views: in
     objective, z = build("aninfonce", views), features(views)
     isotropic = build("simclr", views, temperature=0.3)
     isotropic.head.load_state_dict(objective.head.state_dict())
-    expected = isotropic(z, None, progress()).loss
-    torch.testing.assert_close(objective(z, None, progress()).loss, expected)
+    expected = forward(isotropic, z).loss
+    torch.testing.assert_close(forward(objective, z).loss, expected)
     with torch.no_grad():
         objective.raw_weights += torch.arange(4)
     check(objective, aninfonce, z)
-    assert (objective(z, None, progress()).loss - expected).abs() > 1e-3
+    assert (forward(objective, z).loss - expected).abs() > 1e-3
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.3, 0.8])
+def test_diets_kl_is_its_loss_above_the_least_there_can_be(smoothing: float) -> None:
+    """The optimum is reached by logits that are the logarithm of the target; uniform ones give ln N."""
+    objective = build("diet", label_smoothing=smoothing)
+    with torch.no_grad():
+        objective.weight.zero_()
+    output = forward(objective, features())
+    assert output.loss.item() == pytest.approx(objective.collapse_loss)
+    target = smoothing / NUM_IMAGES + (1 - smoothing) * torch.eye(NUM_IMAGES)[0]
+    entropy = torch.special.entr(target).sum().item()
+    assert output.metrics["target_kl"].item() == pytest.approx(math.log(NUM_IMAGES) - entropy, abs=1e-6)

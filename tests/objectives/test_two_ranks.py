@@ -23,9 +23,9 @@ from issl_engine.regularizers.penalties import Penalties
 from issl_kernels.collectives import all_gather
 
 if __name__ == "__main__":
-    from conftest import config, features, progress, shape
+    from conftest import config, features, forward, image_ids, progress, shape
 else:
-    from .conftest import config, features, progress, shape
+    from .conftest import config, features, forward, image_ids, progress, shape
 
 IMAGES, VIEWS, STEPS = 6, 4, 4
 
@@ -42,6 +42,7 @@ CASES: dict[str, dict[str, Any]] = {
     "vicreg": {},
     "byol": {},
     "simsiam": {},
+    "diet": {},
     "aninfonce": {"exchange": "ring"},
     "mmcr": {"compression_weight": 0.3},
 }
@@ -63,7 +64,7 @@ def run(name: str, changes: dict[str, Any], rank: int, ranks: int, group: Proces
             with torch.no_grad():
                 teacher = objective.projector(features(2, images=IMAGES, seed=100 + step)[:, mine])
         objective.zero_grad(set_to_none=False)
-        loss, metrics = objective(z, teacher, progress(step))
+        loss, metrics = forward(objective, z, teacher, progress(step), image_ids(IMAGES)[mine])
         loss.backward()
         assert z.grad is not None
         z_grad = z.grad / ranks

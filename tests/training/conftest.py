@@ -41,6 +41,7 @@ SMALL_OBJECTIVES: dict[str, dict[str, Any]] = {
     "vicreg": {"name": "vicreg", "hidden_dim": 32, "projection_dim": 32},
     "byol": {"name": "byol", "hidden_dim": 32, "projection_dim": 16},
     "simsiam": {"name": "simsiam", "hidden_dim": 32, "projection_dim": 16},
+    "diet": {"name": "diet"},
     "aninfonce": {"name": "aninfonce", "hidden_dim": 32},
     "mmcr": {"name": "mmcr", "hidden_dim": 32, "projection_dim": 16},
 }

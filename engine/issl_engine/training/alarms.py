@@ -49,7 +49,7 @@ class CollapseAlarm:
         self.recent.append(loss)
         if self.collapse_loss is None or self.raised or len(self.recent) < WINDOW_STEPS:
             return False
-        if any(abs(value - self.collapse_loss) > TOLERANCE * self.collapse_loss for value in self.recent):
+        if any(abs(value - self.collapse_loss) > TOLERANCE * abs(self.collapse_loss) for value in self.recent):
             return False
         self.raised = True
         _log.warning(

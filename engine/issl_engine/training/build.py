@@ -44,6 +44,7 @@ def build_learner(recipe: Recipe, plan: Plan, ranks: Ranks, seed: int) -> Learne
         num_views=recipe.views.num_views,
         num_global_views=recipe.views.num_global_views,
         batch_size=plan.loss_batch_size,
+        num_images=plan.num_images,
         world_size=ranks.world_size,
     )
     objective = recipe.objective.build(shape, ranks.group)

@@ -72,12 +72,13 @@ class Learner(nn.Module):
             z_VBD = self.encode(batch.crops)
         if embed_only:
             return LearnerEmbeddings(self.objective.embed(z_VBD), z_VBD[0].detach())
-        loss, metrics = self.loss(z_VBD, self.teacher_projections(batch), progress)
+        loss, metrics = self.loss(z_VBD, batch.ids, self.teacher_projections(batch), progress)
         return LearnerOutput(loss, metrics, z_VBD[0].detach())
 
-    def loss(self, z_VBD: Tensor, teacher_GBP: Tensor | None, progress: Progress) -> ObjectiveOutput:
-        """The objective's loss, and what regularisers add to it."""
-        output: ObjectiveOutput = self.objective(z_VBD, teacher_GBP, progress)
+    def loss(self, z_VBD: Tensor, ids_B: Tensor, teacher_GBP: Tensor | None, progress: Progress) -> ObjectiveOutput:
+        """The objective's loss, and what regularisers add to it; ``ids_B`` as in the batch."""
+        ids = (ids_B.to(z_VBD.device, non_blocking=True),) if self.objective.uses_image_ids else ()
+        output: ObjectiveOutput = self.objective(z_VBD, teacher_GBP, progress, *ids)
         if self.penalties is None:
             return output
         return self.penalties(z_VBD[: self.num_global_views], output, progress)
