@@ -33,6 +33,8 @@ METRICS = {
     "vicreg": {"invariance", "variance", "covariance", "projection_std"},
     "byol": {"cosine", "projection_std"},
     "simsiam": {"cosine", "projection_std"},
+    "sem": {"cosine", "projection_std", "simplex_entropy"},
+    "falcon": {"invariance_ce", "marginal_entropy", "conditional_entropy", "perplexity", "codes_used"},
     "diet": {"target_kl"},
     "aninfonce": {
         "mutual_information_bound", "retrieval_accuracy", "negatives", "smallest_weight", "largest_weight",
@@ -118,7 +120,7 @@ def test_one_view_is_refused(name: str) -> None:
         config(name).build(shape(1, global_views=1), None)
 
 
-@pytest.mark.parametrize("name", ["simclr", "cissl", "barlow_twins", "vicreg", "mmcr", "aninfonce"])
+@pytest.mark.parametrize("name", ["simclr", "cissl", "barlow_twins", "vicreg", "mmcr", "aninfonce", "falcon"])
 def test_one_image_is_refused_where_images_are_compared(name: str) -> None:
     with pytest.raises(ValueError, match=f"objective {name} compares different images.*global_batch_size"):
         config(name).build(shape(2, images=1), None)
@@ -145,6 +147,10 @@ def test_one_image_is_refused_where_images_are_compared(name: str) -> None:
         ("byol", {"ema_momentum": -0.1}),
         ("simsiam", {"projection_dim": 0}),
         ("mmcr", {"compression_weight": -1}),
+        ("sem", {"simplex_dim": 1}),
+        ("sem", {"temperature": 0}),
+        ("falcon", {"epsilon": 0.2}),
+        ("falcon", {"invariance_weight": 0}),
         ("diet", {"label_smoothing": 1}),
         ("aninfonce", {"initial_temperature": 0}),
         ("simclr", {"temprature": 0.1}),
@@ -184,7 +190,9 @@ def test_weak_maximality_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
 
 
 @pytest.mark.parametrize("views", [2, 4])
-@pytest.mark.parametrize("name", ["simclr", "cissl", "swav", "dino", "barlow_twins", "vicreg", "mmcr", "aninfonce"])
+@pytest.mark.parametrize(
+    "name", ["simclr", "cissl", "swav", "dino", "barlow_twins", "vicreg", "mmcr", "aninfonce", "falcon"]
+)
 def test_a_collapsed_representation_has_the_collapse_loss(name: str, views: int) -> None:
     objective = build(name, views).eval()  # in eval mode, so that batch-norm does not blow up a constant's rounding
     if name == "swav":

@@ -9,8 +9,8 @@ from torch import Tensor
 from issl_engine.objectives.base import Objective
 from issl_engine.objectives.spectra import NUCLEAR_NORM_EPSILON
 
-from .conftest import NUM_IMAGES, build, features, forward, image_ids
-from .test_formulas import Formula, check, cross_entropy, mean, unit
+from .conftest import NUM_IMAGES, build, features, forward, image_ids, progress, teacher_output
+from .test_formulas import Formula, check, cross_entropy, mean, pairs, unit
 
 
 def smooth_nuclear_norm(x: Tensor) -> Tensor:
@@ -28,7 +28,7 @@ def mmcr(objective: Objective, z: Tensor, _: Tensor | None) -> Tensor:
 
 
 def aninfonce(objective: Objective, z: Tensor, _: Tensor | None) -> Tensor:
-    """Equation 3 with every pair's distance written out."""
+    """With every pair's distance written out."""
     a = unit(objective.head(z))
     weights = (1 + objective.raw_weights.exp()).log()
     losses = []
@@ -47,10 +47,35 @@ def diet(objective: Objective, z: Tensor, _: Tensor | None) -> Tensor:
     return mean([cross_entropy(targets[x], view[x]) for view in logits for x in range(z.shape[1])])
 
 
+def falcon(objective: Objective, z: Tensor, _: Tensor | None) -> Tensor:
+    """As the authors' program has it, for two views; every pair of a global view and another, for more."""
+    images = z.shape[1]
+    temperature = 8 / (math.sqrt(images) * math.log((1 - 1e-3 * 8) / 1e-3))
+    logits = torch.tanh(objective.head(z)) @ objective.codes.double() / temperature
+    p = logits.softmax(-1)
+    invariance = mean([cross_entropy(p[i, x], logits[j, x]) for i, j in pairs(z) for x in range(images)])
+    marginals = [mean([p[i, x] for x in range(images)]) for i in range(2)]
+    prior = mean([(m * (9 * m).log()).sum() for m in marginals])
+    return 0.4 * invariance + prior
+
+
+def sem(objective: Objective, z: Tensor, teacher: Tensor | None) -> Tensor:
+    assert teacher is not None
+    logits = objective.projector.embedder(z) / 0.5
+    groups = [logits[..., 4 * k : 4 * k + 4] for k in range(3)]
+    exponentials = [(group - group.amax(-1, keepdim=True)).exp() for group in groups]
+    embedded = torch.cat([e / e.sum(-1, keepdim=True) for e in exponentials], -1)
+    predicted = objective.predictor(objective.projector.mlp(embedded))
+    images = range(z.shape[1])
+    return mean([2 - 2 * unit(predicted[j, x]) @ unit(teacher[i, x]) for i, j in pairs(z) for x in images])
+
+
 FORMULAS: dict[str, tuple[Formula, dict]] = {
     "mmcr": (mmcr, {"compression_weight": 0.3}),
     "aninfonce": (aninfonce, {}),
     "diet": (diet, {}),
+    "sem": (sem, {}),
+    "falcon": (falcon, {"invariance_weight": 0.4}),
 }
 
 
@@ -73,8 +98,10 @@ def test_peaked_representations_change_nothing(name: str) -> None:
 def test_float32_stays_close_to_float64(name: str) -> None:
     _, changes = FORMULAS[name]
     objective, z = build(name, 4, **changes), features(4)
-    expected = forward(objective, z).loss
-    actual = forward(build(name, 4, **changes).float(), z.float()).loss
+    teacher = teacher_output(objective, z)
+    expected = forward(objective, z, teacher).loss
+    single = build(name, 4, **changes).float()
+    actual = forward(single, z.float(), None if teacher is None else teacher.float()).loss
     assert actual.dtype == torch.float32
     assert actual.item() == pytest.approx(expected.item(), rel=1e-4)
 
@@ -103,3 +130,25 @@ def test_diets_kl_is_its_loss_above_the_least_there_can_be(smoothing: float) -> 
     target = smoothing / NUM_IMAGES + (1 - smoothing) * torch.eye(NUM_IMAGES)[0]
     entropy = torch.special.entr(target).sum().item()
     assert output.metrics["target_kl"].item() == pytest.approx(math.log(NUM_IMAGES) - entropy, abs=1e-6)
+
+
+def test_falcons_codes_are_signs_that_follow_the_seed_and_never_move() -> None:
+    objective, twin = build("falcon"), build("falcon")
+    assert objective.codes.equal(twin.codes)
+    assert set(objective.codes.unique().tolist()) == {-1, 1}
+    before = objective.codes.clone()
+    forward(objective, features()).loss.backward()
+    objective.after_step(progress(1))
+    assert objective.codes.equal(before)
+    assert "codes" in objective.state_dict()
+
+
+def test_sems_simplices_sum_to_one_and_its_teacher_has_them_too() -> None:
+    objective, z = build("sem"), features()
+    simplices = objective.projector.simplices(z)
+    assert simplices.shape == (2, 5, 3, 4)
+    torch.testing.assert_close(simplices.sum(-1), torch.ones(2, 5, 3, dtype=torch.float64))
+    torch.testing.assert_close(objective.projector(z), objective.projector.mlp(simplices.flatten(-2)))
+    metrics = forward(objective, z, teacher_output(objective, z)).metrics
+    expected = -(simplices * simplices.log()).sum(-1).mean()
+    assert metrics["simplex_entropy"].item() == pytest.approx(expected.item())

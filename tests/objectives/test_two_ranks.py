@@ -42,6 +42,8 @@ CASES: dict[str, dict[str, Any]] = {
     "vicreg": {},
     "byol": {},
     "simsiam": {},
+    "sem": {},
+    "falcon": {"invariance_weight": 0.4},
     "diet": {},
     "aninfonce": {"exchange": "ring"},
     "mmcr": {"compression_weight": 0.3},

@@ -45,8 +45,8 @@ class AnInfoNCEConfig(ObjectiveConfig):
 
 
 class AnInfoNCE(Objective):
-    """InfoNCE with logits −½ (a − b)ᵀ Λ (a − b), Λ = diag(softplus(ρ)) learnt, a and b unit projections (equation 3
-    of the paper; the factor ½ is that of the authors' program).
+    """InfoNCE with logits −½ (a − b)ᵀ Λ (a − b), Λ = diag(softplus(ρ)) learnt, a and b unit projections, as in
+    the authors' program.
 
     As in SimCLR, an anchor's own row is not among its targets, and its positives are the image's other global views.
     The anchor's term ½ aᵀΛa is one for all its targets, and leaves the loss as it is. So a logit is a product of rows

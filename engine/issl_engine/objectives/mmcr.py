@@ -41,7 +41,7 @@ class MMCRConfig(ObjectiveConfig):
 
 
 class MMCR(Objective):
-    """−‖C‖_* + λ·mean_n ‖Z_n‖_* (equation 4 of the paper). Not in nats.
+    """−‖C‖_* + λ·mean_n ‖Z_n‖_* as in the authors' program. Not in nats.
 
     Z_n [V, P] are image n's unit projections, C [N, P] the means of each Z_n, over the images of all ranks; ‖·‖_* is
     the nuclear norm, smoothed near 0 as spectra.py says. It is not divided by the number of images, as published:

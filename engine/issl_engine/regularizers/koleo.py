@@ -1,4 +1,4 @@
-"""KoLeo (Sablayrolles et al. 2019, arXiv 1806.03198, section 3; in DINOv2, Oquab et al. 2023): no row close to another.
+"""KoLeo (Sablayrolles et al. 2019, arXiv 1806.03198; in DINOv2, Oquab et al. 2023): no row close to another.
 
 Letters: G global views; N images of all ranks; D width of the representation.
 """

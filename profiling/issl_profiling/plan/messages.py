@@ -198,9 +198,20 @@ def _cosine(sizes: Sizes, objective: Any) -> list[Message]:
     return [*_loss_twice(), _reduce("objective", BYTES_OF_FP32 * objective.projection_dim)]
 
 
+def _sem(sizes: Sizes, objective: Any) -> list[Message]:
+    """As BYOL, and the mean entropy of the simplices for the log."""
+    return [*_cosine(sizes, objective), _reduce("objective", BYTES_OF_FP32)]
+
+
+def _falcon(sizes: Sizes, objective: Any) -> list[Message]:
+    """As DISSL, over codes."""
+    G, C = sizes.recipe.views.num_global_views, objective.num_codes
+    return [_reduce("objective", BYTES_OF_FP32 * number) for number in (G * C, C, 3, 1)]
+
+
 EXCHANGED: dict[str, Callable[[Sizes, Any], list[Message]]] = {
     "simclr": _contrastive, "cissl": _contrastive, "swav": _swav, "dino": _dino, "dissl": _dissl, "vicreg": _vicreg,
     "barlow_twins": _barlow_twins, "byol": _cosine, "simsiam": _cosine,
-    "aninfonce": _contrastive, "mmcr": _vicreg,
+    "aninfonce": _contrastive, "mmcr": _vicreg, "sem": _sem, "falcon": _falcon,
 }  # fmt: skip
 """Objective → its messages."""
