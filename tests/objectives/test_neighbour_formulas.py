@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -70,11 +71,37 @@ def sem(objective: Objective, z: Tensor, teacher: Tensor | None) -> Tensor:
     return mean([2 - 2 * unit(predicted[j, x]) @ unit(teacher[i, x]) for i, j in pairs(z) for x in images])
 
 
+def logarithm(a: Tensor) -> Tensor:
+    """By an integral over resolvents, ln A = ∫_0^1 (A − I) (t (A − I) + I)⁻¹ dt, with Gauss and Legendre's points."""
+    points, weights = np.polynomial.legendre.leggauss(40)
+    one = torch.eye(len(a), dtype=a.dtype)
+    shifted = a - one
+    terms = [w / 2 * torch.linalg.solve((p + 1) / 2 * shifted + one, shifted) for p, w in zip(points, weights)]
+    return sum(terms, torch.zeros_like(a))
+
+
+def matrix_ssl(objective: Objective, z: Tensor, teacher: Tensor | None) -> Tensor:
+    assert teacher is not None
+    students, teachers = unit(objective.predictor(objective.projector(z))), unit(teacher)
+    images, shift = z.shape[1], 0.5 * torch.eye(4, dtype=z.dtype)
+
+    def covariance(a: Tensor, b: Tensor) -> Tensor:
+        return sum((torch.outer(x - a.mean(0), y - b.mean(0)) for x, y in zip(a, b, strict=True)), 0 * shift) / images + shift
+
+    losses = []
+    for i, j in pairs(z):
+        cross = covariance(teachers[i], students[j])
+        own = covariance(teachers[i], teachers[i]) @ logarithm(covariance(students[j], students[j]))
+        losses.append(-0.3 * logarithm((cross + cross.T) / 2).trace() - 0.7 * own.trace())
+    return mean(losses)
+
+
 FORMULAS: dict[str, tuple[Formula, dict]] = {
     "mmcr": (mmcr, {"compression_weight": 0.3}),
     "aninfonce": (aninfonce, {}),
     "diet": (diet, {}),
     "sem": (sem, {}),
+    "matrix_ssl": (matrix_ssl, {"uniformity_weight": 0.3, "alignment_weight": 0.7}),
     "falcon": (falcon, {"invariance_weight": 0.4}),
 }
 

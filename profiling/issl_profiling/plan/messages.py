@@ -203,6 +203,16 @@ def _sem(sizes: Sizes, objective: Any) -> list[Message]:
     return [*_cosine(sizes, objective), _reduce("objective", BYTES_OF_FP32)]
 
 
+def _matrix_ssl(sizes: Sizes, objective: Any) -> list[Message]:
+    """As VICReg; the teacher's projections, and their mean for the log."""
+    rows = BYTES_OF_FP32 * sizes.recipe.views.num_global_views * sizes.images_per_rank * objective.projection_dim
+    return [
+        *_vicreg(sizes, objective),
+        Message(part="objective", kind="all_gather", payload_bytes=rows),
+        _reduce("objective", BYTES_OF_FP32 * objective.projection_dim),
+    ]
+
+
 def _falcon(sizes: Sizes, objective: Any) -> list[Message]:
     """As DISSL, over codes."""
     G, C = sizes.recipe.views.num_global_views, objective.num_codes
@@ -213,5 +223,6 @@ EXCHANGED: dict[str, Callable[[Sizes, Any], list[Message]]] = {
     "simclr": _contrastive, "cissl": _contrastive, "swav": _swav, "dino": _dino, "dissl": _dissl, "vicreg": _vicreg,
     "barlow_twins": _barlow_twins, "byol": _cosine, "simsiam": _cosine,
     "aninfonce": _contrastive, "mmcr": _vicreg, "sem": _sem, "falcon": _falcon,
+    "matrix_ssl": _matrix_ssl,
 }  # fmt: skip
 """Objective → its messages."""
