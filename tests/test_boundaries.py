@@ -26,6 +26,7 @@ ORDER = [
         "data",
         "models",
         "objectives",
+        "regularizers",
         "diagnostics",
         "probing",
     ),
@@ -37,6 +38,7 @@ ORDER = [
 STRANGERS = {
     ("models", "data"),
     ("objectives", "data"),
+    ("regularizers", "data"),
     ("data", "optim"),
     ("models", "optim"),
     ("probing", "objectives"),

@@ -18,7 +18,7 @@ Names = dict[str, str]
     "kind",
     type=click.Choice(
         [
-            *("recipes", "suites", "objectives", "encoders", "sources", "probes", "optimizers"),
+            *("recipes", "suites", "objectives", "regularizers", "encoders", "sources", "probes", "optimizers"),
             *("weights", "layouts", "formats"),
         ]
     ),
@@ -61,6 +61,14 @@ def _objectives() -> Names:
     from issl_engine.variants import variants
 
     return _first_lines(variants(package, ObjectiveConfig))
+
+
+def _regularizers() -> Names:
+    import issl_engine.regularizers as package
+    from issl_engine.regularizers.base import RegularizerConfig
+    from issl_engine.variants import variants
+
+    return _first_lines(variants(package, RegularizerConfig))
 
 
 def _encoders() -> Names:
@@ -129,6 +137,7 @@ def _first_lines(classes: dict[str, type]) -> Names:
 _READERS: dict[str, Callable[[], Names]] = {
     "recipes": _recipes,
     "objectives": _objectives,
+    "regularizers": _regularizers,
     "encoders": _encoders,
     "sources": _sources,
     "probes": _probes,
