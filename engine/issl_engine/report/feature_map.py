@@ -7,6 +7,7 @@ import hashlib
 import importlib.util
 import io
 import json
+import logging
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from issl_engine.whole_file import write_whole
+
+_log = logging.getLogger("issl_engine")
 
 MOST_IMAGES = 1000
 NUM_NEIGHBOURS = 8
@@ -95,6 +98,7 @@ def _umap(unit_MD: Tensor) -> NDArray[np.float32] | None:
         return None
     import umap
 
+    _log.info("UMAP of %d images; its first map in a process takes about a minute more, to be compiled", len(unit_MD))
     reducer = umap.UMAP(n_neighbors=UMAP_NEIGHBOURS, metric="cosine", random_state=0, n_jobs=1)
     return np.asarray(reducer.fit_transform(unit_MD.float().numpy()), dtype=np.float32)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from issl_engine.report import plots
+from issl_engine.report.columns import Column
 from issl_engine.report.html_table import environment_table, measures_table, recipe_table, results_table
 from issl_engine.report.page_data import map_data, page_data
 from issl_engine.report.page_files import script, script_hash, style
@@ -30,9 +31,9 @@ def write_page(path: Path, title: str, run: Run) -> None:
 def render_page(title: str, run: Run, *, live: bool = False) -> str:
     """The whole page of one run, or of a comparison; ``live`` makes it ask its server for news."""
     sections = [
-        _section("results", "Results", _results(run)),
-        _section("training", "Training", _training(run)),
-        _section("diagnostics", "Diagnostics", _diagnostics(run)),
+        _section("results", "Results", _results(run, live)),
+        _section("training", "Training", _training(run, live)),
+        _section("diagnostics", "Diagnostics", _diagnostics(run, live)),
         _section("map", "Feature map", _map(run)),
         _section("crops", "Crops", _crops(run)),
         _section("recipe", "Recipe", _recipe(run)),
@@ -90,36 +91,37 @@ def _header(run: Run, sections: list[tuple[str, str, str]]) -> str:
     )
 
 
-def _results(run: Run) -> str:
+def _results(run: Run, live: bool) -> str:
     notes = "".join(f"<li>{escape(line)}</li>" for line in meaning(run))
-    static = "".join(
-        _figure(
-            plots.comparison(run, column), f"{column.title}: mean, 95 % interval, a dot a seed; lines are controls."
-        )
-        for column in run.plain_columns
-    )
+    static = [] if live else [_figure(plots.comparison(run, column), _caption(column)) for column in run.plain_columns]
     return (
         f'<div id="table">{results_table(run)}</div><div id="scores"></div>{_static(static)}'
         f'<details class="notes"><summary>What the numbers mean</summary><ul>{notes}</ul></details>'
     )
 
 
-def _training(run: Run) -> str:
+def _training(run: Run, live: bool) -> str:
+    if live:
+        return '<div id="curves"></div>'
     if not any(seed.metrics for arm in run.arms for seed in arm.seeds):
         return ""
     loss, online = plots.curves(run, "loss", "loss"), plots.online_curves(run)
-    parts = [
+    figures = [
         _figure(loss, "Pretraining loss; losses of different objectives do not compare.") if loss else "",
         _figure(online, "Linear probe trained beside the encoder, without sending it a gradient.") if online else "",
         _figure(plots.throughput(run), "Throughput, and the share of time spent waiting for data."),
     ]
-    return f'<div id="curves"></div>{_static("".join(parts))}'
+    return f'<div id="curves"></div>{_static(figures)}'
 
 
-def _diagnostics(run: Run) -> str:
+def _caption(column: Column) -> str:
+    return f"{column.title}: mean, 95 % interval, a dot a seed; lines are controls."
+
+
+def _diagnostics(run: Run, live: bool) -> str:
     table = measures_table(run)
     logged = any("diagnostics." in key for arm in run.arms for seed in arm.seeds for key in (seed.metrics or [{}])[-1])
-    if not table and not logged:
+    if not table and not logged and not live:
         return ""
     return f'{table}<div id="spectra"></div><div id="diagnostic-curves"></div>'
 
@@ -133,9 +135,9 @@ def _map(run: Run) -> str:
     )
 
 
-def _static(figures: str) -> str:
+def _static(figures: list[str]) -> str:
     """What is shown where the page's script does not run."""
-    return f'<div class="static">{figures}</div>' if figures else ""
+    return f'<div class="static">{"".join(figures)}</div>' if figures else ""
 
 
 def _figure(content: str, caption: str) -> str:

@@ -23,6 +23,10 @@ CONTROLS = {"untrained": "untrained encoder", "raw_pixels": "raw pixels"}
 """File name → how tables call it."""
 
 
+RECORD_KEYS = {"recipe", "description", "status", "arms", "seeds"}
+"""What run.json must say."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class SeedRun:
     """One arm at one seed. ``metrics`` are the lines of metrics.jsonl."""
@@ -150,6 +154,8 @@ def load_run(folder: Path) -> Run:
     if not (folder / "run.json").is_file():
         raise ReportError(f"{folder}: this is no run folder (it has no run.json); name one that 'issl-engine run' made")
     record = read_json(folder / "run.json")
+    if not isinstance(record, dict) or RECORD_KEYS - record.keys():
+        raise ReportError(f"{folder / 'run.json'}: this is no record of a run; run the recipe again to write it anew")
     arms = [
         ArmRuns(
             name=arm, objective=objective, seeds=_seeds(folder / arm, record["seeds"]), folder=folder, run=folder.name

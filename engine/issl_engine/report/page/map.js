@@ -56,30 +56,30 @@ function startMap() {
     shared.picked = image;
     shared.pickedSprite = sprite;
     shown().forEach((one) => one.overlay());
-    showPicked(picked, shown(), shared);
+    showPicked(picked, panels, shared);
   };
   const fill = () => {
     grid.replaceChildren(...shown().map((panel) => panel.card));
-    showPicked(picked, shown(), shared);
   };
   document.addEventListener("theme", redraw);
   place.style.position = "relative";
-  place.replaceChildren(...mapControls(place, data, shared, redraw), grid, picked, box);
+  place.replaceChildren(...mapControls(place, data, shared, redraw), picked, grid, box);
   fill();
+  showPicked(picked, panels, shared);
   onChange(fill);
 }
 
 function mapControls(place, data, shared, redraw) {
   const hasUmap = data.maps.some((map) => map.umap);
-  const choose = segmented("Projection", hasUmap ? [["pca", "PCA"], ["umap", "UMAP"]] : [["pca", "PCA"]], "pca", (value) => {
+  const choose = hasUmap ? segmented("Projection", [["pca", "PCA"], ["umap", "UMAP"]], shared.projection, (value) => {
     shared.projection = value;
     redraw();
-  });
+  }) : null;
   const hint = make("p", { class: "hint" },
-    "The same test images in each panel, mapped from features on the unit sphere. Point at an image to find it in every panel; pick it (click, or arrow keys and Enter) to see its nearest neighbours by cosine in all dimensions. ",
+    "The same test images in each panel, by their features on the unit sphere; a colour and shape a class, which its button shows alone. ",
     hasUmap ? "" : place.dataset.noUmap);
   const sprite = Object.values(data.sprites)[0];
-  return [hint, make("div", { class: "controls" }, choose), classLegend(sprite, shared, redraw)];
+  return [hint, ...(choose ? [make("div", { class: "controls" }, choose)] : []), classLegend(sprite, shared, redraw)];
 }
 
 // A chip a class, to show it alone; a list to choose from where there are too many for chips.
@@ -130,21 +130,24 @@ function showReadout(box, panel, image) {
   box.style.top = `${canvas.top - area.top + Math.max(0, y - 60)}px`;
 }
 
+// The picked image above the panels, and in each panel its neighbours there.
 function showPicked(place, panels, shared) {
   const image = shared.picked;
-  const able = panels.filter((panel) => panel.map.sprite === shared.pickedSprite);
-  if (image === null || !able.length) {
-    place.replaceChildren();
+  for (const panel of panels) {
+    const able = image !== null && panel.map.sprite === shared.pickedSprite;
+    panel.near.replaceChildren(...(able ? neighbours(panel, image, shared) : []));
+  }
+  if (image === null) {
+    place.replaceChildren(make("p", {}, "Point at an image to find it in every panel. Pick it (click, or arrow keys and Enter) to see its nearest neighbours."));
     return;
   }
-  const sprite = able[0].sprite;
-  const close = make("button", { type: "button", onclick: () => shared.pick(null, null) }, "Close");
-  const query = make("div", { class: "query" }, thumbnail(sprite, image, 96),
-    make("p", {}, make("strong", {}, className(sprite, image)), make("br"), "and its nearest neighbours, by cosine in all dimensions"), close);
-  place.replaceChildren(query, ...able.map((panel) => neighbourLine(panel, image, shared)));
+  const { sprite } = panels.find((panel) => panel.map.sprite === shared.pickedSprite);
+  const close = make("button", { type: "button", onclick: () => shared.pick(null, null) }, "Let go");
+  place.replaceChildren(thumbnail(sprite, image, 64),
+    make("p", {}, make("strong", {}, className(sprite, image)), make("br"), "and its nearest neighbours in each panel, by cosine in all dimensions"), close);
 }
 
-function neighbourLine(panel, image, shared) {
+function neighbours(panel, image, shared) {
   const { sprite } = panel;
   const near = panel.neighboursOf(image);
   const label = sprite.labels[image];
@@ -154,11 +157,9 @@ function neighbourLine(panel, image, shared) {
     const name = className(sprite, one.image);
     const title = `${name}, cosine ${one.cosine.toFixed(3)}${alike ? ", the same class" : ", another class"}`;
     const button = make("button", { type: "button", class: alike ? "same" : "other", title, "aria-label": title },
-      thumbnail(sprite, one.image, 66), make("span", {}, name), make("span", {}, one.cosine.toFixed(3)));
+      thumbnail(sprite, one.image, 56), make("span", {}, name), make("span", {}, one.cosine.toFixed(3)));
     button.addEventListener("click", () => shared.pick(one.image, panel.map.sprite));
     return make("li", {}, button);
   });
-  return make("div", { class: "neighbours" },
-    make("div", { class: "who" }, swatch(colourOf(panel.row)), ` ${panel.row.name}`, make("small", {}, `${same} of ${near.length} share the class`)),
-    make("ol", {}, ...items));
+  return [make("p", {}, `${same} of ${near.length} share the class`), make("ol", {}, ...items)];
 }

@@ -51,7 +51,8 @@ class MapPanel {
     this.count = sprite.labels.length;
     this.canvas = make("canvas", { class: "plot", tabindex: "0", role: "img", "aria-label": this.label() });
     this.note = make("small", {});
-    this.card = make("div", { class: "card" }, make("h4", {}, swatch(colourOf(row)), row.name, this.note), this.canvas);
+    this.near = make("div", { class: "neighbours" });
+    this.card = make("div", { class: "card" }, make("h4", {}, swatch(colourOf(row)), row.name, this.note), this.canvas, this.near);
     this.base = document.createElement("canvas");
     new ResizeObserver(() => this.redraw()).observe(this.canvas);
     this.listen();

@@ -8,7 +8,8 @@ function drawDiagnosticCurves() {
     const title = key.slice("diagnostics.".length);
     return chartCard(title, "", () => ({ ...curveSpec(title, key, visibleArms()), height: 190 }));
   });
-  const heading = cards.length ? [make("h3", {}, "While training")] : [];
+  const nothing = !cards.length && !document.querySelector("#measures-table, #spectra > *");
+  const heading = cards.length ? [make("h3", {}, "While training")] : nothing ? [make("p", { class: "hint" }, "Nothing yet.")] : [];
   place.replaceChildren(...heading, make("div", { class: "grid small" }, ...cards));
 }
 

@@ -35,27 +35,33 @@ function themeButton() {
   return button;
 }
 
+const legend = { themes: null, names: "" };
+
 function startLegend() {
-  const legend = document.getElementById("legend");
-  const theme = themeButton();
-  const fill = () => {
-    const chips = page.run.rows.map((row) => {
-      const chip = toggle("", !page.hidden.has(row.name), (shown) => {
-        if (shown) page.hidden.delete(row.name);
-        else page.hidden.add(row.name);
-        changed();
-      }, "chip");
-      chip.append(swatch(colourOf(row)), row.name);
-      chip.title = `Show or hide ${row.name}; with Shift, show it alone`;
-      chip.addEventListener("click", (event) => {
-        if (!event.shiftKey) return;
-        page.hidden = new Set(page.run.rows.map((other) => other.name).filter((name) => name !== row.name));
-        fill();
-        changed();
-      });
-      return chip;
-    });
-    legend.replaceChildren(...chips, theme);
-  };
-  fill();
+  legend.themes = themeButton();
+  fillLegend();
+}
+
+// Again only where there are other arms than before: whoever tabs through the chips keeps the place.
+function fillLegend() {
+  const names = page.run.rows.map((row) => row.name).join("\n");
+  if (names === legend.names) return;
+  legend.names = names;
+  const chips = page.run.rows.map((row) => legendChip(row));
+  document.getElementById("legend").replaceChildren(...chips, legend.themes);
+}
+
+function legendChip(row) {
+  const chip = make("button", { type: "button", class: "chip" }, swatch(colourOf(row)), row.name);
+  chip.title = `Show or hide ${row.name}; with Shift, show it alone`;
+  const paint = () => chip.setAttribute("aria-pressed", String(!page.hidden.has(row.name)));
+  chip.addEventListener("click", (event) => {
+    const others = page.run.rows.map((other) => other.name).filter((name) => name !== row.name);
+    if (event.shiftKey) page.hidden = new Set(others);
+    else if (!page.hidden.delete(row.name)) page.hidden.add(row.name);
+    changed();
+  });
+  onChange(paint);
+  paint();
+  return chip;
 }
