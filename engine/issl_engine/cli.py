@@ -53,6 +53,7 @@ COMMANDS = {
     ),
     "compare": LazyCommand(place="issl_engine.commands.compare:compare", help="One table from several run folders."),
     "report": LazyCommand(place="issl_engine.commands.report:report", help="Write a run folder's report again."),
+    "serve": LazyCommand(place="issl_engine.commands.serve:serve", help="Watch runs in the browser, live."),
     "profile": LazyCommand(
         place="issl_engine.commands.profile:profile", help="Where the time of a recipe's training step goes."
     ),
