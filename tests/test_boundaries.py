@@ -29,7 +29,7 @@ ORDER = [
         "diagnostics",
         "probing",
     ),
-    *("recipe", "training", "weights", "launch", "report", "experiment", "commands", "cli", "__main__"),
+    *("recipe", "training", "weights", "launch", "report", "theory", "experiment", "commands", "cli", "__main__"),
 ]
 """Parts of issl_engine; each may import from itself and from those before it."""
 

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from issl_engine.recipe.check import check_recipe
+from issl_engine.recipe.check import ConfigT, check_config, check_recipe
 from issl_engine.recipe.locate import RecipeError, locate
 from issl_engine.recipe.schema import Recipe, RecipeFile
 from issl_engine.recipe.show import render
 from issl_engine.recipe.suggest import did_you_mean
 from issl_engine.recipe.tree import Mistake, Origin, Tree, merge, parse, set_value
 
-__all__ = ["RecipeError", "change_recipe", "load_recipe"]
+__all__ = ["RecipeError", "change_recipe", "load_config", "load_recipe"]
 
 COMMAND_LINE = Origin(where="command line")
 WHOLE = frozenset({"name", "description", "seeds", "controls"})
@@ -41,11 +41,8 @@ def load_recipe(
     on the command line.
     """
     path = locate(path_or_name)
-    source = _shown(path)
-    text = _read(path, source)
-    tree, mistakes = parse(text, source)
-    if tree is None or not isinstance(tree.value, dict):
-        raise RecipeError(*(mistakes or [_not_a_recipe(tree, source)]))
+    text, tree, mistakes = _read_tree(path)
+    _refuse_experiment(tree, path_or_name)
     parts, arm_mistakes = _split_arms(tree)
     mistakes += arm_mistakes
     chosen, choice_mistakes = _choose(parts, arms)
@@ -76,6 +73,42 @@ def change_recipe(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
     if changed is None or mistakes or failures:
         raise RecipeError(*_sorted([*mistakes, *failures, *found]))
     return changed
+
+
+def load_config(schema: type[ConfigT], path_or_name: str | Path, overrides: Sequence[str] = ()) -> tuple[ConfigT, str]:
+    """A file of another schema, without arms, and its text. Finds, overrides and complains as load_recipe does."""
+    text, tree, mistakes = _read_tree(locate(path_or_name))
+    parsed, override_mistakes = _parse_overrides(overrides, {"": tree})
+    tree, failures = _apply(tree, parsed)
+    loaded, found = check_config(schema, tree)
+    mistakes = [*mistakes, *override_mistakes, *failures, *found]
+    if loaded is None or mistakes:
+        raise RecipeError(*_sorted(mistakes))
+    return loaded, text
+
+
+def is_experiment(path_or_name: str | Path) -> bool:
+    """Whether the file is an experiment of ``issl-engine theory run``. Raises RecipeError as load_recipe does."""
+    _, tree, _ = _read_tree(locate(path_or_name))
+    assert isinstance(tree.value, dict)
+    return "experiment" in tree.value
+
+
+def _refuse_experiment(tree: Tree, path_or_name: str | Path) -> None:
+    assert isinstance(tree.value, dict)
+    if "experiment" in tree.value:
+        message = f"this is an experiment, not a recipe; run it with 'issl-engine theory run {path_or_name}'"
+        raise RecipeError(Mistake(origin=tree.value["experiment"].origin, key="experiment", message=message))
+
+
+def _read_tree(path: Path) -> tuple[str, Tree, list[Mistake]]:
+    """(text, its tree, which is a mapping, mistakes so far)."""
+    source = _shown(path)
+    text = _read(path, source)
+    tree, mistakes = parse(text, source)
+    if tree is None or not isinstance(tree.value, dict):
+        raise RecipeError(*(mistakes or [_not_a_recipe(tree, source)]))
+    return text, tree, mistakes
 
 
 def _shown(path: Path) -> str:
