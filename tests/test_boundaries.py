@@ -30,7 +30,7 @@ ORDER = [
         "diagnostics",
         "probing",
     ),
-    *("recipe", "training", "weights", "suite", "diagnosis", "launch", "report", "experiment"),
+    *("recipe", "training", "weights", "suite", "diagnosis", "launch", "report", "theory", "experiment"),
     *("commands", "cli", "__main__"),
 ]
 """Parts of issl_engine; each may import from itself and from those before it."""

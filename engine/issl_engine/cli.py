@@ -64,6 +64,9 @@ COMMANDS = {
     "plan": LazyCommand(
         place="issl_engine.commands.plan:plan", help="Predict a recipe's time and memory on many GPUs."
     ),
+    "theory": LazyCommand(
+        place="issl_engine.commands.theory:theory", help="What a recipe needs by the theory, and the theory tried out."
+    ),
     "list": LazyCommand(place="issl_engine.commands.list:list_names", help="Names that a recipe may use."),
     "show": LazyCommand(place="issl_engine.commands.show:show", help="A recipe with every default and its meaning."),
     "validate": LazyCommand(place="issl_engine.commands.validate:validate", help="Check recipes without running them."),

@@ -86,7 +86,10 @@ def matrix_ssl(objective: Objective, z: Tensor, teacher: Tensor | None) -> Tenso
     images, shift = z.shape[1], 0.5 * torch.eye(4, dtype=z.dtype)
 
     def covariance(a: Tensor, b: Tensor) -> Tensor:
-        return sum((torch.outer(x - a.mean(0), y - b.mean(0)) for x, y in zip(a, b, strict=True)), 0 * shift) / images + shift
+        return (
+            sum((torch.outer(x - a.mean(0), y - b.mean(0)) for x, y in zip(a, b, strict=True)), 0 * shift) / images
+            + shift
+        )
 
     losses = []
     for i, j in pairs(z):

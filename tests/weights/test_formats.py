@@ -138,7 +138,7 @@ def test_a_graph_that_differs_from_torch_is_not_written(tmp_path: Path, monkeypa
         nn.init.normal_(other.encoder.get_parameter("conv_out.weight"))
     graph = onnx._traced(other)
     monkeypatch.setattr(onnx, "_traced", lambda _: graph)
-    with pytest.raises(ValueError, match="onnxruntime's features differ from torch's by up to .*nothing was written"):
+    with pytest.raises(ValueError, match=r"onnxruntime's features differ from torch's by up to .*nothing was written"):
         write("onnx", opened(TINY), tmp_path / "encoder.onnx")
     assert list(tmp_path.iterdir()) == []
 
