@@ -87,9 +87,15 @@ def load_suite(path_or_name: str | Path, overrides: Sequence[str] = ()) -> Suite
     parsed, override_mistakes = _parse_overrides(overrides, {"": tree})
     tree, failures = _apply(tree, parsed)
     suite, found = check_config(tree, Suite)
-    if suite is None or mistakes or override_mistakes or failures:
-        raise RecipeError(*_sorted([*mistakes, *override_mistakes, *failures, *found]))
+    mistakes += [*override_mistakes, *failures, *found]
+    if suite is None or mistakes:
+        raise RecipeError(*_sorted([_as_written(mistake) for mistake in mistakes]))
     return suite
+
+
+def _as_written(mistake: Mistake) -> Mistake:
+    """On the command line a suite's keys begin with ``suite.``."""
+    return replace(mistake, key=f"suite.{mistake.key}") if mistake.key and mistake.origin == COMMAND_LINE else mistake
 
 
 def _read_mapping(path: Path, kind: str) -> tuple[str, Tree, list[Mistake]]:
