@@ -8,6 +8,9 @@ from issl_engine.report.run_folder import ArmRuns, Run
 from issl_engine.report.statistics import Summary
 
 PROBE_TITLES = {"linear": "linear probe", "knn": "kNN", "logistic": "logistic probe"}
+METRIC_WORDS = {
+    "top1": "top-1 %", "mean_average_precision": "mAP %", "average_precision": "AP %", "r2": "R²", "rmse": "RMSE",
+}  # fmt: skip
 
 
 def headline(run: Run) -> tuple[list[str], list[list[str]]]:
@@ -75,12 +78,14 @@ def meaning(run: Run) -> list[str]:
 def print_probe_results(results: list[ProbeResult], console: Console | None = None) -> None:
     """One line a probe, for a single encoder."""
     console = console or Console()
-    table = Table("probe", "top-1 %", "held-out %", "split", "chosen", "grid")
+    table = Table("probe", "setting", "metric", "value", "95 % interval", "held-out", "split", "chosen", "grid")
     for result in results:
         chosen = ", ".join(f"{key} {value}" for key, value in result.chosen.items())
+        held_out = "–" if result.held_out_value is None else f"{result.held_out_value:.2f}"
+        ends = "–" if result.interval is None else " to ".join(f"{end:.2f}" for end in result.interval)
         table.add_row(
-            result.probe, f"{result.value:.2f}", f"{result.held_out_value:.2f}",
-            f"{result.split} ({result.num_split_images})", chosen, result.grid,
+            result.probe, result.setting, METRIC_WORDS.get(result.metric, result.metric), f"{result.value:.2f}", ends,
+            held_out, f"{result.split} ({result.num_split_images})", chosen, result.grid,
         )  # fmt: skip
     console.print(table)
     if results:

@@ -23,13 +23,18 @@ COLUMNS = (
 def bench_features(
     case: FeatureCase, folder: Path, limit_mib: float, on_step: Callable[[str], None]
 ) -> list[Measured]:  # fmt: skip
-    """All steps on a file in ``folder``. Raises MemoryError or RuntimeError where a step needs more than
-    ``limit_mib`` beyond what the process had before."""
+    """All steps on a file in ``folder``. Raises ValueError where a step needs more than ``limit_mib`` beyond what the
+    process had before."""
     measured = []
     for step in STEPS:
         on_step(step)
         with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-            measured.append(pool.submit(measure, step, case, folder, limit_mib).result())
+            try:
+                measured.append(pool.submit(measure, step, case, folder, limit_mib).result())
+            except (MemoryError, RuntimeError) as error:
+                if isinstance(error, RuntimeError) and "allocate memory" not in str(error):
+                    raise
+                raise ValueError(f"the step '{step}' needs more than {limit_mib:g} MiB; raise --may-grow") from error
     return measured
 
 
