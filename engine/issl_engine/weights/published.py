@@ -6,7 +6,7 @@ when they are fetched. A checksum is given where the authors give one.
 
 from dataclasses import dataclass, replace
 
-from issl_engine.weights.layouts.dino import DINO_IMAGES
+from issl_engine.weights.layouts.vit import BICUBIC
 from issl_engine.weights.preprocessing import IMAGENET, Preprocessing
 
 DISSL = "https://github.com/YannDubs/Invariant-Self-Supervised-Learning/releases/download/v1.0.0-alpha/"
@@ -85,7 +85,7 @@ def _dino() -> dict[str, Published]:
         "dino_vitb8": ("dino_vitbase8_pretrain", "DINO ViT-B/8, 300 epochs"),
     }
     return {
-        name: Published(url=f"{DINO}{file}/{file}.pth", about=about, source=source, preprocessing=DINO_IMAGES)
+        name: Published(url=f"{DINO}{file}/{file}.pth", about=about, source=source, preprocessing=BICUBIC)
         for name, (file, about) in rows.items()
     }
 
