@@ -358,6 +358,21 @@ def test_missing_timm_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) ->
         TimmConfig(name="timm/toy").build(image_size=32)
 
 
+def test_a_timm_that_does_not_load_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(name: str) -> None:
+        raise RuntimeError("operator torchvision::nms does not exist")
+
+    monkeypatch.setattr("issl_engine.models.encoders.timm_model.import_module", broken)
+    with pytest.raises(ValueError, match=r"does not load \(operator torchvision::nms does not exist\)"):
+        TimmConfig(name="timm/toy").build(image_size=32)
+
+
+def test_heads_of_a_timm_model_are_handed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = install_toy_timm(monkeypatch)
+    build(name="timm/toy", num_heads=12)
+    assert calls == [{"pretrained": False, "num_classes": 0, "num_heads": 12}]
+
+
 def test_unknown_timm_models_and_maps_instead_of_vectors_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     install_toy_timm(monkeypatch, pooled=False)
     with pytest.raises(ValueError, match="timm/other is not a model of timm 0"):

@@ -133,6 +133,14 @@ def _further() -> dict[str, Published]:
             about="VICReg ResNet-50 (2x)",
             source="facebookresearch/vicreg: hubconf.py",
         ),
+        **{
+            f"mae_{name}": Published(
+                url=f"https://dl.fbaipublicfiles.com/mae/pretrain/mae_pretrain_vit_{size}.pth",
+                about=f"MAE ViT-{size[0].upper()}, 1600 epochs",
+                source="facebookresearch/mae: README.md",
+            )
+            for name, size in (("vitb16", "base"), ("vitl16", "large"), ("vith14", "huge"))
+        },
         "simsiam_resnet50_e100": Published(
             url="https://dl.fbaipublicfiles.com/simsiam/models/100ep/pretrain/checkpoint_0099.pth.tar",
             about="SimSiam ResNet-50, 100 epochs, batches of 512",
