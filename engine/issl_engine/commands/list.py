@@ -17,13 +17,16 @@ Names = dict[str, str]
 @click.argument(
     "kind",
     type=click.Choice(
-        ["recipes", "objectives", "encoders", "sources", "probes", "optimizers", "weights", "layouts", "formats"]
+        [
+            *("recipes", "suites", "objectives", "regularizers", "encoders", "sources", "probes", "optimizers"),
+            *("weights", "layouts", "formats"),
+        ]
     ),
 )
 @json_option
 def list_names(kind: str, as_json: bool) -> None:
-    """The packaged recipes, the components that a recipe may name, or what is known of public weights: published
-    ones, layouts of files that are read, formats that are written.
+    """The packaged recipes and suites, the components that a recipe may name, or what is known of public weights:
+    published ones, layouts of files that are read, formats that are written.
 
     \b
     Examples:
@@ -46,12 +49,26 @@ def _recipes() -> Names:
     return packaged_recipes()
 
 
+def _suites() -> Names:
+    from issl_engine.recipe.locate import packaged_suites
+
+    return packaged_suites()
+
+
 def _objectives() -> Names:
     import issl_engine.objectives as package
     from issl_engine.objectives.base import ObjectiveConfig
     from issl_engine.variants import variants
 
     return _first_lines(variants(package, ObjectiveConfig))
+
+
+def _regularizers() -> Names:
+    import issl_engine.regularizers as package
+    from issl_engine.regularizers.base import RegularizerConfig
+    from issl_engine.variants import variants
+
+    return _first_lines(variants(package, RegularizerConfig))
 
 
 def _encoders() -> Names:
@@ -120,10 +137,12 @@ def _first_lines(classes: dict[str, type]) -> Names:
 _READERS: dict[str, Callable[[], Names]] = {
     "recipes": _recipes,
     "objectives": _objectives,
+    "regularizers": _regularizers,
     "encoders": _encoders,
     "sources": _sources,
     "probes": _probes,
     "optimizers": _optimizers,
+    "suites": _suites,
     "weights": _weights,
     "layouts": _layouts,
     "formats": _formats,
