@@ -127,6 +127,22 @@ def test_a_public_file_is_inspected_and_leaves_for_torchvision(public_file: Path
     assert open_encoder(str(tmp_path / "out.pth")).digest == json.loads(result.stdout)["digest"]
 
 
+def test_public_weights_are_probed_on_images_prepared_as_they_want_them(
+    arm: Path, public_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ISSL_ENGINE_CACHE", str(tmp_path / "cache"))
+    recipe = arm.parents[2] / "small.yaml"
+    prepared = []
+    for overrides in ((), ("evaluation.crop=24", "views.std=[0.5, 0.5, 0.5]")):
+        result = call("probe", f"{public_file}?size=32", *overrides, "--recipe", recipe, "--no-cache", "--json")
+        assert result.exit_code == 0, result.output
+        prepared.append(json.loads(result.stdout)[0]["preprocessing"])
+    assert "shorter side 32 px" in prepared[0]
+    assert "mean 0.485, 0.456, 0.406 and std 0.229, 0.224, 0.225" in prepared[0]
+    assert "crop 24 px" in prepared[1]
+    assert "mean 0.485, 0.456, 0.406 and std 0.5" in prepared[1]
+
+
 def test_what_is_known_is_listed() -> None:
     assert "dissl_resnet50_d8192_e400_m6" in json.loads(call("list", "weights", "--json").stdout)
     assert json.loads(call("list", "layouts", "--json").stdout).keys() >= {"swav", "dino", "moco", "vissl", "dissl"}
