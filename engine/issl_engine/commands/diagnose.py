@@ -39,7 +39,8 @@ def diagnose(
         from issl_engine.diagnosis.table import print_diagnosis
         from issl_engine.experiment import diagnose_checkpoint, load_dataset
         from issl_engine.recipe.load import change_recipe, load_recipe
-        from issl_engine.training.checkpoints.find import whole_checkpoint
+        from issl_engine.training.checkpoints.find import checkpoint_if_any
+        from issl_engine.training.checkpoints.layout import ENCODER
         from issl_engine.training.deepspeed import start_ranks
         from issl_engine.weights.open_encoder import open_encoder
 
@@ -54,7 +55,7 @@ def diagnose(
         dataset = load_dataset(recipe)
         own = opened.recipe
         alike = own is not None and (recipe.source, recipe.views) == (own.source, own.views)
-        checkpoint = whole_checkpoint(Path(reference)) if alike else None
+        checkpoint = checkpoint_if_any(Path(reference), only={ENCODER}) if alike else None
         if checkpoint is not None:
             found = diagnose_checkpoint(checkpoint, recipe, dataset, ranks, seed=seed)
         else:
