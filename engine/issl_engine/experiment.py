@@ -1,8 +1,10 @@
 """A whole recipe: every arm and seed pretrained and probed, the controls beside them, then the report.
 
 RUN/recipe.yaml  environment.json  run.json  results.csv  report.html  log.txt
-RUN/<arm>/seed<k>/resolved.yaml  metrics.jsonl  probes.json  diagnostics.json  views.png  checkpoints/
-RUN/controls/seed<k>/untrained.json  raw_pixels.json  untrained_diagnostics.json
+RUN/<arm>/seed<k>/resolved.yaml  metrics.jsonl  probes.json  diagnostics.json  feature_map.npz  views.png  checkpoints/
+RUN/controls/seed<k>/untrained.json  untrained_diagnostics.json  untrained.feature_map.npz
+                     raw_pixels.json  raw_pixels.feature_map.npz
+RUN/thumbnails-<source>.webp         the images of the feature maps
 RUN/logs/rank<k>.log                 where a supervisor started the ranks
 """
 
@@ -32,6 +34,8 @@ from issl_engine.probing.results import results_from_json, results_to_json
 from issl_engine.recipe.load import load_recipe
 from issl_engine.recipe.schema import Recipe, RecipeFile
 from issl_engine.recipe.show import render
+from issl_engine.report.feature_map import digest_of
+from issl_engine.report.make_maps import map_encoder, needs_map
 from issl_engine.report.write import write_report
 from issl_engine.training.build import build_encoder
 from issl_engine.training.checkpoints.encoder import load_encoder
@@ -131,6 +135,12 @@ def run_arm(
         _write_diagnosis(
             folder / "diagnostics.json", recipe, lambda: diagnose_checkpoint(checkpoint, recipe, dataset, ranks)
         )
+    if ranks.is_first and recipe.probes:
+        place, run = folder / "feature_map.npz", folder.parent.parent
+        made_of = digest_of(_without_free_keys(recipe.model_dump(mode="json")), _part(recipe, {"evaluation"}))
+        if needs_map(place, run, recipe, made_of=made_of):
+            encoder = load_encoder(checkpoint)[0].to(ranks.device)
+            map_encoder(place, run, recipe, made_of=made_of, encoder=encoder, dataset=dataset, device=ranks.device)
     ranks.barrier()
 
 
@@ -202,14 +212,16 @@ def _run_controls(recipe: Recipe, folder: Path, seed: int, ranks: Ranks) -> None
     dataset = load_dataset(recipe)
     folder.mkdir(parents=True, exist_ok=True)
     untrained: Encoder = build_encoder(recipe, seed).to(ranks.device)
+    key = _part(recipe, PROBING_KEYS | {"encoder", "source"})
     for name, encoder in (("untrained", untrained), ("raw_pixels", None)) if recipe.probes else ():
         path = folder / f"{name}.json"
-        key = _part(recipe, PROBING_KEYS | {"encoder", "source"})
-        if _read_results(path) is not None and _read_json(folder / f"{name}.key.json") == key:
-            continue
-        _log.info("seed %d: probing the control '%s'", seed, name)
-        _write_json(path, results_to_json(probe_encoder(encoder, recipe, dataset, seed=seed, device=ranks.device)))
-        _write_json(folder / f"{name}.key.json", key)
+        if _read_results(path) is None or _read_json(folder / f"{name}.key.json") != key:
+            _log.info("seed %d: probing the control '%s'", seed, name)
+            _write_json(path, results_to_json(probe_encoder(encoder, recipe, dataset, seed=seed, device=ranks.device)))
+            _write_json(folder / f"{name}.key.json", key)
+        place, run, made_of = folder / f"{name}.feature_map.npz", folder.parent.parent, digest_of(key)
+        if needs_map(place, run, recipe, made_of=made_of):
+            map_encoder(place, run, recipe, made_of=made_of, encoder=encoder, dataset=dataset, device=ranks.device)
     _write_diagnosis(
         folder / "untrained_diagnostics.json", recipe,
         lambda: diagnose(untrained, recipe, dataset, seed=seed, device=ranks.device),

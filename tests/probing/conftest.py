@@ -5,7 +5,9 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from issl_engine.probing.base import Features
+from issl_engine.probing.base import FitData, ProbeResult
+from issl_engine.probing.feature_view import CPU, Features
+from issl_engine.probing.grid import FittedPoint, GridProbeConfig, Point
 
 NUM_CLASSES = 5
 
@@ -26,6 +28,28 @@ def blobs(count: int, seed: int, *, dim: int = 12, spread: float = 1.0, noise: f
     labels_N = torch.arange(count) % NUM_CLASSES
     x_ND = centres_CD[labels_N] + noise * torch.randn(count, dim, generator=generator)
     return Features(x_ND=(x_ND + 3) * torch.linspace(0.5, 2, dim), labels_N=labels_N)
+
+
+def fit_data(features: Features, *, held_out: Features | None = None, seed: int = 0) -> FitData:
+    """What a probe is fitted with; where points are fitted one by one, nothing needs to be held out."""
+    held_out = features if held_out is None else held_out
+    return FitData(train=features, held_out=held_out, num_classes=NUM_CLASSES, seed=seed)
+
+
+def top1(probe: GridProbeConfig, fit: Features, score: Features, grid: list[Point], *, seed: int = 0) -> list[float]:
+    """In percent on ``score``, of each point fitted on ``fit``."""
+    return probe.task.scores(probe.fit_points(fit, grid, fit_data(fit, seed=seed)), score, CPU)
+
+
+def evaluated(
+    probe: GridProbeConfig, train: Features, held_out: Features, test: Features, seed: int = 0
+) -> ProbeResult:
+    (result,) = probe.evaluate(train=train, held_out=held_out, test=test, num_classes=NUM_CLASSES, seed=seed)
+    return result
+
+
+def fitted(probe: GridProbeConfig, features: Features, point: Point) -> FittedPoint:
+    return probe.fit_point(features, point, fit_data(features), held_out_value=None, how="")
 
 
 def shuffled_labels(features: Features, seed: int = 0) -> Features:

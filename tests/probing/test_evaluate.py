@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from issl_engine.data.sources.base import Dataset, ImageSet
-from issl_engine.probing.base import Features, ProbeConfig, ProbeResult
+from issl_engine.probing.base import FitData, Fitted, ProbeConfig, ProbeResult
 from issl_engine.probing.evaluate import evaluate
+from issl_engine.probing.feature_view import Features
 from issl_engine.probing.knn import KNNProbeConfig
 from issl_engine.probing.linear import LinearProbeConfig
 from issl_engine.probing.results import results_from_json, results_to_json
@@ -53,14 +54,26 @@ class Recorder(ProbeConfig):
 
     name: str = "recorder"
 
-    def evaluate(
-        self, *, train: Features, held_out: Features, test: Features, num_classes: int, seed: int
-    ) -> ProbeResult:
-        _parts.append((train, held_out, test))
-        return ProbeResult(
-            probe="recorder", metric="top1", value=0.0, split="test", num_train_images=len(train),
-            num_split_images=len(test), held_out_value=0.0, seed=seed,
-        )  # fmt: skip
+    def fit(self, data: FitData) -> "Recorded":
+        return Recorded(data)
+
+
+class Recorded(Fitted):
+    def __init__(self, data: FitData) -> None:
+        self.data = data
+
+    def judge(self, judged: Features) -> list[ProbeResult]:
+        _parts.append((self.data.train, self.data.held_out, judged))
+        return [
+            ProbeResult(
+                probe="recorder", metric="top1", value=value, split="test", num_train_images=len(self.data.train),
+                num_split_images=len(judged), held_out_value=0.0, seed=self.data.seed,
+            )
+            for value in (1.0, 2.0)
+        ]  # fmt: skip
+
+    def state(self) -> dict:
+        return {}
 
 
 _parts: list[tuple[Features, Features, Features]] = []
@@ -130,6 +143,13 @@ def test_results_say_what_they_are() -> None:
         assert "raw pixels averaged down to 16 px" in result.preprocessing
         assert result.grid
         assert result.chosen
+
+
+def test_a_probe_may_give_several_results() -> None:
+    results = run(dataset(), Recorder(), KNNProbeConfig(), report_on="held_out")
+    assert [(result.probe, result.split) for result in results] == [
+        ("recorder", "held_out"), ("recorder", "held_out"), ("knn", "held_out"),
+    ]  # fmt: skip
 
 
 def test_the_preprocessing_text_speaks_of_raw_pixels_only_where_they_are_probed() -> None:

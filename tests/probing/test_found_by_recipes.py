@@ -5,6 +5,9 @@ from issl_engine.probing.base import ProbeConfig
 from issl_engine.probing.knn import KNNProbeConfig
 from issl_engine.probing.linear import LinearProbeConfig
 from issl_engine.probing.logistic import LogisticProbeConfig
+from issl_engine.probing.mlp import MLPProbeConfig
+from issl_engine.probing.nearest_mean import NearestMeanProbeConfig
+from issl_engine.probing.ridge import RidgeProbeConfig
 from issl_engine.variants import variants
 
 
@@ -13,4 +16,7 @@ def test_every_probe_is_found_under_its_name() -> None:
         "knn": KNNProbeConfig,
         "linear": LinearProbeConfig,
         "logistic": LogisticProbeConfig,
+        "mlp": MLPProbeConfig,
+        "nearest_mean": NearestMeanProbeConfig,
+        "ridge": RidgeProbeConfig,
     }

@@ -6,12 +6,21 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from issl_engine.probing.base import Features
-from issl_engine.probing.knn import KNNProbeConfig, knn_top1
+from issl_engine.probing.class_task import ClassTask
+from issl_engine.probing.feature_view import CPU, Features
+from issl_engine.probing.knn import BLOCK_ELEMENTS, KNNProbeConfig, Neighbours
 
-from .conftest import NUM_CLASSES, blobs, shuffled_labels
+from .conftest import NUM_CLASSES, blobs, evaluated, shuffled_labels
 
 GRID = [(1, 0.07), (7, 0.07), (30, 0.07), (30, 1.0), (1000, 0.02)]
+
+
+def knn_top1(
+    train: Features, queries: Features, grid: list[tuple[int, float]], num_classes: int, *,
+    block_elements: int = BLOCK_ELEMENTS,
+) -> list[float]:  # fmt: skip
+    neighbours = Neighbours(train, grid, num_classes, block_elements=block_elements)
+    return ClassTask().scores(neighbours, queries, CPU)
 
 
 def brute_force(train: Features, queries: Features, k: int, temperature: float) -> float:
@@ -51,8 +60,8 @@ def test_blocks_bound_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
         return topk(self, *arguments, **options)
 
     monkeypatch.setattr(torch.Tensor, "topk", recording)
-    knn_top1(blobs(120, seed=0), blobs(50, seed=1), GRID, NUM_CLASSES, block_elements=700)
-    assert largest == 5 * 120
+    knn_top1(blobs(120, seed=0), blobs(50, seed=1), [(7, 0.07), (30, 0.07)], NUM_CLASSES, block_elements=700)
+    assert 600 < largest <= 700
 
 
 def test_only_directions_matter_and_tiny_temperatures_mean_the_nearest() -> None:
@@ -71,10 +80,7 @@ def test_the_choice_never_sees_the_test_split() -> None:
         blobs(300, seed=2, noise=2),
     )
     probe = KNNProbeConfig(ks=(1, 10, 50), temperatures=(0.03, 0.3))
-    honest, spoilt = (
-        probe.evaluate(train=train, held_out=held_out, test=split, num_classes=NUM_CLASSES, seed=0)
-        for split in (test, shuffled_labels(test))
-    )
+    honest, spoilt = (evaluated(probe, train, held_out, split) for split in (test, shuffled_labels(test)))
     assert honest.chosen == spoilt.chosen
     assert honest.held_out_value == spoilt.held_out_value
     assert honest.value > spoilt.value + 20

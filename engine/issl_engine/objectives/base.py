@@ -35,13 +35,15 @@ class Progress:
 @dataclass(frozen=True, kw_only=True)
 class ObjectiveShape:
     """The sizes an objective is built for. ``batch_size`` is the images of one rank that one loss sees: those of a
-    forward pass, or of all forward passes of a step with ``training.exact_accumulation``."""
+    forward pass, or of all forward passes of a step with ``training.exact_accumulation``. ``num_images`` is how many
+    images pretraining sees, None where no data is loaded."""
 
     feature_dim: int
     num_views: int
     num_global_views: int
     batch_size: int
     world_size: int = 1
+    num_images: int | None = None
 
     @property
     def global_batch_size(self) -> int:
@@ -52,11 +54,11 @@ class ObjectiveShape:
         if self.num_views < 2:
             raise ValueError(f"objective {name} compares views: views.groups must give at least 2 crops an image")
 
-    def check_other_images(self, name: str) -> None:
+    def check_other_images(self, name: str, kind: str = "objective") -> None:
         """Raises ValueError where a forward pass holds a single image and the loss needs others beside it."""
         if self.global_batch_size < 2:
             raise ValueError(
-                f"objective {name} compares different images, and a forward pass holds only one; make "
+                f"{kind} {name} compares different images, and a forward pass holds only one; make "
                 "training.global_batch_size larger or training.accumulation_steps smaller"
             )
 
@@ -91,6 +93,10 @@ class Objective(nn.Module):
     one."""
 
     uses_ema_teacher: bool = False
+
+    uses_image_ids: bool = False
+    """Whether ``forward`` takes a further argument ``ids_B``, int64 [B]: each image's place among those that
+    pretraining sees."""
 
     collapse_loss: float | None = None
     """The value at which the loss sits when the representation has collapsed (ln K for SwAV), if it has

@@ -3,31 +3,18 @@
 Letters: N images, D width of the representation.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
+from typing import final
 
 import torch
 from torch import Tensor
 
 from issl_engine.config import Config
+from issl_engine.probing.feature_view import CPU, Features
 
-
-@dataclass(frozen=True, kw_only=True)
-class Features:
-    """Frozen representations of one split: ``x_ND`` float32 [n, d], ``labels_N`` int64 [n]."""
-
-    x_ND: Tensor
-    labels_N: Tensor
-
-    def __len__(self) -> int:
-        return len(self.labels_N)
-
-    def subset(self, indices: Tensor) -> "Features":
-        """The images at ``indices`` (int64), in that order."""
-        return Features(x_ND=self.x_ND[indices], labels_N=self.labels_N[indices])
-
-    def joined(self, other: "Features") -> "Features":
-        """These images, then the other's."""
-        return Features(x_ND=torch.cat([self.x_ND, other.x_ND]), labels_N=torch.cat([self.labels_N, other.labels_N]))
+Value = float | int | bool | str
+"""A hyper-parameter's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,28 +24,55 @@ class ProbeResult:
     probe: str
     """Name of the probe: linear, knn."""
     metric: str
-    """What is measured: top1 (percent)."""
+    """What is measured: top1 or mean_average_precision (percent), r2, rmse (in deviations of the target over the
+    training images, or in the target's own unit where ``setting`` names it)."""
     value: float
     split: str
     """The split that ``value`` was measured on."""
     num_train_images: int
     num_split_images: int
-    held_out_value: float
-    """The metric of the chosen hyper-parameters on the held-out part of the training split."""
+    held_out_value: float | None
+    """The score that chose the hyper-parameters, on training images that were held out; None where none were."""
     setting: str = ""
     """What sets this number apart from others of the same probe, in words: "1 % of labels", "5-shot", a source, a
     corruption; empty for the plain one."""
     interval: tuple[float, float] | None = None
-    """Ends of a 95 % bootstrap interval over the images that were judged, or None where none was made."""
+    """Ends of a 95 % interval: a percentile bootstrap over the images that were judged, or Student's t over ``draws``
+    where there are several. None where none was made."""
     draws: tuple[float, ...] = ()
     """The metric of each draw of training images, where there were several and ``value`` is their mean."""
-    chosen: dict[str, float | int | bool] = field(default_factory=dict)
-    """The hyper-parameters chosen on the held-out part."""
+    chosen: dict[str, Value] = field(default_factory=dict)
+    """The hyper-parameters chosen."""
     grid: str = ""
-    """What was searched, in words."""
+    """What was searched, and which images chose, in words."""
     preprocessing: str = ""
     """How the images became features, in words."""
     seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitData:
+    """All that a probe sees before it is judged. The images that judge it are not among it."""
+
+    train: Features
+    held_out: Features
+    """A further part of the training split, to choose hyper-parameters on."""
+    num_classes: int
+    seed: int
+    device: torch.device = CPU
+    """Where to compute; features lie elsewhere and come block by block."""
+
+
+class Fitted(ABC):
+    """A probe, fitted: nothing about it changes any more when it is judged."""
+
+    @abstractmethod
+    def judge(self, judged: Features) -> list[ProbeResult]:
+        """Its numbers on images that it has not seen."""
+
+    @abstractmethod
+    def state(self) -> dict[str, Tensor | Value]:
+        """All that its predictions depend on: weights, and what was chosen (``leak_check`` compares them)."""
 
 
 class ProbeConfig(Config):
@@ -66,11 +80,18 @@ class ProbeConfig(Config):
 
     name: str
 
-    def evaluate(
-        self, *, train: Features, held_out: Features, test: Features, num_classes: int, seed: int
-    ) -> ProbeResult:
-        """Fit on ``train``, choose hyper-parameters on ``held_out`` alone, refit on both, report on ``test``.
+    def fit(self, data: FitData) -> Fitted:
+        """Fit on ``data.train``, choose hyper-parameters on ``data.held_out``, refit on both.
 
-        Nothing but the reported ``value`` may depend on ``test``.
+        Raises ValueError where the images lack what the probe predicts.
         """
-        raise AssertionError(f"{type(self).__name__} must implement evaluate")
+        raise AssertionError(f"{type(self).__name__} must implement fit")
+
+    @final
+    def evaluate(
+        self, *, train: Features, held_out: Features, test: Features, num_classes: int, seed: int,
+        device: torch.device = CPU,
+    ) -> list[ProbeResult]:  # fmt: skip
+        """Fit without ``test``, then judge on it. No probe replaces this: what chooses never sees what judges."""
+        data = FitData(train=train, held_out=held_out, num_classes=num_classes, seed=seed, device=device)
+        return self.fit(data).judge(test)

@@ -11,7 +11,9 @@ from torch import nn
 from issl_engine.data.dali import EvaluationImages
 from issl_engine.data.sources.base import Dataset, ImageSet
 from issl_engine.probing.base import Features, ProbeConfig, ProbeResult
-from issl_engine.probing.features import RAW_PIXELS_SIDE, extract_features
+from issl_engine.probing.feature_view import CPU
+from issl_engine.probing.features import extract_features
+from issl_engine.probing.preprocessing import Preprocessing
 from issl_engine.probing.splits import hold_out
 
 if TYPE_CHECKING:
@@ -37,13 +39,15 @@ def evaluate(
         )  # fmt: skip
         return extract_features(encoder, batches, device=device)
 
-    train = features(_at_most(dataset.train, evaluation.max_train_images, seed))
+    train = features(at_most(dataset.train, evaluation.max_train_images, seed))
     test = features(dataset.test) if evaluation.report_on == "test" else None
     splits = split_features(train, test, held_out_fraction=evaluation.held_out_fraction, seed=seed)
     del train, test  # a second copy of every feature, and ImageNet's are tens of GiB
-    preprocessing = _describe(evaluation, interpolation, mean, std, raw_pixels=encoder is None)
-    results = run_probes(probes, splits, num_classes=dataset.num_classes, seed=seed)
-    return [replace(result, preprocessing=preprocessing) for result in results]
+    preprocessing = Preprocessing(
+        resize=evaluation.resize, crop=evaluation.crop, mean=mean, std=std, interpolation=interpolation
+    )
+    results = run_probes(probes, splits, num_classes=dataset.num_classes, seed=seed, device=device)
+    return [replace(result, preprocessing=preprocessing.describe(raw_pixels=encoder is None)) for result in results]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,37 +74,26 @@ def split_features(train: Features, test: Features | None, *, held_out_fraction:
     return Splits(train=rest.subset(kept), held_out=rest.subset(chosen), judged=judged, judged_split="held_out")
 
 
-def run_probes(probes: Sequence[ProbeConfig], splits: Splits, *, num_classes: int, seed: int) -> list[ProbeResult]:
-    """Every probe on the same splits, in order."""
+def run_probes(
+    probes: Sequence[ProbeConfig], splits: Splits, *, num_classes: int, seed: int,
+    device: torch.device = CPU,
+) -> list[ProbeResult]:  # fmt: skip
+    """Every probe on the same splits, in order; one may give several results. Fitted on ``device``.
+
+    Raises ValueError for a probe of targets that the images do not have.
+    """
     results = []
     for probe in probes:
-        result = probe.evaluate(
-            train=splits.train, held_out=splits.held_out, test=splits.judged, num_classes=num_classes, seed=seed
-        )
-        results.append(replace(result, split=splits.judged_split))
+        found = probe.evaluate(
+            train=splits.train, held_out=splits.held_out, test=splits.judged, num_classes=num_classes, seed=seed,
+            device=device,
+        )  # fmt: skip
+        results += [replace(result, split=splits.judged_split) for result in found]
     return results
 
 
-def _describe(
-    evaluation: "EvaluationConfig", interpolation: str, mean: tuple[float, float, float],
-    std: tuple[float, float, float], *, raw_pixels: bool,
-) -> str:  # fmt: skip
-    text = (
-        f"shorter side {evaluation.resize} px ({interpolation}), centre crop {evaluation.crop} px, "
-        f"normalised with mean {_listed(mean)} and std {_listed(std)}"
-    )
-    if raw_pixels:
-        text += f", raw pixels averaged down to {min(evaluation.crop, RAW_PIXELS_SIDE)} px a side"
-    return text
-
-
-def _listed(values: tuple[float, ...]) -> str:
-    """One number where all channels share it."""
-    shown = values[:1] if len(set(values)) == 1 else values
-    return ", ".join(f"{value:g}" for value in shown)
-
-
-def _at_most(images: ImageSet, count: int | None, seed: int) -> ImageSet:
+def at_most(images: ImageSet, count: int | None, seed: int) -> ImageSet:
+    """``count`` of the images, drawn with the seed, in their order; all where there are no more, or for None."""
     if count is None or count >= len(images):
         return images
     chosen = np.random.default_rng(seed).permutation(len(images))[:count]

@@ -1,9 +1,10 @@
-"""Weighted k-nearest neighbours in cosine similarity, in blocks of queries.
+"""Weighted k-nearest neighbours in cosine similarity, in blocks of queries and of training images.
 
-Letters: N training images, M queries, C classes, m queries of a block, k neighbours.
+Letters: S points of the grid, N training images, C classes, m queries of a block, n training images of a block,
+k neighbours.
 """
 
-import itertools
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import torch
@@ -11,68 +12,71 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from issl_engine.probing.base import Features, ProbeConfig, ProbeResult
+from issl_engine.probing.base import FitData, Value
+from issl_engine.probing.feature_view import Features
+from issl_engine.probing.grid import GridProbeConfig, Point
+from issl_engine.probing.predictor import Predictor
 
 BLOCK_ELEMENTS = 2**24
 """Largest block of similarities (64 MiB)."""
 
 
-class KNNProbeConfig(ProbeConfig):
+class KNNProbeConfig(GridProbeConfig):
     """Votes of the k nearest training images, weighted by exp(cosine / temperature) (Wu et al. 2018)."""
 
     name: Literal["knn"] = "knn"
     ks: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (5, 20, 100)
-    """Numbers of neighbours of the grid."""
+    """Numbers of neighbours of the grid; more than there are training images means all."""
     temperatures: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)] = (0.07,)
     """Temperatures of the grid."""
 
-    def evaluate(
-        self, *, train: Features, held_out: Features, test: Features, num_classes: int, seed: int
-    ) -> ProbeResult:
-        grid = list(itertools.product(self.ks, self.temperatures))
-        scores = dict(zip(grid, knn_top1(train, held_out, grid, num_classes), strict=True))
-        chosen = max(grid, key=lambda point: scores[point])
-        whole = train.joined(held_out)
-        (value,) = knn_top1(whole, test, [chosen], num_classes)
-        return ProbeResult(
-            probe=self.name,
-            metric="top1",
-            value=value,
-            split="test",
-            num_train_images=len(whole),
-            num_split_images=len(test),
-            held_out_value=scores[chosen],
-            chosen={"k": chosen[0], "temperature": chosen[1]},
-            grid=(f"k {list(self.ks)} x temperature {list(self.temperatures)}, chosen on held-out training images"),
-            seed=seed,
-        )
+    def axes(self) -> dict[str, tuple[Value, ...]]:
+        return {"k": self.ks, "temperature": self.temperatures}
+
+    def fit_points(self, features: Features, points: Sequence[Point], data: FitData) -> "Neighbours":
+        grid = [(int(point["k"]), float(point["temperature"])) for point in points]
+        return Neighbours(features, grid, data.num_classes)
 
 
-def knn_top1(
-    train: Features, queries: Features, grid: list[tuple[int, float]], num_classes: int, *,
-    block_elements: int = BLOCK_ELEMENTS,
-) -> list[float]:  # fmt: skip
-    """Top-1 in percent for each (k, temperature); k above the number of training images means all of them.
+class Neighbours(Predictor):
+    """The training images themselves; they are read anew for every block of queries."""
 
-    At most ``block_elements`` similarities (one query's N at the least) are in memory at a time.
-    """
-    rows_ND = F.normalize(train.x_ND, dim=1)
-    most = min(max(k for k, _ in grid), len(train))
-    correct = torch.zeros(len(grid))
-    step = max(1, block_elements // len(train))
-    for start in range(0, len(queries), step):
-        query_mD = F.normalize(queries.x_ND[start : start + step], dim=1)
-        cosine_mk, neighbour_mk = (query_mD @ rows_ND.T).topk(most, dim=1)
-        label_mk = train.labels_N[neighbour_mk]
-        expected_m = queries.labels_N[start : start + step]
-        for index, (k, temperature) in enumerate(grid):
-            predicted_m = _vote(cosine_mk[:, :k], label_mk[:, :k], temperature, num_classes)
-            correct[index] += (predicted_m == expected_m).sum()
-    return (100 * correct.double() / len(queries)).tolist()
+    def __init__(
+        self, train: Features, grid: list[tuple[int, float]], num_classes: int, *, block_elements: int = BLOCK_ELEMENTS
+    ) -> None:
+        self.train, self.grid, self.num_classes, self.block_elements = train, grid, num_classes, block_elements
+        self._most = min(max(k for k, _ in grid), len(train))
+
+    def predict(self, x_BD: Tensor) -> Tensor:
+        # As many queries as leave room for a block of training images no smaller than the neighbours kept.
+        step = max(1, self.block_elements // (2 * self._most))
+        return torch.cat([self._predict(F.normalize(query_mD, dim=1)) for query_mD in x_BD.split(step)], dim=1)
+
+    def state(self) -> dict[str, Tensor]:
+        return {"rows": self.train.x_ND, "labels": self.train.labels_N}
+
+    def _predict(self, query_mD: Tensor) -> Tensor:
+        cosine_mk, neighbour_mk = self._nearest(query_mD)
+        label_mk = self.train.labels_N.to(query_mD.device)[neighbour_mk]
+        votes = [_vote(cosine_mk[:, :k], label_mk[:, :k], t, self.num_classes) for k, t in self.grid]
+        return torch.stack(votes)
+
+    def _nearest(self, query_mD: Tensor) -> tuple[Tensor, Tensor]:
+        """Cosines, falling, and places of as many training images as the largest k asks for."""
+        size = max(1, self.block_elements // len(query_mD) - self._most)
+        cosine_mk = query_mD.new_empty(len(query_mD), 0)
+        place_mk = torch.empty(len(query_mD), 0, dtype=torch.int64, device=query_mD.device)
+        for part, x_nD in self.train.blocks(query_mD.device, rows=min(size, len(self.train))):
+            block_mn = query_mD @ F.normalize(x_nD, dim=1).T
+            places_mn = torch.arange(part.start, part.stop, device=query_mD.device).expand_as(block_mn)
+            both = torch.cat([cosine_mk, block_mn], dim=1)
+            cosine_mk, kept = both.topk(min(self._most, both.shape[1]), dim=1)
+            place_mk = torch.cat([place_mk, places_mn], dim=1).gather(1, kept)
+        return cosine_mk, place_mk
 
 
 def _vote(cosine_mk: Tensor, label_mk: Tensor, temperature: float, num_classes: int) -> Tensor:
     # Relative to the nearest neighbour: the vote is the same, and no temperature lets all weights underflow.
     weights_mk = ((cosine_mk - cosine_mk[:, :1]) / temperature).exp()
-    votes_mC = torch.zeros(len(label_mk), num_classes).scatter_add_(1, label_mk, weights_mk)
+    votes_mC = weights_mk.new_zeros(len(label_mk), num_classes).scatter_add_(1, label_mk, weights_mk)
     return votes_mC.argmax(1)

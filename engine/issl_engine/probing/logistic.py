@@ -1,8 +1,9 @@
 """Multinomial logistic regression by L-BFGS, over a path of regularisation strengths.
 
-Letters: N images, D width, C classes.
+Letters: S points of the path, D width, C classes.
 """
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import torch
@@ -10,75 +11,53 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from issl_engine.probing.base import Features, ProbeConfig, ProbeResult
+from issl_engine.probing.base import FitData, Value
+from issl_engine.probing.feature_view import Features
+from issl_engine.probing.grid import GridProbeConfig, Point
+from issl_engine.probing.lbfgs import minimise_path, standardised_blocks
+from issl_engine.probing.predictor import LinearClassifier
+from issl_engine.probing.standardise import moments
 
-NotNegative = Annotated[float, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
+INVERSE_STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 
 
-class LogisticProbeConfig(ProbeConfig):
-    """Softmax regression on features standardised as the fitted images are, by L-BFGS."""
+class LogisticProbeConfig(GridProbeConfig):
+    """Softmax regression on features standardised as the fitted images are, by L-BFGS, over a path of C."""
 
     name: Literal["logistic"] = "logistic"
-    weight_decays: Annotated[tuple[NotNegative, ...], Field(min_length=1)] = (1e-4, 1e-3, 1e-2, 1e-1)
-    """L2 penalties of the grid: half this times the squared weights is added to the mean cross-entropy (with
-    N images, an inverse strength C of 1 / (N x weight decay))."""
+    Cs: Annotated[tuple[Positive, ...], Field(min_length=1)] = INVERSE_STRENGTHS
+    """Inverse strengths of the penalty, as scikit-learn has them: C x the sum of the cross-entropies + half the
+    squared weights is minimised. C is of the sum, so twice as many images with one C are penalised half as much."""
     max_iterations: Annotated[int, Field(ge=1)] = 100
-    """Iterations of L-BFGS for each penalty; each starts from the solution of the one before."""
+    """Iterations of L-BFGS for each C; each starts from the solution of the stronger penalty before."""
 
-    def evaluate(
-        self, *, train: Features, held_out: Features, test: Features, num_classes: int, seed: int
-    ) -> ProbeResult:
-        path = sorted(self.weight_decays, reverse=True)
-        scores = dict(zip(path, self._path(train, held_out, path, num_classes), strict=True))
-        chosen = max(path, key=lambda decay: scores[decay])
-        whole = train.joined(held_out)
-        value = self._path(whole, test, [decay for decay in path if decay >= chosen], num_classes)[-1]
-        return ProbeResult(
-            probe=self.name,
-            metric="top1",
-            value=value,
-            split="test",
-            num_train_images=len(whole),
-            num_split_images=len(test),
-            held_out_value=scores[chosen],
-            chosen={"weight_decay": chosen},
-            grid=self._describe(chosen),
-            seed=seed,
+    def axes(self) -> dict[str, tuple[Value, ...]]:
+        return {"C": tuple(sorted(self.Cs))}
+
+    def describe(self) -> str:
+        return f"L-BFGS of at most {self.max_iterations} iterations"
+
+    def fit_points(self, features: Features, points: Sequence[Point], data: FitData) -> LinearClassifier:
+        scale_D, offset_D = moments(features, data.device).standardising
+        labels_N = features.labels_N.to(data.device)
+
+        def loss_sum(logits_bC: Tensor, part: slice) -> Tensor:
+            return F.cross_entropy(logits_bC, labels_N[part], reduction="sum")
+
+        wanted = [float(point["C"]) for point in points]
+        weakest = max(wanted)
+        path = [strength for strength in sorted(set(self.Cs)) if strength <= weakest]
+        solutions = minimise_path(
+            standardised_blocks(features, scale_D, offset_D), loss_sum,
+            torch.zeros(data.num_classes, features.width, device=data.device, requires_grad=True),
+            torch.zeros(data.num_classes, device=data.device, requires_grad=True),
+            Cs=path, num_images=len(features), max_iterations=self.max_iterations,
+        )  # fmt: skip
+        kept = [solutions[path.index(C)] for C in wanted]
+        return LinearClassifier(
+            weights_SCD=torch.stack([weight_CD for weight_CD, _ in kept]),
+            bias_SC=torch.stack([bias_C for _, bias_C in kept]),
+            scale_G1D=scale_D[None, None],
+            offset_G1D=offset_D[None, None],
         )
-
-    def _describe(self, chosen: float) -> str:
-        text = (
-            f"weight decay {list(self.weight_decays)}, L-BFGS of at most {self.max_iterations} iterations, "
-            "chosen on held-out training images"
-        )
-        if len(self.weight_decays) > 1 and chosen in (min(self.weight_decays), max(self.weight_decays)):
-            text += "; the chosen weight decay is at the grid's edge"
-        return text
-
-    def _path(self, fit: Features, score: Features, path: list[float], num_classes: int) -> list[float]:
-        """Top-1 in percent for each penalty, strongest first, each warm-started from the one before."""
-        shift_D, scale_D = fit.x_ND.mean(0), (fit.x_ND.var(0, correction=0) + 1e-5).rsqrt()
-        x_ND, queries_MD = (fit.x_ND - shift_D) * scale_D, (score.x_ND - shift_D) * scale_D
-        weight_CD = torch.zeros(num_classes, x_ND.shape[1], requires_grad=True)
-        bias_C = torch.zeros(num_classes, requires_grad=True)
-        top1 = []
-        for decay in path:
-            _minimise(x_ND, fit.labels_N, weight_CD, bias_C, decay, self.max_iterations)
-            predicted_M = F.linear(queries_MD, weight_CD.detach(), bias_C.detach()).argmax(1)
-            top1.append(100 * (predicted_M == score.labels_N).double().mean().item())
-        return top1
-
-
-def _minimise(
-    x_ND: Tensor, labels_N: Tensor, weight_CD: Tensor, bias_C: Tensor, decay: float, max_iterations: int
-) -> None:
-    optimizer = torch.optim.LBFGS([weight_CD, bias_C], max_iter=max_iterations, line_search_fn="strong_wolfe")
-
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        penalty = decay / 2 * weight_CD.square().sum()
-        loss = F.cross_entropy(F.linear(x_ND, weight_CD, bias_C), labels_N) + penalty
-        loss.backward()
-        return loss
-
-    optimizer.step(closure)

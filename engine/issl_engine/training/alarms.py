@@ -3,6 +3,7 @@
 import logging
 import math
 from collections import deque
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -37,6 +38,10 @@ class CollapseAlarm:
         self.raised = False
         self._unread: list[tuple[int, Tensor]] = []
 
+    def watched(self, metrics: Mapping[str, Tensor], loss: Tensor) -> Tensor:
+        """Of one step's numbers the one to ``note``: regularisers are part of the loss, and of no collapse value."""
+        return metrics.get(self.metric, metrics.get("objective_loss", loss))
+
     def note(self, loss: Tensor, step: int) -> None:
         """Keeps one step's loss on its device until ``review``."""
         self._unread.append((step, loss))
@@ -55,7 +60,7 @@ class CollapseAlarm:
         self.recent.append(loss)
         if self.collapse_loss is None or self.raised or len(self.recent) < WINDOW_STEPS:
             return False
-        if any(abs(value - self.collapse_loss) > TOLERANCE * self.collapse_loss for value in self.recent):
+        if any(abs(value - self.collapse_loss) > TOLERANCE * abs(self.collapse_loss) for value in self.recent):
             return False
         self.raised = True
         _log.warning(

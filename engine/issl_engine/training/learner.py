@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from issl_engine.data.views import MultiCropBatch
 from issl_engine.models.encoders.base import Encoder
 from issl_engine.models.teacher import EmaTeacher
-from issl_engine.objectives.base import Objective, Progress
+from issl_engine.objectives.base import Objective, ObjectiveOutput, Progress
+from issl_engine.regularizers.penalties import Penalties
 
 ViewBatching = Literal["by_size", "each"]
 
@@ -46,10 +47,12 @@ class Learner(nn.Module):
         num_global_views: int,
         channels_last: bool,
         view_batching: ViewBatching = "by_size",
+        penalties: Penalties | None = None,
     ) -> None:
         super().__init__()
         self.encoder = encoder
         self.objective = objective
+        self.penalties = penalties
         self.num_global_views = num_global_views
         self.view_batching: ViewBatching = view_batching
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
@@ -70,8 +73,16 @@ class Learner(nn.Module):
         z_GBD = z_VBD[: self.num_global_views].detach()
         if embed_only:
             return LearnerEmbeddings(self.objective.embed(z_VBD), z_GBD)
-        loss, metrics = self.objective(z_VBD, self.teacher_projections(batch), progress)
+        loss, metrics = self.loss(z_VBD, batch.ids, self.teacher_projections(batch), progress)
         return LearnerOutput(loss, metrics, z_GBD)
+
+    def loss(self, z_VBD: Tensor, ids_B: Tensor, teacher_GBP: Tensor | None, progress: Progress) -> ObjectiveOutput:
+        """The objective's loss, and what regularisers add to it; ``ids_B`` as in the batch."""
+        ids = (ids_B.to(z_VBD.device, non_blocking=True),) if self.objective.uses_image_ids else ()
+        output: ObjectiveOutput = self.objective(z_VBD, teacher_GBP, progress, *ids)
+        if self.penalties is None:
+            return output
+        return self.penalties(z_VBD[: self.num_global_views], output, progress)
 
     def encode(self, crops: tuple[Tensor, ...]) -> Tensor:
         """Representations [V, B, D] of all crops, as encode_views."""

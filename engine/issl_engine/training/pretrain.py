@@ -160,7 +160,7 @@ class _Run:
                         after_step(self.engine, done, result)
                     interval.add(result.loss, result.data_seconds, result.skipped)
                     if done.epoch > 1:  # before, frozen prototypes and warm-up keep a healthy loss near that value
-                        self.alarm.note(result.metrics.get(self.alarm.metric, result.loss), done.step)
+                        self.alarm.note(self.alarm.watched(result.metrics, result.loss), done.step)
                     last = done.step == plan.total_steps
                     log_due = last or done.step % recipe.training.log_every_steps == 0
                     save_due = last or done.step % plan.checkpoint_every_steps == 0

@@ -1,0 +1,71 @@
+"""Penalised regression by L-BFGS on features that are read block by block.
+
+Letters: N images, D width, C outputs; b images of a block.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from issl_engine.probing.feature_view import Features
+
+RESIDENT_BYTES = 2**30
+"""Standardised rows of at most so much are kept on the device; more are read anew at each evaluation."""
+
+Blocks = Callable[[], Iterable[tuple[slice, Tensor]]]
+LossSum = Callable[[Tensor, slice], Tensor]
+"""(outputs [b, c], which images) → the sum of their losses, a scalar."""
+
+
+def standardised_blocks(
+    features: Features, scale_D: Tensor, offset_D: Tensor, *, resident_bytes: int = RESIDENT_BYTES
+) -> Blocks:
+    """A pass over x * scale + offset, as often as it is called, on the device of ``scale_D``."""
+
+    def read() -> Iterator[tuple[slice, Tensor]]:
+        for part, x_bD in features.blocks(scale_D.device):
+            yield part, torch.addcmul(offset_D, x_bD, scale_D)
+
+    if 4 * len(features) * features.width > resident_bytes:
+        return read
+    whole = [(slice(0, len(features)), torch.cat([x_bD for _, x_bD in read()]))]
+    return lambda: whole
+
+
+def minimise_path(
+    blocks: Blocks, loss_sum: LossSum, weight_CD: Tensor, bias_C: Tensor, *, Cs: Sequence[float], num_images: int,
+    max_iterations: int,
+) -> list[tuple[Tensor, Tensor]]:  # fmt: skip
+    """(Weights, biases) that minimise C x the sum of losses + half the squared weights, for each C of ``Cs``.
+
+    scikit-learn's LogisticRegression minimises the same, biases free of the penalty. Each C starts from the solution
+    of the one before, the first from ``weight_CD`` and ``bias_C``, which need gradients and are changed.
+    """
+    solutions = []
+    for C in Cs:
+        _minimise(blocks, loss_sum, weight_CD, bias_C, 1 / (C * num_images), num_images, max_iterations)
+        solutions.append((weight_CD.detach().clone(), bias_C.detach().clone()))
+    return solutions
+
+
+def _minimise(
+    blocks: Blocks, loss_sum: LossSum, weight_CD: Tensor, bias_C: Tensor, decay: float, num_images: int,
+    max_iterations: int,
+) -> None:  # fmt: skip
+    """Divided by C and by the number of images, so that steps and tolerances know a mean loss."""
+    optimizer = torch.optim.LBFGS([weight_CD, bias_C], max_iter=max_iterations, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        total = decay / 2 * weight_CD.square().sum()
+        total.backward()
+        total = total.detach()
+        for part, x_bD in blocks():
+            loss = loss_sum(F.linear(x_bD, weight_CD, bias_C), part) / num_images
+            loss.backward()
+            total += loss.detach()
+        return total
+
+    optimizer.step(closure)

@@ -1,0 +1,39 @@
+"""Least squares on one-hot classes with an L2 penalty, in closed form.
+
+Letters: S penalties, C classes, b images of a block.
+"""
+
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Annotated, Literal
+
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional as F
+
+from issl_engine.probing.base import FitData, Value
+from issl_engine.probing.feature_view import Features
+from issl_engine.probing.grid import GridProbeConfig, Point
+from issl_engine.probing.predictor import LinearClassifier
+from issl_engine.probing.ridge_path import ridge_path
+
+PENALTIES = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+
+
+class RidgeProbeConfig(GridProbeConfig):
+    """Least squares on one-hot classes with an L2 penalty, in closed form: no learning rate, no epochs, one optimum."""
+
+    name: Literal["ridge"] = "ridge"
+    penalties: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)] = PENALTIES
+    """Penalties of the grid: each times the squared weights is added to the mean squared error of the standardised
+    features (with N images, scikit-learn's alpha / N). All come from one eigendecomposition."""
+
+    def axes(self) -> dict[str, tuple[Value, ...]]:
+        return {"penalty": self.penalties}
+
+    def fit_points(self, features: Features, points: Sequence[Point], data: FitData) -> LinearClassifier:
+        def one_hot(part: slice) -> Tensor:
+            return F.one_hot(features.labels_N[part].to(data.device), data.num_classes).double()
+
+        outputs = ridge_path(features, one_hot, [float(point["penalty"]) for point in points], data.device)
+        return LinearClassifier(**{field.name: getattr(outputs, field.name) for field in fields(outputs)})
