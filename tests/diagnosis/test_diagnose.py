@@ -166,6 +166,22 @@ def test_a_trained_objective_is_measured_as_it_was_saved(
     assert not [warning for warning in warnings if warning.startswith("diagnostics:")]
 
 
+def test_an_objective_of_single_training_images_is_not_run_on_others(dataset: Dataset, tmp_path: Path) -> None:
+    recipe, ranks = make_recipe({"name": "diet"}), start_ranks()
+    checkpoint = pretrain(recipe, dataset, ranks, folder=tmp_path, seed=0)
+    learner, _ = load_learner(checkpoint, dataset, ranks)
+    found = diagnose_learner(learner, recipe, dataset, ranks, seed=0)
+    assert "held_out_loss" not in found.measures
+    assert len(found.spectra) > 1, "the classes' weights"
+
+
+def test_images_without_a_class_have_no_measures_of_classes() -> None:
+    found = Diagnosis(split="test", num_images=20, num_views=2, dim=4)
+    measure_representation(found, torch.randn(20, 4), torch.full((20,), -1))
+    assert "effective_rank" in found.measures
+    assert not [name for name in found.measures if "etf" in name or "variability" in name]
+
+
 def test_the_same_encoder_alone_has_the_same_measures(dataset: Dataset, tmp_path: Path) -> None:
     recipe, ranks = make_recipe({"name": "simclr", "hidden_dim": 16}), start_ranks()
     checkpoint = pretrain(recipe, dataset, ranks, folder=tmp_path, seed=0)

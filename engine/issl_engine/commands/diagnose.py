@@ -14,7 +14,7 @@ from issl_engine.commands.stdout import reserved_stdout
 @overrides_argument
 @click.option(
     "--recipe", "recipe_name", metavar="RECIPE",
-    help="Recipe whose source, views and evaluation are taken; default the encoder's own.",
+    help="Recipe whose source and views are taken, prepared as the encoder wants; default the encoder's own.",
 )  # fmt: skip
 @click.option("--seed", type=int, help="Seed of the images and views; default the checkpoint's, or 0.")
 @json_option
@@ -22,7 +22,7 @@ def diagnose(
     reference: str, overrides: tuple[str, ...], recipe_name: str | None, seed: int | None, as_json: bool
 ) -> None:
     """Measure collapse, invariance and distance to the theory's optimum of the encoder REFERENCE: a checkpoint folder,
-    or the folder of a run's arm and seed (its newest one).
+    the folder of a run's arm and seed (its newest one), or any other weights (issl-engine list weights).
 
     With the source and views of its own recipe the objective is measured, too: use of classes, spectra of heads.
     KEY=VALUE changes the recipe.
@@ -45,12 +45,15 @@ def diagnose(
         from issl_engine.weights.open_encoder import open_encoder
 
         opened = open_encoder(reference)
+        recipe = opened.recipe
         if recipe_name is not None:
-            recipe = next(iter(load_recipe(recipe_name, overrides, None).arms.values()))
-        elif opened.recipe is None:
-            raise click.UsageError(f"{reference}: it is not known what this was pretrained with; give --recipe")
-        else:
-            recipe = change_recipe(opened.recipe, overrides)
+            recipe = opened.preprocessing.applied_to(next(iter(load_recipe(recipe_name).arms.values())))
+        if recipe is None:
+            raise ValueError(
+                f"{opened.name}: these weights come without a recipe, so nothing says which images and views to measure "
+                "them on; name one with --recipe"
+            )
+        recipe = change_recipe(recipe, overrides)
         ranks = start_ranks()
         dataset = load_dataset(recipe)
         own = opened.recipe

@@ -29,8 +29,11 @@ def measure_objective(
     """One forward pass over ``batch_size`` images with all their views, or over all images if they are fewer.
 
     In evaluation mode, so that batch-norm takes its running statistics. The learner must be this function's own: queues
-    and centres move on.
+    and centres move on. Of an objective that knows the training images one by one only the weights are looked at.
     """
+    if learner.objective.uses_image_ids:
+        _add_spectra(found, learner.objective, {})
+        return
     device = next(learner.parameters()).device
     B = min(batch_size, len(images))
     loader = TrainingViews(
