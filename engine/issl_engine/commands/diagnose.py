@@ -50,8 +50,8 @@ def diagnose(
             recipe = opened.preprocessing.applied_to(next(iter(load_recipe(recipe_name).arms.values())))
         if recipe is None:
             raise ValueError(
-                f"{opened.name}: these weights come without a recipe, so nothing says which images and views to measure "
-                "them on; name one with --recipe"
+                f"{opened.name}: these weights come without a recipe, so nothing says on which images and views to "
+                "measure them; name one with --recipe"
             )
         recipe = change_recipe(recipe, overrides)
         ranks = start_ranks()
