@@ -217,6 +217,17 @@ def test_collapse_advice_names_keys_of_the_recipe(name: str) -> None:
     assert all(key.removeprefix("objective.") in config(name).model_dump() for key in keys)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_what_diagnostics_read_of_assignments_is_logged(name: str) -> None:
+    objective = build(name)
+    of = objective.assignment_metrics
+    assert (of is not None) == (name in {"swav", "dino", "dissl", "falcon"})
+    if of is not None:
+        metrics = run(objective)[1]
+        assert 1 <= metrics[of.perplexity].item() <= of.num_classes + 1e-6
+        assert 1 <= metrics[of.used].item() <= of.num_classes
+
+
 def test_mutual_information_bound_counts_the_rows() -> None:
     loss, metrics = run(build("cissl"))
     assert metrics["mutual_information_bound"].item() == pytest.approx(math.log(10) - loss.item())
