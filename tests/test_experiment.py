@@ -32,7 +32,7 @@ def test_everything_is_in_the_run_folder(run: Path) -> None:
     for arm in ("simclr", "dissl"):
         for seed in ("seed0", "seed1"):
             place = run / arm / seed
-            assert {"resolved.yaml", "metrics.jsonl", "probes.json", "views.png", "checkpoints"} <= {
+            assert {"resolved.yaml", "metrics.jsonl", "probes.json", "feature_map.npz", "views.png", "checkpoints"} <= {
                 path.name for path in place.iterdir()
             }
     assert "steps_per_epoch: 8" in (run / "simclr" / "seed0" / "resolved.yaml").read_text()

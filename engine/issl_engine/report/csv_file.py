@@ -46,7 +46,7 @@ def _line(run: Run, row: ArmRuns, seed: SeedRun, result: ProbeResult, environmen
         "interval_high": None if high is None else round(high, 4),
         "draws": json.dumps([round(draw, 4) for draw in result.draws]) if result.draws else None,
         "split": result.split,
-        "held_out_value": round(result.held_out_value, 4),
+        "held_out_value": None if result.held_out_value is None else round(result.held_out_value, 4),
         "chosen": json.dumps(result.chosen),
         "grid": result.grid,
         "preprocessing": result.preprocessing,
