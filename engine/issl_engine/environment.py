@@ -127,6 +127,8 @@ def checks() -> list[Check]:
         ),
         Check(item="timm", found=version("timm"), good_for="encoders named timm/<model>",
               advice="pip install 'issl-engine[timm]'"),
+        Check(item="umap-learn", found=version("umap-learn"), good_for="UMAP beside PCA in a report's feature map",
+              advice="pip install 'issl-engine[umap]'"),
         Check(item="tensorboard", found=version("tensorboard"), good_for="curves in TensorBoard beside metrics.jsonl",
               advice="pip install 'issl-engine[tensorboard]'"),
     ]  # fmt: skip
