@@ -203,7 +203,8 @@ def test_a_narrow_page_does_not_scroll_sideways(page: Browser) -> None:
 def test_everything_interactive_is_reached_by_tab_and_has_a_name(page: Browser) -> None:
     nameless = page.run(
         "[...document.querySelectorAll('button, select, input, canvas.plot, svg[tabindex]')].filter(e =>"
-        "e.tabIndex < 0 || !(e.innerText || e.getAttribute('aria-label') || e.labels?.[0]?.innerText)).map(e => e.outerHTML)"
+        "e.tabIndex < 0 || !(e.innerText || e.getAttribute('aria-label') || e.labels?.[0]?.innerText))"
+        ".map(e => e.outerHTML)"
     )
     assert nameless == []
     assert page.run("getComputedStyle(document.querySelector('.static')).display") == "none"
