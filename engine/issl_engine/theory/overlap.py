@@ -132,4 +132,3 @@ def connected_components(joined_nn: Tensor) -> Tensor:
         if torch.equal(smaller_n, label_n):
             return label_n.unique(return_inverse=True)[1]
         label_n = smaller_n
-

@@ -92,7 +92,7 @@ def _coarseness(recipe: TheoryRecipe, points: list[Point]) -> Figure:
     axes.set_xticks(experiment.labelled_images, [str(count) for count in experiment.labelled_images])
     axes.set_xlabel("labelled images of the task")
     axes.set_ylabel("accuracy of the logistic probe, % of test images")
-    axes.legend(frameon=False, fontsize=7, loc="lower right")
+    figure.legend(frameon=False, fontsize=7, loc="outside lower center", ncols=2)
     return figure
 
 
@@ -159,7 +159,7 @@ def _break(axes: Axes, num_classes: int) -> None:
 
 
 def _figure(panels: int) -> tuple[Figure, list[Axes]]:
-    figure = Figure(figsize=(8.4 if panels > 1 else 6.4, 3.6), layout="constrained")
+    figure = Figure(figsize=(8.4, 3.6) if panels > 1 else (6.4, 4.6), layout="constrained")
     found = list(figure.subplots(1, panels, squeeze=False).flatten())
     for axes in found:
         axes.spines[["top", "right"]].set_visible(False)

@@ -1,4 +1,4 @@
-"""What the theory asks of a recipe: width, heads and augmentations, for its number of equivalence classes and probes."""
+"""What the theory asks of a recipe with its probes: width, heads and augmentations, by its equivalence classes."""
 
 from dataclasses import dataclass
 

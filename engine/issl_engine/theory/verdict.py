@@ -22,9 +22,8 @@ def verdict(recipe: TheoryRecipe, points: list[Point]) -> list[str]:
 
 def _dimension(recipe: TheoryRecipe, points: list[Point]) -> list[str]:
     needed = recipe.world.num_finest - 1
-    means = {
-        (series, x): found.mean for (series, x, metric), found in summaries(points).items() if metric == "worst_error"
-    }
+    every = summaries(points).items()
+    means = {(series, x): found.mean for (series, x, metric), found in every if metric == "worst_error"}
     lines = []
     for series in dict.fromkeys(series for series, _ in means):
         below = [(x, mean) for (name, x), mean in means.items() if name == series and x < needed]

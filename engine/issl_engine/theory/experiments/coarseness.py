@@ -81,9 +81,8 @@ class CoarsenessConfig(ExperimentConfig):
                 chosen_n = torch.randperm(len(train_N), generator=generator)[:count]
                 fit = Features(x_ND=measured.train_Nd[chosen_n], labels_N=train_N[chosen_n])
                 accuracies.append(_accuracy(fit, test, world.config.kinds))
-            yield Point(
-                series=series, x=count, metric="accuracy", seed=seed, value=float(torch.tensor(accuracies).mean())
-            )
+            mean = sum(accuracies) / len(accuracies)
+            yield Point(series=series, x=count, metric="accuracy", seed=seed, value=mean)
 
 
 def _accuracy(fit: Features, test: Features, num_classes: int) -> float:
