@@ -2,11 +2,14 @@
 
 import pytest
 import torch
+from torch import Tensor
 
 from issl_engine.theory.overlap import connected_components, estimate_classes, join_threshold, nearest_views
 
 
-def views_of_classes(num_classes: int, per_class: int, *, spread: float = 0.05, num_views: int = 6, seed: int = 0):
+def views_of_classes(
+    num_classes: int, per_class: int, *, spread: float = 0.05, num_views: int = 6, seed: int = 0
+) -> tuple[Tensor, Tensor]:
     """Views [n, V, 8] scattered around a point a class, and the class of each image."""
     generator = torch.Generator().manual_seed(seed)
     centres = torch.randn(num_classes, 8, generator=generator)

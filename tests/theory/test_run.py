@@ -14,11 +14,10 @@ from issl_engine.objectives.byol import BYOLConfig
 from issl_engine.objectives.cissl import CISSLConfig
 from issl_engine.recipe.load import load_config
 from issl_engine.theory.etf import geometry
-from issl_engine.theory.experiments.base import Point
 from issl_engine.theory.overlap import estimate_classes
+from issl_engine.theory.points import Point
 from issl_engine.theory.pretraining import PretrainingConfig, encode, pretrain
 from issl_engine.theory.schema import TheoryRecipe
-from issl_engine.theory.verdict import verdict
 from issl_engine.theory.world import WorldConfig, draw_world
 
 TINY = [
@@ -111,7 +110,7 @@ def test_the_verdict_puts_the_theorys_number_beside_the_measured_one() -> None:
         for x, value in ((5, 30.0), (6, 20.0), (7, 1.0), (16, 0.0))
         for seed in (0, 1)
     ]
-    assert verdict(recipe, points) == [
+    assert recipe.experiment.verdict(recipe.setup, points) == [
         "cissl: worst invariant task 20.5 % at d = 6 (floor by theory 12.5 %), 1.5 % at d = 7 (theory 0 % from d = "
         "C - 1 = 7 on)"
     ]
@@ -129,6 +128,8 @@ COARSENESS = "experiment={name: coarseness, keeps: [[%s], [kind, hue]], labelled
         ("world.kinds=12", "world.kinds: must be at most 10, not 12"),
         ("objectives=[]", "objectives: must have at least 1 entry, not 0"),
         ("seeds=[1,1]", "seeds must differ, not [1, 1]"),
+        ("experiment.dims=[4,2,4]", "experiment.dims: the values must differ, not [4, 2, 4]"),
+        ("objectives=[{name: simclr}, {name: simclr}]", "objectives: two are called 'simclr' in tables and plots"),
         (COARSENESS % ("hue", 4), "experiment.keeps: the task is the kind"),
         (COARSENESS % ("kind", 4000), "4000 are more than the world's 1024 training images"),
     ],

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from issl_engine.environment import collect_environment
-from issl_engine.theory.experiments.base import Point
-from issl_engine.theory.plots import draw_plot
+from issl_engine.report.plots import INK
+from issl_engine.theory.plots import render
+from issl_engine.theory.points import Point
 from issl_engine.theory.results import write_results
 from issl_engine.theory.schema import TheoryRecipe
 from issl_engine.theory.world import draw_world
@@ -56,6 +57,12 @@ def run_experiment(
 
 def _write(out: Path, recipe: TheoryRecipe, points: list[Point], environment: dict[str, Any], seconds: float) -> None:
     write_results(out / "results.csv", recipe, points, environment, seconds)
-    svg, png = draw_plot(recipe, points)
+    figure = recipe.experiment.draw(recipe.setup, points)
+    figure.suptitle(f"{recipe.name}: {_over_seeds(len({point.seed for point in points}))}", fontsize=9, color=INK)
+    svg, png = render(figure)
     write_whole(out / "plot.svg", svg)
     write_whole(out / "plot.png", png)
+
+
+def _over_seeds(count: int) -> str:
+    return f"mean and 95 % interval over {count} seeds" if count > 1 else "one seed, so no interval"
