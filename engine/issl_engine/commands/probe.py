@@ -1,51 +1,133 @@
 """issl-engine probe: what one frozen encoder is worth."""
 
 import json
+import shlex
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import click
 
 from issl_engine.commands.options import json_option, overrides_argument
 from issl_engine.commands.stdout import reserved_stdout
 
+if TYPE_CHECKING:
+    from issl_engine.recipe.schema import Recipe
+    from issl_engine.recipe.suite import Suite
+    from issl_engine.weights.open_encoder import OpenedEncoder
+
+OF_SUITE = "suite."
+"""What the overrides of a suite's keys begin with."""
+
 
 @click.command()
-@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.argument("reference")
 @overrides_argument
-@click.option("--seed", type=int, help="Seed of the held-out split and of the probes; default the checkpoint's.")
+@click.option("--suite", metavar="NAME", help="A packaged suite (issl-engine list suites) or a file of your own.")
+@click.option(
+    "--recipe", metavar="RECIPE",
+    help="Source and probes, images prepared as the encoder wants them; default the checkpoint's own recipe.",
+)  # fmt: skip
+@click.option(
+    "--out", type=click.Path(file_okay=False, path_type=Path), metavar="FOLDER",
+    help="Where results go; default suite_NAME in the arm's folder, without --suite nowhere.",
+)  # fmt: skip
+@click.option("--seed", type=int, help="Seed of the held-out split and of the probes; default the checkpoint's, or 0.")
+@click.option("--cache/--no-cache", default=True, show_default=True, help="Keep features, and take kept ones.")
+@click.option(
+    "--cache-type", type=click.Choice(["float32", "float16"]), default="float32", show_default=True,
+    help="How features are kept; float16 rounds them to 11 bits.",
+)  # fmt: skip
 @json_option
-def probe(checkpoint: Path, overrides: tuple[str, ...], seed: int | None, as_json: bool) -> None:
-    """Probe the encoder of CHECKPOINT: a checkpoint folder, or the folder of a run's arm and seed (its newest one).
+def probe(
+    reference: str, overrides: tuple[str, ...], suite: str | None, recipe: str | None, out: Path | None,
+    seed: int | None, cache: bool, cache_type: Literal["float32", "float16"], as_json: bool,
+) -> None:  # fmt: skip
+    """Probe the encoder REFERENCE: a checkpoint folder, the folder of a run's arm and seed (its newest one), a file of
+    weights, or a name of 'issl-engine list weights'.
 
-    Source, preprocessing and probes are those of the checkpoint's own recipe; KEY=VALUE changes them.
+    Source, preprocessing and probes are those of the checkpoint's own recipe; KEY=VALUE changes them. A suite says what
+    else to evaluate: other sources, corrupted images, fine-tuning; suite.KEY=VALUE changes one of its keys. What is
+    done is not done again, and features are kept in $ISSL_ENGINE_CACHE/features (~/.cache/issl-engine/features).
 
     \b
     Examples:
       issl-engine probe runs/swav_compare/dissl/seed0
       issl-engine probe runs/swav_compare/dissl/seed0 probes='[{name: knn}]'
+      issl-engine probe runs/swav_compare/dissl/seed0 --suite robustness
+      issl-engine probe swav_800ep_pretrain.pth.tar --recipe imagenet/dissl_e100 source.folder=ILSVRC
+      issl-engine probe runs/swav_compare/dissl/seed0 --suite transfer suite.sources.2.source.folder=MNIST
     """
     with reserved_stdout():
         import torch
 
-        from issl_engine.experiment import load_dataset, probe_encoder
+        from issl_engine.probing.feature_cache import FeatureCache, default_feature_folder
         from issl_engine.probing.results import results_to_json
-        from issl_engine.recipe.load import change_recipe
-        from issl_engine.report.table import print_probe_results
+        from issl_engine.suite.files import suite_folder, write_outcome
+        from issl_engine.suite.run import run_suite
+        from issl_engine.suite.subject import Subject
+        from issl_engine.suite.table import print_suite
         from issl_engine.weights.open_encoder import open_encoder
 
-        opened = open_encoder(str(checkpoint))
-        assert opened.recipe is not None
-        assert opened.seed is not None
-        recipe = change_recipe(opened.recipe, overrides)
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        results = probe_encoder(
-            opened.encoder.to(device),
-            recipe,
-            load_dataset(recipe),
-            seed=opened.seed if seed is None else seed,
-            device=device,
-        )
+        chosen = _suite(suite, overrides)
+        opened = open_encoder(reference)
+        own = _recipe(opened, recipe, overrides, chosen)
+        folder = out or (suite_folder(reference, chosen) if suite else None)
+        subject = Subject.of(
+            chosen, opened, own, seed=_seed(seed, opened),
+            device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
+            cache=FeatureCache(folder=default_feature_folder(), stored=cache_type) if cache else None,
+        )  # fmt: skip
+        outcome = run_suite(
+            chosen, subject, own.source, folder=folder,
+            on_part=write_outcome(
+                folder, encoder=opened.name, suite=chosen.name, command=shlex.join(["issl-engine", *sys.argv[1:]])
+            ),
+        )  # fmt: skip
     if as_json:
-        click.echo(json.dumps(results_to_json(results), indent=1))
-    else:
-        print_probe_results(results)
+        click.echo(json.dumps(results_to_json(outcome.results), indent=1))
+        return
+    print_suite(outcome, f"{opened.name}: {chosen.name}" if suite else opened.name)
+    if folder is not None:
+        click.echo(f"results: {folder / 'probes.csv'}")
+
+
+def _suite(name: str | None, overrides: tuple[str, ...]) -> "Suite":
+    """The named suite with its overrides; without a name, the recipe's probes on its own source."""
+    from issl_engine.recipe.load import load_suite
+    from issl_engine.recipe.suite import Suite
+
+    own = [override for override in overrides if override.startswith(OF_SUITE)]
+    if name is not None:
+        return load_suite(name, [override.removeprefix(OF_SUITE) for override in own])
+    if own:
+        raise ValueError(f"command line: {own[0]}: there is no suite to change; name one with --suite")
+    return Suite(name="recipe")
+
+
+def _recipe(opened: "OpenedEncoder", name: str | None, overrides: tuple[str, ...], suite: "Suite") -> "Recipe":
+    """What says which images to probe on, with its overrides."""
+    from issl_engine.recipe.load import change_recipe, load_recipe
+
+    own = [override for override in overrides if not override.startswith(OF_SUITE)]
+    for override in own:
+        key = override.partition("=")[0].partition(".")[0].strip()
+        if key in ("probes", "evaluation") and getattr(suite, key) is not None:
+            raise ValueError(
+                f"command line: {override}: suite '{suite.name}' has {key} of its own; write {OF_SUITE}{override}"
+            )
+    if name is not None:
+        named = next(iter(load_recipe(name).arms.values()))
+        return change_recipe(opened.preprocessing.applied_to(named), own)
+    if opened.recipe is None:
+        raise ValueError(
+            f"{opened.name}: these weights come without a recipe, so nothing says on which images to probe them; name "
+            "one with --recipe"
+        )
+    return change_recipe(opened.recipe, own)
+
+
+def _seed(seed: int | None, opened: "OpenedEncoder") -> int:
+    if seed is not None:
+        return seed
+    return 0 if opened.seed is None else opened.seed

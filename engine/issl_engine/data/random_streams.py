@@ -20,6 +20,7 @@ class Purpose(IntEnum):
     NOISE_FIELD = 6
     OPERATORS = 7
     MASKS = 8
+    CORRUPTION = 9
 
 
 def stream_key(seed: int, epoch: int, purpose: Purpose) -> int:

@@ -12,8 +12,9 @@ from issl_engine.data.dali import EvaluationImages
 from issl_engine.data.sources.base import Dataset, ImageSet
 from issl_engine.probing.base import Features, ProbeConfig, ProbeResult
 from issl_engine.probing.feature_view import CPU
-from issl_engine.probing.features import RAW_PIXELS_SIDE, extract_features
+from issl_engine.probing.features import extract_features
 from issl_engine.probing.leak_check import check_blind, check_no_shared_images
+from issl_engine.probing.preprocessing import Preprocessing
 from issl_engine.probing.shared_images import Chosen
 from issl_engine.probing.splits import Splits, hold_out
 
@@ -42,17 +43,19 @@ def evaluate(
         found = extract_features(encoder, batches, device=device)
         return found.with_targets(images.values, images.attributes)
 
-    train_images = _at_most(dataset.train, evaluation.max_train_images, seed)
+    train_images = at_most(dataset.train, evaluation.max_train_images, seed)
     train = features(train_images)
     test = features(dataset.test) if evaluation.report_on == "test" else None
     splits = split_features(train, test, held_out_fraction=evaluation.held_out_fraction, seed=seed)
-    _check_content(splits, train_images, dataset, allow_shared_images=evaluation.allow_shared_images)
+    check_content(splits, train_images, dataset, allow_shared_images=evaluation.allow_shared_images)
     if evaluation.check_leaks:
         for probe in probes:
             check_blind(probe, splits, num_classes=dataset.num_classes, seed=seed, device=device)
-    preprocessing = _describe(evaluation, interpolation, mean, std, raw_pixels=encoder is None)
+    preprocessing = Preprocessing(
+        resize=evaluation.resize, crop=evaluation.crop, mean=mean, std=std, interpolation=interpolation
+    )
     results = run_probes(probes, splits, num_classes=dataset.num_classes, seed=seed, device=device)
-    return [replace(result, preprocessing=preprocessing) for result in results]
+    return [replace(result, preprocessing=preprocessing.describe(raw_pixels=encoder is None)) for result in results]
 
 
 def split_features(train: Features, test: Features | None, *, held_out_fraction: float, seed: int) -> Splits:
@@ -86,7 +89,7 @@ def run_probes(
     return results
 
 
-def _check_content(splits: Splits, train_images: ImageSet, dataset: Dataset, *, allow_shared_images: bool) -> None:
+def check_content(splits: Splits, train_images: ImageSet, dataset: Dataset, *, allow_shared_images: bool) -> None:
     """No test image may be in the training split under another name; inside that split it is told, not refused."""
     if splits.judged_split == "test":
         whole, judged = Chosen(images=dataset.train), Chosen(images=dataset.test)
@@ -100,26 +103,8 @@ def _check_content(splits: Splits, train_images: ImageSet, dataset: Dataset, *, 
     )
 
 
-def _describe(
-    evaluation: "EvaluationConfig", interpolation: str, mean: tuple[float, float, float],
-    std: tuple[float, float, float], *, raw_pixels: bool,
-) -> str:  # fmt: skip
-    text = (
-        f"shorter side {evaluation.resize} px ({interpolation}), centre crop {evaluation.crop} px, "
-        f"normalised with mean {_listed(mean)} and std {_listed(std)}"
-    )
-    if raw_pixels:
-        text += f", raw pixels averaged down to {min(evaluation.crop, RAW_PIXELS_SIDE)} px a side"
-    return text
-
-
-def _listed(values: tuple[float, ...]) -> str:
-    """One number where all channels share it."""
-    shown = values[:1] if len(set(values)) == 1 else values
-    return ", ".join(f"{value:g}" for value in shown)
-
-
-def _at_most(images: ImageSet, count: int | None, seed: int) -> ImageSet:
+def at_most(images: ImageSet, count: int | None, seed: int) -> ImageSet:
+    """``count`` of the images, drawn with the seed, in their order; all where there are no more, or for None."""
     if count is None or count >= len(images):
         return images
     chosen = np.random.default_rng(seed).permutation(len(images))[:count]

@@ -16,7 +16,6 @@ RAW_PIXELS_SIDE = 32
 """Raw pixels are pooled to at most this many a side: 64 x 64 x 3 inputs are too many for a linear probe."""
 
 
-@torch.no_grad()
 def extract_features(
     encoder: nn.Module | None, image_batches: Iterable[tuple[Tensor, Tensor]], *, device: torch.device
 ) -> Features:
@@ -27,26 +26,43 @@ def extract_features(
     features.
     """
     rows, labels = [], []
+    for z_bD, labels_b in feature_batches(encoder, image_batches, device=device):
+        rows.append(z_bD)
+        labels.append(labels_b)
+    return Features(x_ND=torch.cat(rows), labels_N=torch.cat(labels))
+
+
+def feature_batches(
+    encoder: nn.Module | None, image_batches: Iterable[tuple[Tensor, Tensor]], *, device: torch.device
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """As extract_features, batch by batch: float32 [b, d] and int64 [b], on the CPU.
+
+    NaN or infinite features are told of after the last batch, so whoever stores rows keeps none before the end.
+    """
+    count = broken = 0
     with _evaluating(encoder):
-        for images, batch_labels in image_batches:
-            images = images.to(device)
-            if encoder is None:
-                z_bD = _pooled_pixels(images)
-            else:
-                z_bD = encoder(images.contiguous(memory_format=torch.channels_last))
-            assert z_bD.ndim == 2, f"an encoder gives [b, d], not {tuple(z_bD.shape)}"
-            rows.append(z_bD.float().cpu())
-            labels.append(batch_labels.cpu())
-    if not rows:
+        for images, labels_b in image_batches:
+            z_bD = _representations(encoder, images.to(device))
+            count += len(z_bD)
+            broken += int((~z_bD.isfinite()).any(1).sum())
+            yield z_bD, labels_b.cpu()
+    if not count:
         raise ValueError("there is no image to compute features of; check the source's splits")
-    x_ND = torch.cat(rows)
-    broken = int((~x_ND.isfinite()).any(1).sum())
     if broken:
         raise ValueError(
-            f"the encoder's features of {broken} of {len(x_ND)} images are NaN or infinite, so they cannot "
+            f"the encoder's features of {broken} of {count} images are NaN or infinite, so they cannot "
             "be probed; probe an earlier checkpoint, or pretrain with a lower learning rate"
         )
-    return Features(x_ND=x_ND, labels_N=torch.cat(labels))
+
+
+@torch.no_grad()
+def _representations(encoder: nn.Module | None, images: Tensor) -> Tensor:
+    if encoder is None:
+        z_bD = _pooled_pixels(images)
+    else:
+        z_bD = encoder(images.contiguous(memory_format=torch.channels_last))
+    assert z_bD.ndim == 2, f"an encoder gives [b, d], not {tuple(z_bD.shape)}"
+    return z_bD.float().cpu()
 
 
 @contextmanager

@@ -1,7 +1,7 @@
-"""Tree → Recipe, and pydantic's complaints turned into sentences about the user's own keys."""
+"""Tree → Recipe (or another Config), and pydantic's complaints turned into sentences about the user's own keys."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, get_args, get_origin
+from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 from pydantic import Tag, ValidationError
 
@@ -10,6 +10,9 @@ from issl_engine.recipe.schema import Recipe
 from issl_engine.recipe.suggest import did_you_mean
 from issl_engine.recipe.tree import Mistake, Tree
 
+ConfigT = TypeVar("ConfigT", bound=Config)
+Root = type[Config]
+"""What a whole file is: a Recipe, or a suite of probes."""
 Path = tuple[str | int, ...]
 """Keys and list places from the recipe's top."""
 
@@ -46,22 +49,27 @@ EXPECTED = {
 
 def check_recipe(tree: Tree) -> tuple[Recipe | None, list[Mistake]]:
     """The recipe, or None and what is wrong with it."""
+    return check_config(tree, Recipe)
+
+
+def check_config(tree: Tree, root: type[ConfigT]) -> tuple[ConfigT | None, list[Mistake]]:
+    """The file as a ``root``, or None and what is wrong with it."""
     data = tree.plain()
     try:
-        return Recipe.model_validate(data), []
+        return root.model_validate(data), []
     except ValidationError as error:
-        data = _with_text_restored(tree, data, error)
+        data = _with_text_restored(root, tree, data, error)
     try:
-        return Recipe.model_validate(data), []
+        return root.model_validate(data), []
     except ValidationError as error:
-        return None, _findings(tree, error)
+        return None, _findings(root, tree, error)
 
 
-def _with_text_restored(tree: Tree, data: Any, error: ValidationError) -> Any:
+def _with_text_restored(root: Root, tree: Tree, data: Any, error: ValidationError) -> Any:
     """``data`` with numbers as they were written wherever the schema wants text (``name: 2024``)."""
     for item in error.errors(include_url=False):
         if item["type"] in ("string_type", "path_type"):
-            path = _path_of(tree, item["loc"], item["type"])
+            path = _path_of(root, tree, item["loc"], item["type"])
             node = _at(tree, path)
             if path and isinstance(node.value, int | float):
                 parent = data
@@ -71,27 +79,27 @@ def _with_text_restored(tree: Tree, data: Any, error: ValidationError) -> Any:
     return data
 
 
-def _findings(tree: Tree, error: ValidationError) -> list[Mistake]:
+def _findings(root: Root, tree: Tree, error: ValidationError) -> list[Mistake]:
     grouped: dict[Path, list[Mapping[str, Any]]] = {}
     for item in error.errors(include_url=False):
-        path = _path_of(tree, item["loc"], item["type"])
+        path = _path_of(root, tree, item["loc"], item["type"])
         if item["type"] == "too_short" and len(_at(tree, path).plain()) >= item["ctx"]["min_length"]:
             continue  # pydantic counts the entries without mistakes, and those with one are told by themselves
         if item["type"] == "missing" and isinstance(path[-1], int):
             path = path[:-1]
         grouped.setdefault(path, []).append(item)
-    return [_finding(tree, path, items) for path, items in grouped.items()]
+    return [_finding(root, tree, path, items) for path, items in grouped.items()]
 
 
-def _finding(tree: Tree, path: Path, items: list[Mapping[str, Any]]) -> Mistake:
+def _finding(root: Root, tree: Tree, path: Path, items: list[Mapping[str, Any]]) -> Mistake:
     item, kind = items[-1], items[-1]["type"]
     if kind == "missing" and path and isinstance(item["loc"][-1], str):
-        return _missing(tree, path)
+        return _missing(root, tree, path)
     node = _at(tree, path)
     if kind == "extra_forbidden":
-        message = _unknown_key(tree, path)
+        message = _unknown_key(root, tree, path)
     elif kind in ("union_tag_not_found", "union_tag_invalid"):
-        path, node, message = _wrong_component(tree, path)
+        path, node, message = _wrong_component(root, tree, path)
     elif kind == "missing":
         message = f"must have {item['loc'][-1] + 1} entries, not {len(node.plain())}"
     elif kind in ("too_short", "too_long"):
@@ -105,7 +113,7 @@ def _finding(tree: Tree, path: Path, items: list[Mapping[str, Any]]) -> Mistake:
         wanted = dict.fromkeys(
             EXPECTED[each["type"]].format(**_context(each)) for each in items if each["type"] in EXPECTED
         )
-        message = f"must be {' or '.join(wanted)}{_or_null(tree, path)}, not {_shown(node)}"
+        message = f"must be {' or '.join(wanted)}{_or_null(root, tree, path)}, not {_shown(node)}"
     else:
         message = f"{item['msg'][0].lower()}{item['msg'][1:]}"
     return Mistake(origin=node.origin, key=_dotted(path), message=message)
@@ -116,9 +124,9 @@ def _context(item: Mapping[str, Any]) -> dict[str, Any]:
     return {key: f"{value:g}" if isinstance(value, float) else value for key, value in context.items()}
 
 
-def _or_null(tree: Tree, path: Path) -> str:
+def _or_null(root: Root, tree: Tree, path: Path) -> str:
     """ " or null" where the schema allows it, for a whole key."""
-    model = _model_at(tree, path[:-1]) if path and isinstance(path[-1], str) else None
+    model = _model_at(root, tree, path[:-1]) if path and isinstance(path[-1], str) else None
     field = model.model_fields.get(str(path[-1])) if model else None
     return " or null" if field and type(None) in get_args(field.annotation) else ""
 
@@ -133,9 +141,9 @@ def _shown(node: Tree) -> str:
     return f'"{node.value}"' if isinstance(node.value, str) else node.text
 
 
-def _missing(tree: Tree, path: Path) -> Mistake:
+def _missing(root: Root, tree: Tree, path: Path) -> Mistake:
     parent, key = path[:-1], path[-1]
-    model = _model_at(tree, parent)
+    model = _model_at(root, tree, parent)
     assert model is not None
     help_text = model.model_fields[str(key)].description or ""
     place = f"under '{_dotted(parent)}'" if parent else "at the top level"
@@ -144,31 +152,31 @@ def _missing(tree: Tree, path: Path) -> Mistake:
     return Mistake(origin=_at(tree, parent).origin, key=_dotted(path), message=message)
 
 
-def _unknown_key(tree: Tree, path: Path) -> str:
-    key, model = str(path[-1]), _model_at(tree, path[:-1])
+def _unknown_key(root: Root, tree: Tree, path: Path) -> str:
+    key, model = str(path[-1]), _model_at(root, tree, path[:-1])
     assert model is not None
     known = list(model.model_fields)
     close = did_you_mean(key, known)
     if close:
         return f"unknown key{close}"
-    elsewhere = _places_of(tree, key)
+    elsewhere = _places_of(root, tree, key)
     if elsewhere:
         return f"unknown key here; it belongs {elsewhere[0]}"
     return f"unknown key (the keys here: {', '.join(known)})"
 
 
-def _places_of(tree: Tree, key: str) -> list[str]:
-    """The parts of this recipe that have such a key, in words."""
-    if key in Recipe.model_fields:
+def _places_of(root: Root, tree: Tree, key: str) -> list[str]:
+    """The parts of this file that have such a key, in words."""
+    if key in root.model_fields:
         return ["at the top level"]
-    models = {name: _model_at(tree, (name,)) for name in Recipe.model_fields}
+    models = {name: _model_at(root, tree, (name,)) for name in root.model_fields}
     return [f"under '{name}'" for name, model in models.items() if model and key in model.model_fields]
 
 
-def _wrong_component(tree: Tree, path: Path) -> tuple[Path, Tree, str]:
+def _wrong_component(root: Root, tree: Tree, path: Path) -> tuple[Path, Tree, str]:
     """For a component whose ``name`` is missing, unknown or not text."""
     node = _at(tree, path)
-    names = [name for name in _choices_at(tree, path) if name]
+    names = [name for name in _choices_at(root, tree, path) if name]
     kind = str(next(key for key in reversed(path) if isinstance(key, str))).removesuffix("s")
     one_of = f"(one of: {', '.join(names)})"
     if not isinstance(node.value, dict):
@@ -183,14 +191,14 @@ def _wrong_component(tree: Tree, path: Path) -> tuple[Path, Tree, str]:
     return (*path, "name"), name, f"unknown {kind} '{text}'{did_you_mean(text, names)} {one_of}"
 
 
-def _path_of(tree: Tree, loc: tuple[int | str, ...], kind: str) -> Path:
+def _path_of(root: Root, tree: Tree, loc: tuple[int | str, ...], kind: str) -> Path:
     """pydantic's ``loc`` without its additions to the user's keys: tags of components, types of unions."""
     path: list[str | int] = []
     rest = list(loc)
     while rest:
         node = _at(tree, tuple(path))
         if isinstance(node.value, dict):
-            if rest[0] in _choices_at(tree, tuple(path)):
+            if rest[0] in _choices_at(root, tree, tuple(path)):
                 rest.pop(0)
                 if not rest:
                     break
@@ -217,9 +225,9 @@ def _at(tree: Tree, path: Path) -> Tree:
     return tree
 
 
-def _model_at(tree: Tree, path: Path) -> type[Config] | None:
+def _model_at(root: Root, tree: Tree, path: Path) -> type[Config] | None:
     """The Config that the schema puts at ``path``; None for a scalar or an unknown component."""
-    choices = _choices_at(tree, path)
+    choices = _choices_at(root, tree, path)
     if None in choices:
         return choices[None]
     node = _at(tree, path)
@@ -231,13 +239,13 @@ def _model_at(tree: Tree, path: Path) -> type[Config] | None:
     return None
 
 
-def _choices_at(tree: Tree, path: Path) -> dict[str | None, type[Config]]:
+def _choices_at(root: Root, tree: Tree, path: Path) -> dict[str | None, type[Config]]:
     """The components that may stand at ``path``, by name; under None the Config where there is no choice."""
     keys = [i for i, key in enumerate(path) if isinstance(key, str)]
     if not keys:
-        return {None: Recipe}
+        return {None: root}
     last = keys[-1]
-    model = _model_at(tree, path[:last])
+    model = _model_at(root, tree, path[:last])
     field = model.model_fields.get(str(path[last])) if model else None
     return _configs_in(field.annotation) if field else {}
 

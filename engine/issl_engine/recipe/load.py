@@ -1,4 +1,7 @@
-"""Recipe file → RecipeFile: arms laid over the shared part, overrides over both, all mistakes at once."""
+"""Recipe file → RecipeFile: arms laid over the shared part, overrides over both, all mistakes at once.
+
+Suites of probes and experiments are read in the same way, without arms.
+"""
 
 import os
 import re
@@ -6,14 +9,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from issl_engine.recipe.check import check_recipe
-from issl_engine.recipe.locate import RecipeError, locate
+from issl_engine.recipe.check import ConfigT, check_config, check_recipe
+from issl_engine.recipe.locate import RecipeError, locate, locate_suite
 from issl_engine.recipe.schema import Recipe, RecipeFile
 from issl_engine.recipe.show import render
 from issl_engine.recipe.suggest import did_you_mean
+from issl_engine.recipe.suite import Suite
 from issl_engine.recipe.tree import Mistake, Origin, Tree, merge, parse, set_value
 
-__all__ = ["RecipeError", "change_recipe", "load_recipe"]
+__all__ = ["RecipeError", "change_recipe", "is_experiment", "load_config", "load_recipe", "load_suite"]
 
 COMMAND_LINE = Origin(where="command line")
 WHOLE = frozenset({"name", "description", "seeds", "controls"})
@@ -41,11 +45,8 @@ def load_recipe(
     on the command line.
     """
     path = locate(path_or_name)
-    source = _shown(path)
-    text = _read(path, source)
-    tree, mistakes = parse(text, source)
-    if tree is None or not isinstance(tree.value, dict):
-        raise RecipeError(*(mistakes or [_not_a_recipe(tree, source)]))
+    text, tree, mistakes = _read_mapping(path, "recipe")
+    _refuse_experiment(tree, path_or_name)
     parts, arm_mistakes = _split_arms(tree)
     mistakes += arm_mistakes
     chosen, choice_mistakes = _choose(parts, arms)
@@ -78,6 +79,62 @@ def change_recipe(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
     return changed
 
 
+def load_suite(path_or_name: str | Path, overrides: Sequence[str] = ()) -> Suite:
+    """Reads a suite file or packaged suite, with overrides of its own keys laid over (``fine_tuning.epochs=5``).
+
+    Raises RecipeError, with one line for each mistake in the file and on the command line.
+    """
+    try:
+        return _load(Suite, locate_suite(path_or_name), "suite", overrides)[0]
+    except RecipeError as error:
+        raise RecipeError(*(_as_written(mistake) for mistake in error.mistakes)) from None
+
+
+def load_config(schema: type[ConfigT], path_or_name: str | Path, overrides: Sequence[str] = ()) -> tuple[ConfigT, str]:
+    """A file of another schema, without arms, and its text. Finds, overrides and complains as load_recipe does."""
+    return _load(schema, locate(path_or_name), "recipe", overrides)
+
+
+def _load(schema: type[ConfigT], path: Path, kind: str, overrides: Sequence[str]) -> tuple[ConfigT, str]:
+    text, tree, mistakes = _read_mapping(path, kind)
+    parsed, override_mistakes = _parse_overrides(overrides, {"": tree})
+    tree, failures = _apply(tree, parsed)
+    loaded, found = check_config(tree, schema)
+    mistakes = [*mistakes, *override_mistakes, *failures, *found]
+    if loaded is None or mistakes:
+        raise RecipeError(*_sorted(mistakes))
+    return loaded, text
+
+
+def is_experiment(path_or_name: str | Path) -> bool:
+    """Whether the file is an experiment of ``issl-engine theory run``. Raises RecipeError as load_recipe does."""
+    _, tree, _ = _read_mapping(locate(path_or_name), "recipe")
+    assert isinstance(tree.value, dict)
+    return "experiment" in tree.value
+
+
+def _refuse_experiment(tree: Tree, path_or_name: str | Path) -> None:
+    assert isinstance(tree.value, dict)
+    if "experiment" in tree.value:
+        message = f"this is an experiment, not a recipe; run it with 'issl-engine theory run {path_or_name}'"
+        raise RecipeError(Mistake(origin=tree.value["experiment"].origin, key="experiment", message=message))
+
+
+def _as_written(mistake: Mistake) -> Mistake:
+    """On the command line a suite's keys begin with ``suite.``."""
+    return replace(mistake, key=f"suite.{mistake.key}") if mistake.key and mistake.origin == COMMAND_LINE else mistake
+
+
+def _read_mapping(path: Path, kind: str) -> tuple[str, Tree, list[Mistake]]:
+    """The file's text, its keys, and the mistakes in its YAML. Raises RecipeError where there are no keys."""
+    source = _shown(path)
+    text = _read(path, source)
+    tree, mistakes = parse(text, source)
+    if tree is None or not isinstance(tree.value, dict):
+        raise RecipeError(*(mistakes or [_not_a_mapping(tree, source, kind)]))
+    return text, tree, mistakes
+
+
 def _shown(path: Path) -> str:
     """How messages name the file: relative to the working folder if it lies below it."""
     relative = os.path.relpath(path)
@@ -96,15 +153,12 @@ def _read(path: Path, source: str) -> str:
         raise RecipeError(Mistake(origin=Origin(where=source), key="", message=message)) from error
 
 
-def _not_a_recipe(tree: Tree | None, source: str) -> Mistake:
+def _not_a_mapping(tree: Tree | None, source: str, kind: str) -> Mistake:
     if tree is None:
-        return Mistake(
-            origin=Origin(where=f"{source}:1"),
-            key="",
-            message="the file is empty; a recipe is a mapping of keys",
-        )
-    kind = "a list" if isinstance(tree.value, list) else "one word or number"
-    return Mistake(origin=tree.origin, key="", message=f"a recipe is a mapping of keys, not {kind}")
+        message = f"the file is empty; a {kind} is a mapping of keys"
+        return Mistake(origin=Origin(where=f"{source}:1"), key="", message=message)
+    found = "a list" if isinstance(tree.value, list) else "one word or number"
+    return Mistake(origin=tree.origin, key="", message=f"a {kind} is a mapping of keys, not {found}")
 
 
 def _split_arms(tree: Tree) -> tuple[dict[str, Tree], list[Mistake]]:

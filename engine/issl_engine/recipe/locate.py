@@ -1,4 +1,4 @@
-"""Finds a recipe: a file by its path, or one of the packaged recipes by its name."""
+"""Finds a recipe or a suite of probes: a file by its path, or a packaged one by its name."""
 
 import importlib.util
 import os
@@ -8,6 +8,8 @@ from issl_engine.recipe.suggest import did_you_mean
 from issl_engine.recipe.tree import Mistake, Origin
 
 SUFFIX = ".yaml"
+SUITES = "suites"
+"""The folder below the packaged recipes whose files are suites of probes."""
 
 
 class RecipeError(ValueError):
@@ -19,33 +21,52 @@ class RecipeError(ValueError):
 
 
 def locate(path_or_name: str | Path) -> Path:
-    """The file of a recipe: an existing path or a packaged name (``swav_compare``, ``imagenet/dissl_e100``).
+    """The file of a recipe: an existing path or a packaged name (``swav_compare``, ``imagenet/e100``).
 
     A packaged name may carry ``.yaml`` and, as in a checkout, a leading ``recipes/``. Raises RecipeError.
     """
-    path = Path(path_or_name)
+    return _locate(Path(path_or_name), _recipe_files(), "recipe", "recipes/")
+
+
+def locate_suite(path_or_name: str | Path) -> Path:
+    """The file of a suite: an existing path or a packaged name (``basic``). Raises RecipeError."""
+    return _locate(Path(path_or_name), _suite_files(), "suite", f"recipes/{SUITES}/")
+
+
+def _locate(path: Path, packaged: dict[str, Path], kind: str, folder: str) -> Path:
     if os.path.isfile(path):  # Path.is_file raises for a name that is too long
         return path
-    packaged = _packaged_files()
     name = path.as_posix().removesuffix(SUFFIX)
-    for candidate in (name, name.removeprefix("recipes/")):
+    for candidate in (name, name.removeprefix(folder)):
         if candidate in packaged:
             return packaged[candidate]
-    origin = Origin(where=str(path_or_name))
+    origin = Origin(where=str(path))
     if os.path.isdir(path):
-        raise RecipeError(Mistake(origin=origin, key="", message="this is a folder; name a recipe file"))
-    hint = did_you_mean(name.removeprefix("recipes/"), packaged)
-    message = f"no such file, and no packaged recipe has this name{hint or ';'} see 'issl-engine list recipes'"
+        raise RecipeError(Mistake(origin=origin, key="", message=f"this is a folder; name a {kind} file"))
+    hint = did_you_mean(name.removeprefix(folder), packaged)
+    message = f"no such file, and no packaged {kind} has this name{hint or ';'} see 'issl-engine list {kind}s'"
     raise RecipeError(Mistake(origin=origin, key="", message=message))
 
 
 def packaged_recipes() -> dict[str, str]:
     """Every packaged recipe's name → the first comment line of its file, sorted by name."""
-    return {name: _title(path) for name, path in _packaged_files().items()}
+    return {name: _title(path) for name, path in _recipe_files().items()}
 
 
-def _packaged_files() -> dict[str, Path]:
-    folder = recipes_folder()
+def packaged_suites() -> dict[str, str]:
+    """Every packaged suite's name → the first comment line of its file, sorted by name."""
+    return {name: _title(path) for name, path in _suite_files().items()}
+
+
+def _recipe_files() -> dict[str, Path]:
+    return {name: file for name, file in _named_files(recipes_folder()).items() if not name.startswith(f"{SUITES}/")}
+
+
+def _suite_files() -> dict[str, Path]:
+    return _named_files(recipes_folder() / SUITES)
+
+
+def _named_files(folder: Path) -> dict[str, Path]:
     files = sorted(folder.rglob(f"*{SUFFIX}"))
     return {file.relative_to(folder).as_posix().removesuffix(SUFFIX): file for file in files}
 

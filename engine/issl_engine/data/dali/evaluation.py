@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from nvidia.dali import fn
 from torch import Tensor
 
+from issl_engine.data.corruptions import Corruption
+from issl_engine.data.dali.corruption import CorruptionInputs, corrupted
 from issl_engine.data.dali.expected_size import check_sizes, expected_sizes, of_expected_size
 from issl_engine.data.dali.images import ImageInputs, num_channels, undecodable
 from issl_engine.data.dali.pipeline import build_pipeline, run_pipeline, to_torch
@@ -27,14 +29,15 @@ class EvaluationImages:
     """All images once, in order: (float [b, 3, crop, crop] normalised, int64 labels [b]).
 
     The shorter side is resized to ``resize`` (antialiased), then the centre is cut out; sides and centre are
-    rounded as torchvision's Resize and CenterCrop do. The last batch may be short. Each iteration is a fresh
-    pass. Raises ValueError when ``crop`` is larger than ``resize``, and for an image that cannot be decoded.
+    rounded as torchvision's Resize and CenterCrop do; ``corruption`` then spoils the crop. The last batch may be
+    short. Each iteration is a fresh pass. Raises ValueError when ``crop`` is larger than ``resize``, and for an image
+    that cannot be decoded.
     """
 
     def __init__(
         self, images: ImageSet, *, resize: int, crop: int, mean: tuple[float, float, float],
         std: tuple[float, float, float], batch_size: int, device: torch.device, num_threads: int,
-        interpolation: str,
+        interpolation: str, corruption: Corruption | None = None,
     ) -> None:  # fmt: skip
         if crop > resize:
             raise ValueError(
@@ -45,8 +48,9 @@ class EvaluationImages:
         self._inputs = ImageInputs(images)
         self._resizes = bool((images.sizes_HW != resize).any())
         self._sides_HW, self._tops, self._lefts = _centre(images.sizes_HW, resize, crop)
+        self._corruption_inputs = CorruptionInputs(corruption, crop, num_channels(images))
         self._graph = lambda feed: _evaluation_graph(
-            self._inputs, self._resizes, crop, mean, std, interpolation, feed, device
+            self._inputs, self._resizes, crop, mean, std, interpolation, corruption, feed, device
         )
 
     def __len__(self) -> int:
@@ -62,7 +66,8 @@ class EvaluationImages:
             chosen = next(rows, padded[-1])
             inputs = self._inputs.batch(chosen), expected_sizes(self.images, chosen)
             places = *inputs, self._tops[chosen], self._lefts[chosen]
-            return (*places, self._sides_HW[chosen]) if self._resizes else places
+            sides = (self._sides_HW[chosen],) if self._resizes else ()
+            return *places, *sides, *self._corruption_inputs.batch(chosen)
 
         pipeline = build_pipeline(
             lambda: self._graph(feed),
@@ -89,14 +94,21 @@ def _centre(sizes_HW: NDArray[np.int32], resize: int, crop: int) -> tuple[Floats
 
 def _evaluation_graph(
     inputs: ImageInputs, resizes: bool, crop: int, mean: tuple[float, float, float], std: tuple[float, float, float],
-    interpolation: str, feed: Callable[[], tuple[Any, ...]], device: torch.device,
+    interpolation: str, corruption: Corruption | None, feed: Callable[[], tuple[Any, ...]], device: torch.device,
 ) -> tuple[Any, ...]:  # fmt: skip
-    layouts = [inputs.layout, "", "", ""] + [""] * resizes
-    source, size, top, left, *sides = fn.external_source(
+    noisy = corruption is not None and corruption.kind == "gaussian_noise"
+    layouts = [inputs.layout, "", "", ""] + [""] * resizes + ["HWC"] * noisy
+    source, size, top, left, *others = fn.external_source(
         source=feed, num_outputs=len(layouts), batch=True, layout=layouts
     )
     view, shapes = of_expected_size(inputs.decode(source, device), size)
     if resizes:
-        view = fn.resize(view, size=sides[0], antialias=True, interp_type=INTERPOLATION[interpolation])
-    view = normalise(view, mean, std, num_channels(inputs.images), crop=[crop, crop], crop_pos_y=top, crop_pos_x=left)
-    return view, shapes
+        view = fn.resize(view, size=others[0], antialias=True, interp_type=INTERPOLATION[interpolation])
+    channels = num_channels(inputs.images)
+    if corruption is None:
+        # Cutting and normalising at once spares a copy.
+        view = normalise(view, mean, std, channels, crop=[crop, crop], crop_pos_y=top, crop_pos_x=left)
+        return view, shapes
+    view = fn.crop(view, crop=[crop, crop], crop_pos_y=top, crop_pos_x=left)
+    view = corrupted(view, corruption, crop, channels, tuple(others[resizes:]), device.type == "cuda")
+    return normalise(view, mean, std, channels), shapes

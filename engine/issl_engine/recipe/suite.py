@@ -1,0 +1,58 @@
+"""A suite of probes: what ``issl-engine probe --suite`` evaluates an encoder on, as a small YAML file."""
+
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from issl_engine.config import Config
+from issl_engine.data.corruptions import CorruptionsConfig
+from issl_engine.probing.fine_tune import FineTuningConfig
+from issl_engine.recipe.schema import AnyProbe, AnySource, EvaluationConfig
+
+
+class SuiteSource(Config):
+    """Another source that the frozen encoder is probed on."""
+
+    setting: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
+    """How results name it."""
+    source: AnySource
+    """Where its images come from."""
+    optional: bool = False
+    """Go on without it where it cannot be loaded, and say so; false makes that an error."""
+
+
+class Suite(Config):
+    """What one frozen encoder is evaluated on. KEY=VALUE on the command line changes a key as suite.KEY=VALUE."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
+    """Results lie in the folder suite_<name>."""
+    description: str = ""
+    """What it is for."""
+    evaluation: EvaluationConfig | None = None
+    """Images for the probes; null takes the recipe's."""
+    probes: tuple[AnyProbe, ...] | None = None
+    """Probes of the frozen encoder on every source; null takes the recipe's."""
+    own_source: bool = True
+    """Evaluate on the recipe's own source."""
+    sources: tuple[SuiteSource, ...] = ()
+    """Other sources to probe on (transfer)."""
+    corruptions: CorruptionsConfig | None = None
+    """Judge the own source's probes on corrupted images too, or null."""
+    fine_tuning: FineTuningConfig | None = None
+    """Fine-tune the encoder on the own source, or null."""
+
+    @model_validator(mode="after")
+    def _sources_are_told_apart(self) -> Self:
+        settings = [one.setting for one in self.sources]
+        for setting in settings:
+            if settings.count(setting) > 1:
+                raise ValueError(f"sources: two of them have the setting '{setting}'; give each a name of its own")
+        return self
+
+    @model_validator(mode="after")
+    def _there_is_something_to_do(self) -> Self:
+        if not self.own_source and not self.sources:
+            raise ValueError("own_source is false and there are no sources; name one, or leave own_source out")
+        if not self.own_source and (self.corruptions or self.fine_tuning):
+            raise ValueError("corruptions and fine_tuning are of the own source; set own_source to true")
+        return self
