@@ -91,6 +91,8 @@ def test_a_checkpoint_leaves_with_its_card_and_opens_again_as_it_was(arm: Path, 
         before.digest,
     ):
         assert part in card
+    assert call("export", tmp_path / "out", "--format", "safetensors", "--out", tmp_path / "again").exit_code == 0
+    assert "None are known." in (tmp_path / "again" / "README.md").read_text()
 
 
 def test_an_earlier_checkpoint_has_no_probes_of_the_last_one(arm: Path, tmp_path: Path) -> None:

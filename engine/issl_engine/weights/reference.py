@@ -20,6 +20,8 @@ class ReferenceOptions(Config):
     padding."""
     size: Annotated[int, Field(ge=8)] | None = None
     """Side of the images that the encoder is for, in pixels: they are resized to it and not cropped."""
+    root: str = ""
+    """Prefix of the encoder's names, such as state_dict.ema.backbone. with the dot, where no layout knows it."""
     num_heads: Annotated[int, Field(ge=1)] | None = None
     """Attention heads of a ViT, where they are not those of timm's model of that width."""
 
