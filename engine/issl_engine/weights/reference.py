@@ -9,6 +9,8 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError
 
 from issl_engine.config import Config
+from issl_engine.recipe.check import EXPECTED
+from issl_engine.recipe.suggest import did_you_mean
 from issl_engine.weights.errors import WeightsError
 
 
@@ -33,9 +35,13 @@ def split_reference(reference: str) -> tuple[str, ReferenceOptions]:
     known = ", ".join(ReferenceOptions.model_fields)
     for key, equals, _ in pairs:
         if key not in ReferenceOptions.model_fields or not equals:
-            raise WeightsError(f"{reference}: {key!r} is no option of a file of weights; after ? may come {known}")
+            raise WeightsError(
+                f"{reference}: '{key}' is no option of a file of weights (after ? may come {known})"
+                f"{did_you_mean(key, ReferenceOptions.model_fields)}"
+            )
     try:
         return place, ReferenceOptions.model_validate({key: value for key, _, value in pairs})
     except ValidationError as error:
         first = error.errors()[0]
-        raise WeightsError(f"{reference}: {first['loc'][0]}: {first['msg']}") from error
+        wanted = EXPECTED[first["type"]].format(**first.get("ctx", {}))
+        raise WeightsError(f"{reference}: {first['loc'][0]} must be {wanted}, not {first['input']}") from error
