@@ -129,6 +129,8 @@ def checks() -> list[Check]:
               advice="pip install 'issl-engine[timm]'"),
         Check(item="ONNX", found=_onnx_version(), good_for="issl-engine export --format onnx",
               advice="pip install 'issl-engine[export]'"),
+        Check(item="umap-learn", found=version("umap-learn"), good_for="UMAP beside PCA in a report's feature map",
+              advice="pip install 'issl-engine[umap]'"),
         Check(item="tensorboard", found=version("tensorboard"), good_for="curves in TensorBoard beside metrics.jsonl",
               advice="pip install 'issl-engine[tensorboard]'"),
     ]  # fmt: skip

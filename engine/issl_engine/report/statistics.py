@@ -1,14 +1,9 @@
 """Mean and 95 % interval over seeds."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-T_975 = (
-    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131, 2.120,
-    2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
-)  # fmt: skip
-"""97.5 % quantiles of Student's t for 1 to 30 degrees of freedom; from 31 on the normal's 1.96 is within 4 %."""
+from issl_engine.probing.student_t import half_width
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +38,4 @@ def summarise(values: Sequence[float]) -> Summary:
     mean = sum(values) / count
     if count == 1:
         return Summary(mean=mean, half_width=None, count=1)
-    deviation = math.sqrt(sum((value - mean) ** 2 for value in values) / (count - 1))
-    quantile = T_975[count - 2] if count - 2 < len(T_975) else 1.96
-    return Summary(mean=mean, half_width=quantile * deviation / math.sqrt(count), count=count)
+    return Summary(mean=mean, half_width=half_width(values), count=count)
