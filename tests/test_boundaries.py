@@ -26,16 +26,19 @@ ORDER = [
         "data",
         "models",
         "objectives",
+        "regularizers",
         "diagnostics",
         "probing",
     ),
-    *("recipe", "training", "weights", "suite", "launch", "report", "experiment", "commands", "cli", "__main__"),
+    *("recipe", "training", "weights", "suite", "diagnosis", "launch", "report", "theory", "experiment"),
+    *("commands", "cli", "__main__"),
 ]
 """Parts of issl_engine; each may import from itself and from those before it."""
 
 STRANGERS = {
     ("models", "data"),
     ("objectives", "data"),
+    ("regularizers", "data"),
     ("data", "optim"),
     ("models", "optim"),
     ("probing", "objectives"),

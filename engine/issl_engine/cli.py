@@ -39,11 +39,21 @@ COMMANDS = {
     ),
     "slurm": LazyCommand(place="issl_engine.commands.slurm:slurm", help="A batch script for many nodes under Slurm."),
     "probe": LazyCommand(place="issl_engine.commands.probe:probe", help="Probe an encoder; evaluate it by a suite."),
+    "diagnose": LazyCommand(
+        place="issl_engine.commands.diagnose:diagnose", help="Measure an encoder's collapse, and the theory's optimum."
+    ),
     "checkpoint": LazyCommand(
         place="issl_engine.commands.checkpoint:checkpoint", help="Verify, inspect, consolidate or prune checkpoints."
     ),
+    "export": LazyCommand(
+        place="issl_engine.commands.export:export", help="Write an encoder for torchvision, timm, ONNX and others."
+    ),
+    "inspect-weights": LazyCommand(
+        place="issl_engine.commands.inspect_weights:inspect_weights", help="What a file of weights holds."
+    ),
     "compare": LazyCommand(place="issl_engine.commands.compare:compare", help="One table from several run folders."),
     "report": LazyCommand(place="issl_engine.commands.report:report", help="Write a run folder's report again."),
+    "serve": LazyCommand(place="issl_engine.commands.serve:serve", help="Watch runs in the browser, live."),
     "profile": LazyCommand(
         place="issl_engine.commands.profile:profile", help="Where the time of a recipe's training step goes."
     ),
@@ -53,6 +63,9 @@ COMMANDS = {
     "bench": LazyCommand(place="issl_engine.commands.bench:bench", help="Time kernels, loaders and training."),
     "plan": LazyCommand(
         place="issl_engine.commands.plan:plan", help="Predict a recipe's time and memory on many GPUs."
+    ),
+    "theory": LazyCommand(
+        place="issl_engine.commands.theory:theory", help="What a recipe needs by the theory, and the theory tried out."
     ),
     "list": LazyCommand(place="issl_engine.commands.list:list_names", help="Names that a recipe may use."),
     "show": LazyCommand(place="issl_engine.commands.show:show", help="A recipe with every default and its meaning."),

@@ -1,8 +1,10 @@
 """A whole recipe: every arm and seed pretrained and probed, the controls beside them, then the report.
 
 RUN/recipe.yaml  environment.json  run.json  results.csv  report.html  log.txt
-RUN/<arm>/seed<k>/resolved.yaml  metrics.jsonl  probes.json  views.png  checkpoints/
-RUN/controls/seed<k>/untrained.json  raw_pixels.json
+RUN/<arm>/seed<k>/resolved.yaml  metrics.jsonl  probes.json  diagnostics.json  feature_map.npz  views.png  checkpoints/
+RUN/controls/seed<k>/untrained.json  untrained_diagnostics.json  untrained.feature_map.npz
+                     raw_pixels.json  raw_pixels.feature_map.npz
+RUN/thumbnails-<source>.webp         the images of the feature maps
 RUN/logs/rank<k>.log                 where a supervisor started the ranks
 """
 
@@ -19,6 +21,8 @@ import torch
 
 from issl_engine.data.contact_sheet import write_contact_sheet
 from issl_engine.data.sources.base import Dataset
+from issl_engine.diagnosis.diagnose import diagnose, diagnose_learner
+from issl_engine.diagnosis.measure import Diagnosis, as_json
 from issl_engine.environment import collect_environment
 from issl_engine.launch.folder_lock import Resume, locked_folder
 from issl_engine.launch.preflight import check_before_training
@@ -30,9 +34,12 @@ from issl_engine.probing.results import results_from_json, results_to_json
 from issl_engine.recipe.load import load_recipe
 from issl_engine.recipe.schema import Recipe, RecipeFile
 from issl_engine.recipe.show import render
+from issl_engine.report.feature_map import digest_of
+from issl_engine.report.make_maps import map_encoder, needs_map
 from issl_engine.report.write import write_report
 from issl_engine.training.build import build_encoder
 from issl_engine.training.checkpoints.encoder import load_encoder
+from issl_engine.training.checkpoints.learner import load_learner
 from issl_engine.training.checkpoints.manifest import (
     CheckpointError,
     OtherFormatError,
@@ -51,11 +58,13 @@ OnArm = Callable[[str, int], OnLog | None]
 """Called when an arm (its name, the seed) starts; gives the callback for its logged records."""
 
 PROBING_KEYS = {"evaluation", "probes", "controls"}
-FREE_KEYS = {"name", "description", "seeds", "checkpoint", "data", "deepspeed"} | PROBING_KEYS
+FREE_KEYS = {"name", "description", "seeds", "checkpoint", "data", "deepspeed", "diagnostics"} | PROBING_KEYS
 """Keys that may change between two runs in one folder: they do not touch the weights, or (deepspeed) their last bits
 alone."""
 FREE_TRAINING_KEYS = {"on_non_finite", "max_skipped_steps", "watchdog_seconds", "log_every_steps"}
 """Keys of ``training`` that may change: after a NaN or the watchdog has stopped a run, it may go on otherwise."""
+DIAGNOSIS_KEYS = {"diagnostics", "evaluation", "data"}
+"""Keys that say how the representation is measured after training."""
 PNG_END = b"IEND\xaeB`\x82"
 """Name and checksum of the chunk that ends a PNG file."""
 
@@ -122,6 +131,16 @@ def run_arm(
     if ranks.is_first and recipe.probes and not (folder / "probes.json").exists():
         results = probe_checkpoint(checkpoint, recipe, dataset, seed=seed, device=ranks.device)
         _write_json(folder / "probes.json", results_to_json(results))
+    if ranks.is_first:
+        _write_diagnosis(
+            folder / "diagnostics.json", recipe, lambda: diagnose_checkpoint(checkpoint, recipe, dataset, ranks)
+        )
+    if ranks.is_first and recipe.probes:
+        place, run = folder / "feature_map.npz", folder.parent.parent
+        made_of = digest_of(_without_free_keys(recipe.model_dump(mode="json")), _part(recipe, {"evaluation"}))
+        if needs_map(place, run, recipe, made_of=made_of):
+            encoder = load_encoder(checkpoint)[0].to(ranks.device)
+            map_encoder(place, run, recipe, made_of=made_of, encoder=encoder, dataset=dataset, device=ranks.device)
     ranks.barrier()
 
 
@@ -163,20 +182,50 @@ def probe_encoder(
     )
 
 
+def diagnose_checkpoint(
+    checkpoint: Path, recipe: Recipe, dataset: Dataset, ranks: Ranks, *, seed: int | None = None
+) -> Diagnosis:
+    """Measures of a checkpoint's encoder and objective, on the images that ``recipe`` says; ``dataset`` is the one it
+    was pretrained on, and the seed its own unless another is given."""
+    learner, trained_with = load_learner(checkpoint, dataset, ranks)
+    measured_with = trained_with.model_copy(update={key: getattr(recipe, key) for key in DIAGNOSIS_KEYS})
+    own_seed = read_manifest(checkpoint).seed
+    return diagnose_learner(learner, measured_with, dataset, ranks, seed=own_seed if seed is None else seed)
+
+
+def _write_diagnosis(path: Path, recipe: Recipe, diagnosis: Callable[[], Diagnosis]) -> None:
+    """Unless it is there already, made with the same keys; removes it where the recipe wants none."""
+    if recipe.diagnostics.after_images is None:
+        path.unlink(missing_ok=True)
+        return
+    after = recipe.diagnostics.model_dump(include={"after_images", "after_views"})
+    key = _part(recipe, {"evaluation"}) | {"diagnostics": after}
+    earlier = _read_json(path)
+    if not isinstance(earlier, dict) or earlier.get("measured_with") != key:
+        _log.info("%s: measuring the representation", path.parent)
+        _write_json(path, as_json(diagnosis()) | {"measured_with": key})
+
+
 def _run_controls(recipe: Recipe, folder: Path, seed: int, ranks: Ranks) -> None:
-    if not ranks.is_first or not recipe.probes:
+    if not ranks.is_first:
         return
     dataset = load_dataset(recipe)
     folder.mkdir(parents=True, exist_ok=True)
-    untrained: Encoder = build_encoder(recipe, seed)
-    for name, encoder in (("untrained", untrained.to(ranks.device)), ("raw_pixels", None)):
+    untrained: Encoder = build_encoder(recipe, seed).to(ranks.device)
+    key = _part(recipe, PROBING_KEYS | {"encoder", "source"})
+    for name, encoder in (("untrained", untrained), ("raw_pixels", None)) if recipe.probes else ():
         path = folder / f"{name}.json"
-        key = _part(recipe, PROBING_KEYS | {"encoder", "source"})
-        if _read_results(path) is not None and _read_json(folder / f"{name}.key.json") == key:
-            continue
-        _log.info("seed %d: probing the control '%s'", seed, name)
-        _write_json(path, results_to_json(probe_encoder(encoder, recipe, dataset, seed=seed, device=ranks.device)))
-        _write_json(folder / f"{name}.key.json", key)
+        if _read_results(path) is None or _read_json(folder / f"{name}.key.json") != key:
+            _log.info("seed %d: probing the control '%s'", seed, name)
+            _write_json(path, results_to_json(probe_encoder(encoder, recipe, dataset, seed=seed, device=ranks.device)))
+            _write_json(folder / f"{name}.key.json", key)
+        place, run, made_of = folder / f"{name}.feature_map.npz", folder.parent.parent, digest_of(key)
+        if needs_map(place, run, recipe, made_of=made_of):
+            map_encoder(place, run, recipe, made_of=made_of, encoder=encoder, dataset=dataset, device=ranks.device)
+    _write_diagnosis(
+        folder / "untrained_diagnostics.json", recipe,
+        lambda: diagnose(untrained, recipe, dataset, seed=seed, device=ranks.device),
+    )  # fmt: skip
 
 
 def _has_probes_of(folder: Path, recipe: Recipe) -> bool:

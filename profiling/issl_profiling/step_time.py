@@ -73,7 +73,7 @@ def measure_step(recipe: Recipe, dataset: Dataset, ranks: Ranks, *, steps: int, 
             batch = next(views).to(ranks.device)
             encoder, z_VBD = clock.time(partial(learner.encode, batch.crops))
             teacher = learner.teacher_projections(batch)
-            objective, _ = clock.time(partial(learner.objective, z_VBD, teacher, progress))
+            objective, _ = clock.time(partial(learner.loss, z_VBD, batch.ids, teacher, progress))
             if index >= warmup:
                 columns["step"].append(step)
                 columns["data"].append(1000 * result.data_seconds)

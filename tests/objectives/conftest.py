@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 import issl_engine.objectives as objectives
-from issl_engine.objectives.base import Objective, ObjectiveConfig, ObjectiveShape, Progress
+from issl_engine.objectives.base import Objective, ObjectiveConfig, ObjectiveOutput, ObjectiveShape, Progress
 from issl_engine.variants import variants
 
-FEATURE_DIM, IMAGES = 6, 5
+FEATURE_DIM, IMAGES, NUM_IMAGES = 6, 5, 13
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "simclr": {"hidden_dim": 7, "projection_dim": 4, "temperature": 0.3},
@@ -21,6 +21,12 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "vicreg": {"hidden_dim": 7, "projection_dim": 4},
     "byol": {"hidden_dim": 7, "projection_dim": 4},
     "simsiam": {"hidden_dim": 7, "projection_dim": 4, "predictor_hidden_dim": 3},
+    "matrix_ssl": {"hidden_dim": 7, "projection_dim": 4, "predictor_hidden_dim": 7},
+    "sem": {"num_simplices": 3, "simplex_dim": 4, "temperature": 0.5, "hidden_dim": 7, "projection_dim": 4},
+    "falcon": {"code_dim": 8, "num_codes": 9, "epsilon": 1e-3},
+    "diet": {"label_smoothing": 0.6},
+    "aninfonce": {"hidden_dim": 7, "projection_dim": 4, "initial_temperature": 0.3},
+    "mmcr": {"hidden_dim": 7, "projection_dim": 4},
 }
 
 
@@ -35,6 +41,7 @@ def shape(num_views: int = 2, *, images: int = IMAGES, global_views: int = 2, ra
         num_global_views=global_views,
         batch_size=images // ranks,
         world_size=ranks,
+        num_images=NUM_IMAGES,
     )
 
 
@@ -61,3 +68,17 @@ def teacher_output(objective: Objective, z_VBD: Tensor) -> Tensor | None:
     noise = torch.randn(z_VBD[:2].shape, generator=generator, dtype=torch.float64)
     with torch.no_grad():
         return objective.projector(z_VBD[:2] + noise)
+
+
+def image_ids(images: int) -> Tensor:
+    """Places of the images of a batch in the training images, out of order."""
+    return (2 * torch.arange(images) + 1) % NUM_IMAGES
+
+
+def forward(
+    objective: Objective, z_VBD: Tensor, teacher_GBP: Tensor | None = None, at: Progress | None = None,
+    ids_B: Tensor | None = None,
+) -> ObjectiveOutput:  # fmt: skip
+    """The objective as the learner calls it, at the first step unless another is named."""
+    ids = image_ids(z_VBD.shape[1]) if ids_B is None else ids_B
+    return objective(z_VBD, teacher_GBP, at or progress(), *((ids,) if objective.uses_image_ids else ()))

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from issl_engine.objectives.base import Objective
 
-from .conftest import build, config, features, progress, shape, teacher_output
+from .conftest import build, config, features, forward, progress, shape, teacher_output
 
 Formula = Callable[[Objective, Tensor, Tensor | None], Tensor]
 
@@ -153,7 +153,7 @@ def check(objective: Objective, formula: Formula, z: Tensor, step: int = 0) -> N
     results = []
     for compute in (
         lambda z: formula(objective, z, teacher),
-        lambda z: objective(z, teacher, progress(step)).loss,
+        lambda z: forward(objective, z, teacher, progress(step)).loss,
     ):
         leaf = z.clone().requires_grad_()
         loss = compute(leaf)

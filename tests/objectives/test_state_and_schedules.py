@@ -8,7 +8,7 @@ from torch import Tensor
 
 from issl_engine.objectives.base import Objective
 
-from .conftest import build, features, progress, teacher_output
+from .conftest import SETTINGS, build, features, forward, progress, teacher_output
 
 
 def normalised_projections(objective: Objective, z: Tensor) -> Tensor:
@@ -145,13 +145,13 @@ def test_other_heads_train(name: str, head: str) -> None:
 
 
 def test_bf16_autocast_keeps_the_loss_in_float32() -> None:
-    for name in ("simclr", "cissl", "swav", "dino", "dissl", "barlow_twins", "vicreg", "byol", "simsiam"):
+    for name in SETTINGS:
         objective = build(name, 4).float()
         z = features(4).float().requires_grad_()
         with torch.no_grad():
             teacher = objective.projector(z[:2]) if objective.uses_ema_teacher else None
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            loss = objective(z, teacher, progress()).loss
+            loss = forward(objective, z, teacher).loss
         loss.backward()
         assert loss.dtype == torch.float32, name
         assert z.grad is not None

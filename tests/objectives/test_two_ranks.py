@@ -16,10 +16,16 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed import ProcessGroup
 
+from issl_engine.objectives.base import ObjectiveOutput
+from issl_engine.regularizers.koleo import KoLeoConfig
+from issl_engine.regularizers.ldreg import LDRegConfig
+from issl_engine.regularizers.penalties import Penalties
+from issl_kernels.collectives import all_gather
+
 if __name__ == "__main__":
-    from conftest import config, features, progress, shape
+    from conftest import config, features, forward, image_ids, progress, shape
 else:
-    from .conftest import config, features, progress, shape
+    from .conftest import config, features, forward, image_ids, progress, shape
 
 IMAGES, VIEWS, STEPS = 6, 4, 4
 
@@ -36,6 +42,12 @@ CASES: dict[str, dict[str, Any]] = {
     "vicreg": {},
     "byol": {},
     "simsiam": {},
+    "matrix_ssl": {"alignment_weight": 0.7},
+    "sem": {},
+    "falcon": {"invariance_weight": 0.4},
+    "diet": {},
+    "aninfonce": {"exchange": "ring"},
+    "mmcr": {"compression_weight": 0.3},
 }
 
 
@@ -55,7 +67,7 @@ def run(name: str, changes: dict[str, Any], rank: int, ranks: int, group: Proces
             with torch.no_grad():
                 teacher = objective.projector(features(2, images=IMAGES, seed=100 + step)[:, mine])
         objective.zero_grad(set_to_none=False)
-        loss, metrics = objective(z, teacher, progress(step))
+        loss, metrics = forward(objective, z, teacher, progress(step), image_ids(IMAGES)[mine])
         loss.backward()
         assert z.grad is not None
         z_grad = z.grad / ranks
@@ -83,10 +95,24 @@ def run(name: str, changes: dict[str, Any], rank: int, ranks: int, group: Proces
     return result
 
 
+def regularize(rank: int, ranks: int, group: ProcessGroup | None) -> dict[str, Tensor]:
+    """The regularisers' penalties, and the gradient of their weighted sum."""
+    configs = (KoLeoConfig(), LDRegConfig(num_neighbours=4, weight=0.3))
+    penalties = Penalties(configs, shape(VIEWS, images=IMAGES, ranks=ranks), group)
+    mine = slice(rank * IMAGES // ranks, (rank + 1) * IMAGES // ranks)
+    z = features(2, images=IMAGES)[:, mine].clone().requires_grad_()
+    loss, metrics = penalties(z, ObjectiveOutput(torch.zeros((), dtype=z.dtype), {}), progress())
+    loss.backward()
+    assert z.grad is not None
+    gradient = all_gather(z.grad / ranks, group, dim=1)
+    return {"loss": loss.detach(), "gradient of z": gradient} | metrics
+
+
 def main(rank: int, folder: Path) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
     results = {name: run(name, changes, rank, 2, dist.group.WORLD) for name, changes in CASES.items()}
+    results["regularizers"] = regularize(rank, 2, dist.group.WORLD)
     torch.save(results, folder / f"rank{rank}.pt")
     dist.destroy_process_group()
 
@@ -120,6 +146,12 @@ def test_two_ranks_equal_one(name: str, ranks: list[dict[str, dict[str, Tensor]]
             torch.testing.assert_close(
                 two[key], expected, rtol=1e-8, atol=1e-10, msg=lambda text, k=key: f"{k}: {text}"
             )
+
+
+def test_two_ranks_regularize_as_one(ranks: list[dict[str, dict[str, Tensor]]]) -> None:
+    one = regularize(0, 1, None)
+    for two in (ranks[0]["regularizers"], ranks[1]["regularizers"]):
+        torch.testing.assert_close(two, one, rtol=1e-8, atol=1e-10)
 
 
 if __name__ == "__main__":

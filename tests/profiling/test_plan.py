@@ -38,7 +38,7 @@ def smoke(*overrides: str) -> Recipe:
 
 
 def resnet50(*overrides: str) -> Recipe:
-    return next(iter(load_recipe("imagenet/simclr_e100", list(overrides)).arms.values()))
+    return next(iter(load_recipe("imagenet/swav_compare", list(overrides), ["simclr"]).arms.values()))
 
 
 @pytest.fixture(scope="module")
@@ -221,7 +221,8 @@ def plan(*arguments: str) -> Result:
 
 def test_the_command_says_what_is_left_out_and_that_nothing_was_measured(tmp_path: Path) -> None:
     arguments = [
-        "imagenet/simclr_e100", "--gpus", "8,4096", "--price", "2.5", f"source.folder={tmp_path}/none",
+        "imagenet/swav_compare", "--arm", "simclr", "--gpus", "8,4096", "--price", "2.5",
+        f"source.folder={tmp_path}/none",
         "encoder={name: small_resnet, dim: 16}",
     ]  # fmt: skip
     result = plan(*arguments)

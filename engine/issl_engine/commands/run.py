@@ -31,6 +31,11 @@ from issl_engine.commands.stdout import reserved_stdout
     show_default=True,
     help="auto goes on with what is in the run folder; never refuses a folder that holds a run.",
 )
+@click.option(
+    "--smoke",
+    is_flag=True,
+    help="Only see whether it runs: a few small steps of every arm on 200 drawn images, in runs/<recipe name>_smoke.",
+)
 @launch_options
 @json_option
 def run(
@@ -39,6 +44,7 @@ def run(
     out: Path | None,
     arms: tuple[str, ...],
     resume: Literal["auto", "never"],
+    smoke: bool,
     launch: LaunchOptions,
     as_json: bool,
 ) -> None:
@@ -52,6 +58,7 @@ def run(
       issl-engine run recipes/swav_compare.yaml
       issl-engine run swav_compare training.epochs=2 --out runs/quick
       issl-engine run smoke --ranks 2
+      issl-engine run tinyimagenet/table1 --smoke
       issl-engine run imagenet/swav_compare source.folder=DIR --hostfile hosts
       torchrun --nproc-per-node 8 -m issl_engine run imagenet/swav_compare source.folder=DIR
     """
@@ -63,6 +70,10 @@ def run(
             from issl_engine.recipe.load import load_recipe
 
             file = load_recipe(recipe, overrides, arms or None)  # a mistake in it should not wait for DeepSpeed
+            if smoke:
+                from issl_engine.recipe.smoke import smoke as cut_down
+
+                file = cut_down(file)
             folder = out or Path("runs") / next(iter(file.arms.values())).name
             hosts = hosts_to_start(launch)
         if hosts is not None:

@@ -3,9 +3,11 @@
 Letters: N images, D width of the representation; x and y are two views of the same images.
 """
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from issl_engine.diagnostics.checked_features import checked_features
+from issl_engine.diagnostics.spectrum import dimensions_in_use, squared_singular_values
 
 PAIR_BLOCK = 2**22
 """Largest block of pairwise distances (32 MiB)."""
@@ -18,12 +20,10 @@ def rank_me(x_ND: Tensor) -> float:
     rank: a measure of effective dimensionality"); on representations, RankMe (Garrido et al. 2023, eq. 1).
     Features are not centred. Raises ValueError for features that are all zero, which have no rank.
     """
-    singular_K = torch.linalg.svdvals(_checked(x_ND))
-    total = singular_K.sum()
-    if total == 0:
+    singular_K = squared_singular_values(x_ND).sqrt()
+    if singular_K[0] == 0:
         raise ValueError("the features are all zero and have no effective rank; probe another checkpoint")
-    p_K = singular_K / total
-    return torch.special.entr(p_K).sum().exp().item()
+    return dimensions_in_use(singular_K)
 
 
 def feature_std(x_ND: Tensor) -> float:
@@ -32,7 +32,7 @@ def feature_std(x_ND: Tensor) -> float:
     About 1 for features spread evenly over the sphere, 0 for complete collapse. Chen and He 2021, "Exploring
     simple Siamese representation learning", figure 2, without the factor.
     """
-    unit_ND = F.normalize(_checked(x_ND), dim=1)
+    unit_ND = F.normalize(checked_features(x_ND), dim=1)
     return unit_ND.std(0, correction=0).mean().item() * x_ND.shape[1] ** 0.5
 
 
@@ -48,7 +48,7 @@ def alignment(x_ND: Tensor, y_ND: Tensor) -> float:
             "alignment compares two views of the same images, so their features must have one shape, not "
             f"{tuple(x_ND.shape)} and {tuple(y_ND.shape)}"
         )
-    x_ND, y_ND = F.normalize(_checked(x_ND), dim=1), F.normalize(_checked(y_ND), dim=1)
+    x_ND, y_ND = F.normalize(checked_features(x_ND), dim=1), F.normalize(checked_features(y_ND), dim=1)
     return (x_ND - y_ND).square().sum(1).mean().item()
 
 
@@ -58,7 +58,7 @@ def uniformity(x_ND: Tensor) -> float:
     0 for complete collapse, near -4 for features spread evenly in many dimensions (Wang and Isola 2020, with
     t = 2). Distances are computed in blocks of rows, never all N x N. Raises ValueError for a single image.
     """
-    unit_ND = F.normalize(_checked(x_ND), dim=1)
+    unit_ND = F.normalize(checked_features(x_ND), dim=1)
     N = len(unit_ND)
     if N < 2:
         raise ValueError("uniformity compares pairs of images, and there is only one; give two or more")
@@ -72,12 +72,3 @@ def uniformity(x_ND: Tensor) -> float:
     # Of the N² pairs, the N of an image with itself add exp(0) each; what is left holds every pair twice.
     itself = (-2 * (2 - 2 * unit_ND.square().sum(1)).clamp(min=0)).exp().sum()
     return ((total - itself) / (N * (N - 1))).log().item()
-
-
-def _checked(x_ND: Tensor) -> Tensor:
-    """fp64. Raises ValueError for anything but finite [N, D]."""
-    if x_ND.ndim != 2 or x_ND.numel() == 0:
-        raise ValueError(f"features must have the shape [images, dimensions], not {tuple(x_ND.shape)}")
-    if not x_ND.isfinite().all():
-        raise ValueError("the features hold NaN or infinite numbers; probe another checkpoint")
-    return x_ND.detach().double()

@@ -36,6 +36,7 @@ def _learner(recipe: Recipe, plan: Plan, world_size: int) -> Learner:
         num_views=recipe.views.num_views,
         num_global_views=recipe.views.num_global_views,
         batch_size=plan.loss_batch_size,
+        num_images=plan.num_images,
         world_size=world_size,
     )
     objective = recipe.objective.build(shape, None)

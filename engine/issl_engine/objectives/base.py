@@ -35,13 +35,15 @@ class Progress:
 @dataclass(frozen=True, kw_only=True)
 class ObjectiveShape:
     """The sizes an objective is built for. ``batch_size`` is the images of one rank that one loss sees: those of a
-    forward pass, or of all forward passes of a step with ``training.exact_accumulation``."""
+    forward pass, or of all forward passes of a step with ``training.exact_accumulation``. ``num_images`` is how many
+    images pretraining sees, None where no data is loaded."""
 
     feature_dim: int
     num_views: int
     num_global_views: int
     batch_size: int
     world_size: int = 1
+    num_images: int | None = None
 
     @property
     def global_batch_size(self) -> int:
@@ -52,11 +54,11 @@ class ObjectiveShape:
         if self.num_views < 2:
             raise ValueError(f"objective {name} compares views: views.groups must give at least 2 crops an image")
 
-    def check_other_images(self, name: str) -> None:
+    def check_other_images(self, name: str, kind: str = "objective") -> None:
         """Raises ValueError where a forward pass holds a single image and the loss needs others beside it."""
         if self.global_batch_size < 2:
             raise ValueError(
-                f"objective {name} compares different images, and a forward pass holds only one; make "
+                f"{kind} {name} compares different images, and a forward pass holds only one; make "
                 "training.global_batch_size larger or training.accumulation_steps smaller"
             )
 
@@ -67,6 +69,16 @@ class ObjectiveOutput(NamedTuple):
 
     loss: Tensor
     metrics: dict[str, Tensor]
+
+
+class AssignmentMetrics(NamedTuple):
+    """Which of an objective's metrics say how it uses its classes (or prototypes)."""
+
+    num_classes: int
+    perplexity: str
+    """Name of the metric that is exp of the entropy of the mean assignment."""
+    used: str
+    """Name of the metric that counts the classes that are some row's most probable one."""
 
 
 class Objective(nn.Module):
@@ -82,12 +94,27 @@ class Objective(nn.Module):
 
     uses_ema_teacher: bool = False
 
+    uses_image_ids: bool = False
+    """Whether ``forward`` takes a further argument ``ids_B``, int64 [B]: each image's place among those that
+    pretraining sees."""
+
     collapse_loss: float | None = None
     """The value at which the loss sits when the representation has collapsed (ln K for SwAV), if it has
     one."""
 
     collapse_advice: str = ""
     """What to change then: names keys of the recipe."""
+
+    uninformed_metric: tuple[str, float] | None = None
+    """(name of a metric, value at which it sits while the representation says nothing), for objectives whose loss does
+    not tell: it is watched instead of the loss."""
+
+    diversity_advice: str = ""
+    """What to change when the representation is constant, varies in few directions, or leaves classes unused: names
+    keys of the recipe; empty for ``collapse_advice``."""
+
+    assignment_metrics: AssignmentMetrics | None = None
+    """Of objectives that assign images to classes or prototypes: diagnostics read them."""
 
     def ema_momentum(self, progress: Progress) -> float:
         """Share of the teacher's weights kept at this step."""

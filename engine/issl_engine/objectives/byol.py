@@ -45,6 +45,10 @@ class BYOL(Objective):
     """
 
     uses_ema_teacher = True
+    diversity_advice = (
+        "raise objective.ema_momentum, lower optimizer.lr, lengthen schedule.warmup_epochs or make "
+        "training.global_batch_size larger"
+    )
     projector: MLPHead
 
     def __init__(self, config: BYOLConfig, shape: ObjectiveShape, group: ProcessGroup | None) -> None:

@@ -15,7 +15,14 @@ from torch.distributed import ProcessGroup
 from issl_engine.models.heads import MLPHead, l2_normalize
 from issl_engine.models.rank_buffers import Identical, register_rank_buffer
 from issl_engine.objectives.assignments import assignment_statistics
-from issl_engine.objectives.base import Objective, ObjectiveConfig, ObjectiveOutput, ObjectiveShape, Progress
+from issl_engine.objectives.base import (
+    AssignmentMetrics,
+    Objective,
+    ObjectiveConfig,
+    ObjectiveOutput,
+    ObjectiveShape,
+    Progress,
+)
 from issl_engine.optim.schedules import cosine
 from issl_kernels import linear_soft_cross_entropy, soft_cross_entropy
 from issl_kernels.collectives import all_reduce_sum, all_reduce_sum_, world_size
@@ -111,6 +118,7 @@ class DINO(Objective):
         self.config = config
         self.group = group
         self.collapse_loss = math.log(config.num_prototypes)
+        self.assignment_metrics = AssignmentMetrics(config.num_prototypes, "perplexity", "prototypes_used")
         self.projector = DINOHead(config, shape.feature_dim)
         register_rank_buffer(self, "centre", torch.zeros(config.num_prototypes), Identical())
 

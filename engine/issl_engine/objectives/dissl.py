@@ -6,6 +6,7 @@ classes.
 """
 
 import logging
+import math
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -13,7 +14,14 @@ from torch import Tensor
 from torch.distributed import ProcessGroup
 
 from issl_engine.models.heads import Head, LinearHead, MLPHead, ResidualHead
-from issl_engine.objectives.base import Objective, ObjectiveConfig, ObjectiveOutput, ObjectiveShape, Progress
+from issl_engine.objectives.base import (
+    AssignmentMetrics,
+    Objective,
+    ObjectiveConfig,
+    ObjectiveOutput,
+    ObjectiveShape,
+    Progress,
+)
 from issl_kernels import DistillationTerms, distillation, linear_distillation
 
 _log = logging.getLogger("issl_engine")
@@ -77,21 +85,35 @@ class DISSLConfig(ObjectiveConfig):
                 self.entropy_weight,
                 self.invariance_weight + 1,
             )
+        elif (start := self.invariance_weight_start or 0) > self.entropy_weight - 1:
+            steps = self.invariance_ramp_steps * (start - self.entropy_weight + 1) / (start - self.invariance_weight)
+            _log.info(
+                "objective.invariance_weight_start (%g) is above objective.entropy_weight - 1 (%g): as in the "
+                "published run of 800 epochs, the classes are free to collapse until step %d of the ramp",
+                start, self.entropy_weight - 1, math.ceil(steps),
+            )  # fmt: skip
         return DISSL(self, shape, group)
 
 
 class DISSL(Objective):
     """mean_{i≠j} CE(t_i, s_j) − λ·H(E t) + β·mean_{i≠i'} CE(t_i, t_i'), with E over the global batch.
 
-    It has no collapse alarm: the loss of uniform predictions, (1 − λ + β)·ln C, is also where training
-    starts.
+    Its loss says nothing of collapse: that of uniform predictions, (1 − λ + β)·ln C, is also where training starts.
+    What stays at ln C then is the entropy of a single image's classes.
     """
+
+    diversity_advice = (
+        "raise objective.entropy_weight (to objective.invariance_weight + 1 or more), lower objective.num_classes, "
+        "objective.teacher_temperature or optimizer.lr, or make training.global_batch_size larger"
+    )
 
     def __init__(self, config: DISSLConfig, shape: ObjectiveShape, group: ProcessGroup | None) -> None:
         super().__init__()
         self.config = config
         self.num_global_views = shape.num_global_views
         self.group = group
+        self.uninformed_metric = ("conditional_entropy", math.log(config.num_classes))
+        self.assignment_metrics = AssignmentMetrics(config.num_classes, "perplexity", "classes_used")
         self.teacher_head = _head(config, config.teacher_head, shape.feature_dim)
         self.student_head = _head(config, config.student_head, shape.feature_dim)
 

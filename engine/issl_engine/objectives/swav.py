@@ -16,7 +16,14 @@ from torch.distributed import ProcessGroup
 from issl_engine.models.heads import MLPHead, l2_normalize
 from issl_engine.models.rank_buffers import ImageRows, register_rank_buffer
 from issl_engine.objectives.assignments import assignment_statistics
-from issl_engine.objectives.base import Objective, ObjectiveConfig, ObjectiveOutput, ObjectiveShape, Progress
+from issl_engine.objectives.base import (
+    AssignmentMetrics,
+    Objective,
+    ObjectiveConfig,
+    ObjectiveOutput,
+    ObjectiveShape,
+    Progress,
+)
 from issl_kernels import linear_soft_cross_entropy, sinkhorn, soft_cross_entropy
 from issl_kernels.collectives import all_reduce_sum, world_size
 
@@ -85,6 +92,7 @@ class SwAV(Objective):
         self.num_global_views = shape.num_global_views
         self.group = group
         self.collapse_loss = math.log(config.num_prototypes)
+        self.assignment_metrics = AssignmentMetrics(config.num_prototypes, "assignment_perplexity", "prototypes_used")
         self.head = MLPHead(shape.feature_dim, config.projection_dim, hidden_dim=config.hidden_dim)
         rows_KP = torch.randn(config.num_prototypes, config.projection_dim)
         self.prototypes = nn.Parameter(F.normalize(rows_KP, dim=1))

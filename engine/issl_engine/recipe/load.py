@@ -1,6 +1,6 @@
 """Recipe file → RecipeFile: arms laid over the shared part, overrides over both, all mistakes at once.
 
-A suite of probes is read in the same way, without arms.
+Suites of probes and experiments are read in the same way, without arms.
 """
 
 import os
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from issl_engine.recipe.check import check_config, check_recipe
+from issl_engine.recipe.check import ConfigT, check_config, check_recipe
 from issl_engine.recipe.locate import RecipeError, locate, locate_suite
 from issl_engine.recipe.schema import Recipe, RecipeFile
 from issl_engine.recipe.show import render
@@ -17,7 +17,7 @@ from issl_engine.recipe.suggest import did_you_mean
 from issl_engine.recipe.suite import Suite
 from issl_engine.recipe.tree import Mistake, Origin, Tree, merge, parse, set_value
 
-__all__ = ["RecipeError", "change_recipe", "load_recipe", "load_suite"]
+__all__ = ["RecipeError", "change_recipe", "is_experiment", "load_config", "load_recipe", "load_suite"]
 
 COMMAND_LINE = Origin(where="command line")
 WHOLE = frozenset({"name", "description", "seeds", "controls"})
@@ -46,6 +46,7 @@ def load_recipe(
     """
     path = locate(path_or_name)
     text, tree, mistakes = _read_mapping(path, "recipe")
+    _refuse_experiment(tree, path_or_name)
     parts, arm_mistakes = _split_arms(tree)
     mistakes += arm_mistakes
     chosen, choice_mistakes = _choose(parts, arms)
@@ -83,19 +84,45 @@ def load_suite(path_or_name: str | Path, overrides: Sequence[str] = ()) -> Suite
 
     Raises RecipeError, with one line for each mistake in the file and on the command line.
     """
-    _, tree, mistakes = _read_mapping(locate_suite(path_or_name), "suite")
+    return _load(Suite, locate_suite(path_or_name), "suite", overrides, written_behind="suite.")[0]
+
+
+def load_config(schema: type[ConfigT], path_or_name: str | Path, overrides: Sequence[str] = ()) -> tuple[ConfigT, str]:
+    """A file of another schema, without arms, and its text. Finds, overrides and complains as load_recipe does."""
+    return _load(schema, locate(path_or_name), "recipe", overrides)
+
+
+def _load(
+    schema: type[ConfigT], path: Path, kind: str, overrides: Sequence[str], *, written_behind: str = ""
+) -> tuple[ConfigT, str]:
+    """``written_behind``: what the command line has in front of the keys of ``overrides``."""
+    text, tree, mistakes = _read_mapping(path, kind)
     parsed, override_mistakes = _parse_overrides(overrides, {"": tree})
     tree, failures = _apply(tree, parsed)
-    suite, found = check_config(tree, Suite)
-    mistakes += [*override_mistakes, *failures, *found]
-    if suite is None or mistakes:
-        raise RecipeError(*_sorted([_as_written(mistake) for mistake in mistakes]))
-    return suite
+    loaded, found = check_config(tree, schema)
+    mistakes = [*mistakes, *override_mistakes, *failures, *found]
+    if loaded is None or mistakes:
+        raise RecipeError(*_sorted([_as_written(mistake, written_behind) for mistake in mistakes]))
+    return loaded, text
 
 
-def _as_written(mistake: Mistake) -> Mistake:
-    """On the command line a suite's keys begin with ``suite.``."""
-    return replace(mistake, key=f"suite.{mistake.key}") if mistake.key and mistake.origin == COMMAND_LINE else mistake
+def is_experiment(path_or_name: str | Path) -> bool:
+    """Whether the file is an experiment of ``issl-engine theory run``. Raises RecipeError as load_recipe does."""
+    _, tree, _ = _read_mapping(locate(path_or_name), "recipe")
+    assert isinstance(tree.value, dict)
+    return "experiment" in tree.value
+
+
+def _refuse_experiment(tree: Tree, path_or_name: str | Path) -> None:
+    assert isinstance(tree.value, dict)
+    if "experiment" in tree.value:
+        message = f"this is an experiment, not a recipe; run it with 'issl-engine theory run {path_or_name}'"
+        raise RecipeError(Mistake(origin=tree.value["experiment"].origin, key="experiment", message=message))
+
+
+def _as_written(mistake: Mistake, behind: str) -> Mistake:
+    on_command_line = mistake.key and mistake.origin == COMMAND_LINE
+    return replace(mistake, key=f"{behind}{mistake.key}") if on_command_line else mistake
 
 
 def _read_mapping(path: Path, kind: str) -> tuple[str, Tree, list[Mistake]]:

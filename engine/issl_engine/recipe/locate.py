@@ -21,7 +21,7 @@ class RecipeError(ValueError):
 
 
 def locate(path_or_name: str | Path) -> Path:
-    """The file of a recipe: an existing path or a packaged name (``swav_compare``, ``imagenet/dissl_e100``).
+    """The file of a recipe: an existing path or a packaged name (``swav_compare``, ``imagenet/e100``).
 
     A packaged name may carry ``.yaml`` and, as in a checkout, a leading ``recipes/``. Raises RecipeError.
     """

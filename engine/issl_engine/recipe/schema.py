@@ -10,26 +10,31 @@ import issl_engine.models.encoders as encoders
 import issl_engine.objectives as objectives
 import issl_engine.optim as optim
 import issl_engine.probing as probing
+import issl_engine.regularizers as regularizers
 from issl_engine.config import Config
 from issl_engine.data.sources.base import SourceConfig
 from issl_engine.data.views import ViewsConfig
+from issl_engine.diagnostics.config import DiagnosticsConfig
 from issl_engine.models.encoders.base import EncoderConfig
 from issl_engine.objectives.base import ObjectiveConfig
 from issl_engine.optim.base import OptimizerConfig
 from issl_engine.optim.schedules import ScheduleConfig
 from issl_engine.probing.base import ProbeConfig
+from issl_engine.regularizers.base import RegularizerConfig
 from issl_engine.variants import one_of, variants
 
 if TYPE_CHECKING:  # the choices are found at run time; a type checker knows what they have in common
     AnySource = SourceConfig
     AnyEncoder = EncoderConfig
     AnyObjective = ObjectiveConfig
+    AnyRegularizer = RegularizerConfig
     AnyOptimizer = OptimizerConfig
     AnyProbe = ProbeConfig
 else:
     AnySource = one_of(sources, SourceConfig)
     AnyEncoder = one_of(encoders, EncoderConfig)
     AnyObjective = one_of(objectives, ObjectiveConfig)
+    AnyRegularizer = one_of(regularizers, RegularizerConfig)
     AnyOptimizer = one_of(optim, OptimizerConfig)
     AnyProbe = one_of(probing, ProbeConfig)
 
@@ -197,6 +202,8 @@ class Recipe(Config):
     """The network that is pretrained and kept."""
     objective: AnyObjective
     """The self-supervised loss and its heads."""
+    regularizers: tuple[AnyRegularizer, ...] = ()
+    """Terms on the global views' representations that are added to the loss, such as [{name: koleo, weight: 0.1}]."""
     optimizer: AnyOptimizer
     """The optimiser."""
     schedule: ScheduleConfig = ScheduleConfig()
@@ -213,6 +220,8 @@ class Recipe(Config):
     """Probes of the frozen encoder."""
     online_probe: OnlineProbeConfig | None = OnlineProbeConfig()
     """Linear probe during pretraining, or null for none."""
+    diagnostics: DiagnosticsConfig = DiagnosticsConfig()
+    """Measures of collapse, and of how close the representation is to the theory's optimum."""
     controls: bool = True
     """Also probe raw pixels and the untrained encoder."""
 
@@ -228,6 +237,18 @@ class Recipe(Config):
             raise ValueError(
                 "checkpoint.keep_best goes by the online probe's accuracy, and online_probe is null; set "
                 "checkpoint.keep_best to false or give an online_probe"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _regularizers_fit(self) -> Self:
+        names = [one.name for one in self.regularizers]
+        if len(set(names)) != len(names):
+            raise ValueError(f"regularizers must differ in name, not {names}")
+        if names and self.training.exact_accumulation:
+            raise ValueError(
+                "regularizers see the representations of one forward pass, which training.exact_accumulation does not "
+                "keep; set training.exact_accumulation to false or leave regularizers out"
             )
         return self
 

@@ -9,20 +9,26 @@ from issl_engine.report.run_folder import ArmRuns, Run, load_run
 
 def compare_runs(folders: list[Path]) -> Run:
     """The runs' arms and controls side by side. Raises ReportError for a folder that is no run."""
-    runs = [load_run(folder) for folder in folders]
+    distinct = list(dict.fromkeys(folder.resolve() for folder in folders))
+    runs = [load_run(folder) for folder in distinct]
+    called = Counter(run.folder.name for run in runs)
+    titles = [run.folder.name if called[run.folder.name] == 1 else str(run.folder) for run in runs]
     names = Counter(row.name for run in runs for row in run.rows)
 
-    def renamed(rows: list[ArmRuns], run: Run) -> list[ArmRuns]:
-        return [replace(row, name=f"{run.folder.name}: {row.name}") if names[row.name] > 1 else row for row in rows]
+    def renamed(rows: list[ArmRuns], title: str) -> list[ArmRuns]:
+        return [
+            replace(row, run=title, name=f"{title}: {row.name}" if names[row.name] > 1 else row.name) for row in rows
+        ]
 
     first = runs[0]
     return Run(
         folder=first.folder,
-        recipe=" and ".join(dict.fromkeys(run.folder.name for run in runs)),
+        recipe=" and ".join(titles),
         description="; ".join(dict.fromkeys(run.description for run in runs if run.description)),
         status=", ".join(dict.fromkeys(run.status for run in runs)),
-        arms=[row for run in runs for row in renamed(run.arms, run)],
-        controls=[row for run in runs for row in renamed(run.controls, run)],
+        arms=[row for run, title in zip(runs, titles, strict=True) for row in renamed(run.arms, title)],
+        controls=[row for run, title in zip(runs, titles, strict=True) for row in renamed(run.controls, title)],
         environment=first.environment,
-        recipe_text="\n\n".join(f"# {run.folder.name}\n{run.recipe_text}" for run in runs),
+        recipe_text="\n\n".join(f"# {title}\n{run.recipe_text}" for run, title in zip(runs, titles, strict=True)),
+        members=[replace(run, recipe=title) for run, title in zip(runs, titles, strict=True)],
     )

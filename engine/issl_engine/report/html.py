@@ -2,110 +2,142 @@
 
 import base64
 import hashlib
+import json
+from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
+from typing import Any
 
 from issl_engine.report import plots
+from issl_engine.report.columns import Column
+from issl_engine.report.html_table import environment_table, measures_table, recipe_table, results_table
+from issl_engine.report.page_data import map_data, page_data
+from issl_engine.report.page_files import script, script_hash, style
 from issl_engine.report.run_folder import Run
-from issl_engine.report.table import PROBE_TITLES, headline, meaning
+from issl_engine.report.table import meaning
 from issl_engine.whole_file import write_whole
 
-STYLE = """
-:root { --ink: #1d2127; --soft: #5b6470; --paper: #ffffff; --line: #dfe3e8; --wash: #f5f7f9; --accent: #0072B2; }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #e7e9ec; --soft: #a3abb6; --paper: #15181c; --line: #333a43; --wash: #1e2329; --accent: #6bb7e8; }
-}
-* { box-sizing: border-box; }
-body { margin: 0 auto; padding: 2.5rem 1.5rem 4rem; max-width: 62rem; color: var(--ink); background: var(--paper);
-  font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", sans-serif; }
-h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 .3rem; }
-h2 { font-size: 1.2rem; margin: 2.6rem 0 .8rem; padding-top: .9rem; border-top: 1px solid var(--line); }
-.facts { color: var(--soft); font-size: .92rem; margin: 0 0 1.2rem; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
-th, td { text-align: right; padding: .45rem .7rem; border-bottom: 1px solid var(--line); white-space: nowrap; }
-th { color: var(--soft); font-weight: 600; font-size: .85rem; white-space: normal; }
-th:first-child, td:first-child { text-align: left; }
-tbody tr.control td { color: var(--soft); background: var(--wash); }
-tbody td.best { font-weight: 700; color: var(--accent); }
-ul { color: var(--soft); font-size: .92rem; padding-left: 1.2rem; }
-figure { margin: 0 0 1.2rem; padding: .8rem; background: #fff; border: 1px solid var(--line); border-radius: .5rem; }
-figure svg, figure img { display: block; max-width: 100%; height: auto; margin: 0 auto; }
-figcaption { color: #5b6470; font-size: .88rem; margin-top: .5rem; text-align: center; }
-pre { background: var(--wash); border: 1px solid var(--line); border-radius: .5rem; padding: 1rem; overflow-x: auto;
-  font-size: .82rem; line-height: 1.45; }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: .25rem 1.2rem; font-size: .92rem; }
-dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
-"""
+NO_MAPS = (
+    "There are no feature maps here: the run is not probed yet, reports on held-out images (maps are of test images), "
+    "or was made before maps were kept; 'issl-engine run' with the same recipe and folder makes what is missing."
+)
+UNINSTALLED_UMAP = "UMAP is not here: umap-learn was not installed where the run was probed (issl-engine[umap])."
 
 
-def render_page(title: str, runs: list[Run]) -> str:
-    """The whole page for one run, or several under each other."""
-    body = "".join(_run_section(run) for run in runs)
+def write_page(path: Path, title: str, run: Run) -> None:
+    write_whole(path, render_page(title, run))
+
+
+def render_page(title: str, run: Run, *, live: bool = False) -> str:
+    """The whole page of one run, or of a comparison; ``live`` makes it ask its server for news."""
+    sections = [
+        _section("results", "Results", _results(run, live)),
+        _section("training", "Training", _training(run, live)),
+        _section("diagnostics", "Diagnostics", _diagnostics(run, live)),
+        _section("map", "Feature map", _map(run)),
+        _section("crops", "Crops", _crops(run)),
+        _section("recipe", "Recipe", _recipe(run)),
+        _section("environment", "Environment", environment_table(run)),
+    ]
+    shown = [section for section in sections if section]
+    connect = "connect-src 'self'; " if live else ""
+    policy = (
+        f"default-src 'none'; {connect}img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{script_hash()}'"
+    )
     return (
-        f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" '
-        f'content="light dark"><title>{escape(title)}</title><style>{STYLE}</style></head><body><main>{body}</main>'
-        f"</body></html>\n"
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<meta name="color-scheme" content="light dark"><title>{escape(title)}</title>'
+        f'<link rel="icon" href="data:,"><style>{style()}</style></head><body{" data-live" if live else ""}>'
+        f'<a class="skip" href="#results">Skip to the results</a>{_header(run, shown)}'
+        f"<main>{''.join(text for _, _, text in shown)}</main>"
+        f"{_json('run-data', page_data(run))}{_json('map-data', map_data(run))}"
+        f"<script>{script()}</script></body></html>\n"
     )
 
 
-def _run_section(run: Run) -> str:
-    parts = [
-        f"<h1>{escape(run.recipe)}</h1><p class=facts>{escape(_facts(run))}</p>",
-        f"<p>{escape(run.description)}</p>" if run.description else "",
-        f"<h2>Results</h2>{_table(run)}",
-        f"<ul>{''.join(f'<li>{escape(line)}</li>' for line in meaning(run))}</ul>",
-        _figures(run),
-        _crops(run),
-        f"<h2>Recipe</h2><pre>{escape(run.recipe_text)}</pre>",
-        f"<h2>Environment</h2>{_environment(run)}",
+def facts(run: Run) -> str:
+    """Status, date and commit, in one line."""
+    found = [run.status]
+    for one in run.each:
+        commit = one.environment.get("commit") or "unknown"
+        found += [f"{one.recipe}: " if len(run.each) > 1 else "", _moment(one.environment.get("date"))]
+        found.append(f"commit {commit}")
+    return " · ".join(fact for fact in found if fact)
+
+
+def _moment(text: Any) -> str:
+    """2026-01-31T12:34:56+00:00 → 2026-01-31 12:34 UTC; anything else as it is."""
+    try:
+        return datetime.fromisoformat(str(text)).astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    except ValueError:
+        return "" if text is None else str(text)
+
+
+def _section(anchor: str, title: str, content: str) -> tuple[str, str, str] | None:
+    if not content:
+        return None
+    heading = f'<h2 id="{anchor}-title">{title}</h2>'
+    return anchor, title, f'<section id="{anchor}" aria-labelledby="{anchor}-title">{heading}{content}</section>'
+
+
+def _header(run: Run, sections: list[tuple[str, str, str]]) -> str:
+    links = "".join(f'<a href="#{anchor}">{title}</a>' for anchor, title, _ in sections)
+    about = f'<p class="about">{escape(run.description)}</p>' if run.description else ""
+    return (
+        f'<header><h1>{escape(run.recipe)}</h1><p class="facts" id="facts">{escape(facts(run))}</p>{about}</header>'
+        f'<nav aria-label="Sections"><div class="links">{links}</div><div id="legend"></div></nav>'
+    )
+
+
+def _results(run: Run, live: bool) -> str:
+    notes = "".join(f"<li>{escape(line)}</li>" for line in meaning(run))
+    static = [] if live else [_figure(plots.comparison(run, column), _caption(column)) for column in run.plain_columns]
+    return (
+        f'<div id="table">{results_table(run)}</div><div id="scores"></div>{_static(static)}'
+        f'<details class="notes"><summary>What the numbers mean</summary><ul>{notes}</ul></details>'
+    )
+
+
+def _training(run: Run, live: bool) -> str:
+    if live:
+        return '<div id="curves"></div>'
+    if not any(seed.metrics for arm in run.arms for seed in arm.seeds):
+        return ""
+    loss, online = plots.curves(run, "loss", "loss"), plots.online_curves(run)
+    figures = [
+        _figure(loss, "Pretraining loss; losses of different objectives do not compare.") if loss else "",
+        _figure(online, "Linear probe trained beside the encoder, without sending it a gradient.") if online else "",
+        _figure(plots.throughput(run), "Throughput, and the share of time spent waiting for data."),
     ]
-    return "".join(parts)
+    return f'<div id="curves"></div>{_static(figures)}'
 
 
-def _facts(run: Run) -> str:
-    environment = run.environment
-    facts = [run.status, environment.get("date"), f"commit {environment.get('commit') or 'unknown'}"]
-    return " · ".join(str(fact) for fact in facts if fact)
+def _caption(column: Column) -> str:
+    return f"{column.title}: mean, 95 % interval, a dot a seed; lines are controls."
 
 
-def _table(run: Run) -> str:
-    titles, rows = headline(run)
-    best = {column: _best_row(run, probe) for column, probe in enumerate(run.probe_names, start=1)}
-    head = "".join(f"<th scope=col>{escape(title)}</th>" for title in titles)
-    lines = []
-    for index, row in enumerate(rows):
-        kind = " class=control" if index >= len(run.arms) else ""
-        cells = "".join(
-            f"<td{' class=best' if best.get(column) == index else ''}>{escape(text)}</td>"
-            for column, text in enumerate(row)
-        )
-        lines.append(f"<tr{kind}>{cells}</tr>")
-    return f"<div class=scroll><table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
+def _diagnostics(run: Run, live: bool) -> str:
+    table = measures_table(run)
+    logged = any("diagnostics." in key for arm in run.arms for seed in arm.seeds for key in (seed.metrics or [{}])[-1])
+    if not table and not logged and not live:
+        return ""
+    return f'{table}<div id="spectra"></div><div id="diagnostic-curves"></div>'
 
 
-def _best_row(run: Run, probe: str) -> int | None:
-    scores = {index: arm.probe(probe) for index, arm in enumerate(run.arms)}
-    means = {index: score.mean for index, score in scores.items() if score is not None}
-    return max(means, key=lambda index: means[index]) if means else None
+def _map(run: Run) -> str:
+    if not any(seed.feature_map for row in run.rows for seed in row.seeds):
+        return f'<p class="missing">{NO_MAPS}</p>' if run.results else ""
+    return (
+        f'<div id="feature-map" data-no-umap="{UNINSTALLED_UMAP}"></div>'
+        '<p class="static">The maps are drawn by the page\'s script, which is switched off here.</p>'
+    )
 
 
-def _figures(run: Run) -> str:
-    parts = []
-    for probe in run.probe_names:
-        caption = f"{PROBE_TITLES.get(probe, probe)}: mean over seeds, 95 % interval, a dot a seed; lines are controls."
-        parts.append(_figure(plots.comparison(run, probe), caption))
-    loss = plots.curves(run, "loss", "loss")
-    online = plots.online_curves(run)
-    if loss:
-        parts.append("<h2>Training</h2>")
-        parts.append(_figure(loss, "Pretraining loss; losses of different objectives do not compare."))
-    if online:
-        parts.append(_figure(online, "Linear probe trained beside the encoder, without sending it a gradient."))
-    if any(seed.metrics for arm in run.arms for seed in arm.seeds):
-        parts.append(_figure(plots.throughput(run), "Throughput, and the share of time spent waiting for data."))
-    return "".join(parts)
+def _static(figures: list[str]) -> str:
+    """What is shown where the page's script does not run."""
+    return f'<div class="static">{"".join(figures)}</div>' if figures else ""
 
 
 def _figure(content: str, caption: str) -> str:
@@ -120,12 +152,7 @@ def _crops(run: Run) -> str:
         if path is not None:
             content = path.read_bytes()
             sheets.setdefault(hashlib.sha256(content).hexdigest(), (content, []))[1].append(arm.name)
-    if not sheets:
-        return ""
-    figures = "".join(
-        _figure(_image(content, arms), f"Crops of {', '.join(arms)}.") for content, arms in sheets.values()
-    )
-    return f"<h2>Crops</h2>{figures}"
+    return "".join(_figure(_image(content, arms), f"Crops of {', '.join(arms)}.") for content, arms in sheets.values())
 
 
 def _image(content: bytes, arms: list[str]) -> str:
@@ -133,10 +160,19 @@ def _image(content: bytes, arms: list[str]) -> str:
     return f'<img alt="crops of {escape(", ".join(arms))}" src="data:image/png;base64,{data}">'
 
 
-def _environment(run: Run) -> str:
-    entries = "".join(f"<dt>{escape(key)}</dt><dd>{escape(str(value))}</dd>" for key, value in run.environment.items())
-    return f"<dl>{entries}</dl>"
+def _recipe(run: Run) -> str:
+    table = recipe_table(run)
+    differs = f"<h3>Keys that differ between arms</h3>{table}" if table else ""
+    texts = "".join(
+        f"<details{'' if len(run.each) > 1 else ' open'}><summary>{escape(one.recipe)}.yaml</summary>"
+        f'<pre tabindex="0">{escape(one.recipe_text)}</pre></details>'
+        for one in run.each
+        if one.recipe_text
+    )
+    return differs + texts
 
 
-def write_page(path: Path, title: str, runs: list[Run]) -> None:
-    write_whole(path, render_page(title, runs))
+def _json(name: str, content: dict[str, Any]) -> str:
+    """Inside a script element nothing ends it but '</', so no '<' is left."""
+    text = json.dumps(content, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+    return f'<script type="application/json" id="{name}">{text}</script>'

@@ -7,8 +7,9 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from issl_engine.report.columns import Column
 from issl_engine.report.run_folder import ArmRuns, Run
-from issl_engine.report.table import PROBE_TITLES
+from issl_engine.report.statistics import Summary
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5195", "#8C6D31")
 """Okabe and Ito's colours, which colour-blind readers tell apart, darkened where white paper needs it."""
@@ -21,17 +22,17 @@ def colours(run: Run) -> dict[str, str]:
     return {arm.name: PALETTE[index % len(PALETTE)] for index, arm in enumerate(run.arms)}
 
 
-def comparison(run: Run, probe: str) -> str:
+def comparison(run: Run, column: Column) -> str:
     """Bars of the arms' means with 95 % intervals, a dot a seed, controls as lines."""
     figure, axes = _figure(height=0.55 * len(run.arms) + 1.5)
     palette = colours(run)
-    arms = [(arm, summary) for arm in run.arms if (summary := arm.probe(probe)) is not None]
+    arms = [(arm, summary) for arm in run.arms if (summary := arm.score(column)) is not None]
     for position, (arm, summary) in enumerate(reversed(arms)):
         axes.barh(
-            position, summary.mean, height=0.6, color=palette[arm.name], alpha=0.85, xerr=summary.half_width,
+            position, summary.mean, height=0.6, color=palette[arm.name], alpha=0.85, xerr=_error(summary),
             error_kw={"ecolor": INK, "capsize": 3, "lw": 1.2},
         )  # fmt: skip
-        dots = [result.value for seed in arm.seeds for result in seed.probes if result.probe == probe]
+        dots = [result.value for result in arm.results(column)]
         if len(dots) > 1:
             axes.plot(dots, [position] * len(dots), "o", ms=4, mfc="white", mec=INK, mew=0.8)
         axes.annotate(
@@ -39,15 +40,23 @@ def comparison(run: Run, probe: str) -> str:
             fontweight="bold",
         )  # fmt: skip
     for control, style in zip(run.controls, CONTROL_STYLES, strict=False):
-        level = control.probe(probe)
+        level = control.score(column)
         if level is not None:
             axes.axvline(level.mean, color=INK, ls=style, lw=1.2, label=f"{control.name} {level.mean:.1f}")
     axes.set_yticks(range(len(arms)), [arm.name for arm, _ in reversed(arms)])
-    axes.set_xlabel(f"{PROBE_TITLES.get(probe, probe)}, top-1 %")
+    axes.set_xlabel(column.title)
     axes.set_xlim(left=0)
     if run.controls:
         axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, 1.22), ncols=2, fontsize=8)
     return _svg(figure)
+
+
+def _error(summary: Summary) -> list[list[float]] | None:
+    """What bars need: [[below], [above]] the mean."""
+    if summary.ends is None:
+        return None
+    low, high = summary.ends
+    return [[max(0, summary.mean - low)], [max(0, high - summary.mean)]]
 
 
 def curves(run: Run, key: str, title: str) -> str | None:

@@ -2,13 +2,19 @@
 
 import json
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+import yaml
+
 from issl_engine.probing.base import ProbeResult
 from issl_engine.probing.results import results_from_json
+from issl_engine.report.columns import Column, column_of
+from issl_engine.report.diagnostics_file import Diagnostics, read_diagnostics
+from issl_engine.report.errors import ReportError
+from issl_engine.report.read_json import read_json
 from issl_engine.report.statistics import Summary, summarise
 
 _log = logging.getLogger("issl_engine")
@@ -17,8 +23,8 @@ CONTROLS = {"untrained": "untrained encoder", "raw_pixels": "raw pixels"}
 """File name → how tables call it."""
 
 
-class ReportError(ValueError):
-    """A folder that is no run, or a damaged file in it: one sentence."""
+RECORD_KEYS = {"recipe", "description", "status", "arms", "seeds"}
+"""What run.json must say."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +35,10 @@ class SeedRun:
     metrics: list[dict[str, float]]
     probes: list[ProbeResult]
     views_png: Path | None = None
+    feature_map: Path | None = None
+    diagnostics: Diagnostics | None = None
+    config: dict[str, Any] | None = None
+    """The recipe of resolved.yaml, as YAML reads it."""
 
     def last(self, key: str) -> float | None:
         return self.metrics[-1].get(key) if self.metrics else None
@@ -41,11 +51,25 @@ class ArmRuns:
     name: str
     objective: str | None
     seeds: list[SeedRun]
+    folder: Path
+    """Its run's folder."""
+    run: str
+    """How its run is called."""
 
-    def probe(self, probe: str) -> Summary | None:
-        """Over seeds; None before any is probed."""
-        values = [result.value for run in self.seeds for result in run.probes if result.probe == probe]
-        return summarise(values) if values else None
+    def results(self, column: Column) -> list[ProbeResult]:
+        """One a seed that was probed so."""
+        return [result for run in self.seeds for result in run.probes if column.holds(result)]
+
+    def score(self, column: Column) -> Summary | None:
+        """Over seeds; None before any is probed. A single seed brings the interval of its probe: of its draws of
+        training images where there were several, else the bootstrap's."""
+        results = self.results(column)
+        if len(results) == 1:
+            (only,) = results
+            if len(only.draws) > 1:
+                return summarise(only.draws)
+            return Summary(mean=only.value, half_width=None, count=1, interval=only.interval)
+        return summarise([result.value for result in results]) if results else None
 
     @property
     def images_per_second(self) -> float | None:
@@ -71,6 +95,13 @@ class Run:
     controls: list[ArmRuns]
     environment: dict[str, Any]
     recipe_text: str
+    members: list["Run"] = field(default_factory=list)
+    """The runs that a comparison is made of; empty for a run alone."""
+
+    @property
+    def each(self) -> list["Run"]:
+        """The runs whose recipe and environment are to be shown."""
+        return self.members or [self]
 
     @property
     def rows(self) -> list[ArmRuns]:
@@ -78,9 +109,14 @@ class Run:
         return [*self.arms, *self.controls]
 
     @property
-    def probe_names(self) -> list[str]:
-        """In the order in which they were run."""
-        return list(dict.fromkeys(result.probe for row in self.rows for run in row.seeds for result in run.probes))
+    def columns(self) -> list[Column]:
+        """In the order in which they were probed."""
+        return list(dict.fromkeys(column_of(result) for result in self.results))
+
+    @property
+    def plain_columns(self) -> list[Column]:
+        """Those of probes as they are, without a setting of their own; all where there is none such."""
+        return [column for column in self.columns if not column.setting] or self.columns
 
     @property
     def results(self) -> list[ProbeResult]:
@@ -106,7 +142,7 @@ def _row_json(row: ArmRuns) -> dict[str, Any]:
                 "seed": run.seed,
                 "final_loss": run.last("loss"),
                 "seconds": run.last("seconds"),
-                "probes": {result.probe: result.value for result in run.probes},
+                "probes": {column_of(result).key: result.value for result in run.probes},
             }
             for run in row.seeds
         ],
@@ -117,13 +153,19 @@ def load_run(folder: Path) -> Run:
     """Raises ReportError when the folder holds no run or one of its files is damaged."""
     if not (folder / "run.json").is_file():
         raise ReportError(f"{folder}: this is no run folder (it has no run.json); name one that 'issl-engine run' made")
-    record = _json(folder / "run.json")
+    record = read_json(folder / "run.json")
+    if not isinstance(record, dict) or RECORD_KEYS - record.keys():
+        raise ReportError(f"{folder / 'run.json'}: this is no record of a run; run the recipe again to write it anew")
     arms = [
-        ArmRuns(name=arm, objective=objective, seeds=_seeds(folder / arm, record["seeds"]))
+        ArmRuns(
+            name=arm, objective=objective, seeds=_seeds(folder / arm, record["seeds"]), folder=folder, run=folder.name
+        )
         for arm, objective in record["arms"].items()
     ]
     controls = [
-        ArmRuns(name=title, objective=None, seeds=_control(folder, name, record["seeds"]))
+        ArmRuns(
+            name=title, objective=None, seeds=_control(folder, name, record["seeds"]), folder=folder, run=folder.name
+        )
         for name, title in CONTROLS.items()
     ]
     recipe = folder / "recipe.yaml"
@@ -135,7 +177,7 @@ def load_run(folder: Path) -> Run:
         status=record["status"],
         arms=[arm for arm in arms if arm.seeds],
         controls=[control for control in controls if control.seeds],
-        environment=_json(environment) if environment.is_file() else {},
+        environment=read_json(environment) if environment.is_file() else {},
         recipe_text=recipe.read_text(encoding="utf-8") if recipe.is_file() else "",
     )
 
@@ -146,37 +188,58 @@ def _seeds(folder: Path, seeds: list[int]) -> list[SeedRun]:
         place = folder / f"seed{seed}"
         if not place.is_dir():
             continue
-        views = place / "views.png"
         runs.append(
             SeedRun(
                 seed=seed,
                 metrics=_lines(place / "metrics.jsonl"),
                 probes=_probes(place / "probes.json"),
-                views_png=views if views.is_file() else None,
+                views_png=_if_there(place / "views.png"),
+                feature_map=_if_there(place / "feature_map.npz"),
+                diagnostics=read_diagnostics(place / "diagnostics.json"),
+                config=_config(place / "resolved.yaml"),
             )
         )
     return runs
 
 
 def _control(folder: Path, name: str, seeds: list[int]) -> list[SeedRun]:
-    paths = {seed: folder / "controls" / f"seed{seed}" / f"{name}.json" for seed in seeds}
-    return [SeedRun(seed=seed, metrics=[], probes=_probes(path)) for seed, path in paths.items() if path.is_file()]
+    places = {seed: folder / "controls" / f"seed{seed}" for seed in seeds}
+    return [
+        SeedRun(
+            seed=seed,
+            metrics=[],
+            probes=_probes(place / f"{name}.json"),
+            feature_map=_if_there(place / f"{name}.feature_map.npz"),
+        )
+        for seed, place in places.items()
+        if (place / f"{name}.json").is_file()
+    ]
+
+
+def _if_there(path: Path) -> Path | None:
+    return path if path.is_file() else None
+
+
+def _config(path: Path) -> dict[str, Any] | None:
+    if not path.is_file():
+        return None
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError):
+        content = None
+    if not isinstance(content, dict):
+        _log.warning("%s: the file is damaged, so the report does not say how this arm's recipe differs", path)
+        return None
+    return content
 
 
 def _probes(path: Path) -> list[ProbeResult]:
     if not path.is_file():
         return []
     try:
-        return results_from_json(_json(path))
+        return results_from_json(read_json(path))
     except TypeError as error:
         raise ReportError(f"{path}: written by another version of issl-engine ({error})") from error
-
-
-def _json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ReportError(f"{path}: the file is damaged ({error}); run the recipe again to write it anew") from error
 
 
 def _lines(path: Path) -> list[dict[str, float]]:

@@ -8,14 +8,28 @@ from issl_engine.probing.student_t import half_width
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """``half_width``: half of the 95 % t-interval of the mean, None for a single value."""
+    """A mean and how sure it is."""
 
     mean: float
     half_width: float | None
+    """Half of the 95 % t-interval of the mean, None for a single value."""
     count: int
+    interval: tuple[float, float] | None = None
+    """Ends of the 95 % bootstrap interval over the judged images, where there is one value and one was made."""
+
+    @property
+    def ends(self) -> tuple[float, float] | None:
+        """Of whichever interval there is."""
+        if self.half_width is None:
+            return self.interval
+        return self.mean - self.half_width, self.mean + self.half_width
 
     def __str__(self) -> str:
-        return f"{self.mean:.1f}" if self.half_width is None else f"{self.mean:.1f} ± {self.half_width:.1f}"
+        if self.half_width is not None:
+            return f"{self.mean:.1f} ± {self.half_width:.1f}"
+        if self.interval is not None:
+            return f"{self.mean:.1f} [{self.interval[0]:.1f}, {self.interval[1]:.1f}]"
+        return f"{self.mean:.1f}"
 
 
 def summarise(values: Sequence[float]) -> Summary:

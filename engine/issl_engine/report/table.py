@@ -4,43 +4,53 @@ from rich.console import Console
 from rich.table import Table
 
 from issl_engine.probing.base import ProbeResult
+from issl_engine.report.columns import PROBE_TITLES, Column
 from issl_engine.report.run_folder import ArmRuns, Run
 from issl_engine.report.statistics import Summary
 
-PROBE_TITLES = {"linear": "linear probe", "knn": "kNN", "logistic": "logistic probe"}
-METRIC_WORDS = {
-    "top1": "top-1 %", "mean_average_precision": "mAP %", "average_precision": "AP %", "r2": "R²", "rmse": "RMSE",
-}  # fmt: skip
-
 
 def headline(run: Run) -> tuple[list[str], list[list[str]]]:
-    """(column titles, rows of text): top-1 a probe, gain over the untrained encoder, final loss, speed, minutes."""
-    probes = run.probe_names
-    titles = ["arm", *(f"{PROBE_TITLES.get(name, name)} top-1 %" for name in probes)]
+    """(column titles, rows of text): each plain probe, gain over the untrained encoder, final loss, speed, minutes."""
+    columns = run.plain_columns
+    titles = ["arm", *(column.title for column in columns)]
     titles += ["over untrained", "final loss", "images/s", "minutes"]
-    return titles, [_cells(row, run, probes) for row in run.rows]
+    return titles, [_cells(row, run, columns) for row in run.rows]
 
 
-def _cells(row: ArmRuns, run: Run, probes: list[str]) -> list[str]:
-    scores = [row.probe(name) for name in probes]
+def _cells(row: ArmRuns, run: Run, columns: list[Column]) -> list[str]:
     seconds, loss, speed = row.metric("seconds"), row.metric("loss"), row.images_per_second
+    gain = gain_over_untrained(row, run)
     return [
         row.name,
-        *(_text(score) for score in scores),
-        _gain(row, run, probes),
+        *(_text(row.score(column)) for column in columns),
+        f"{gain:+.1f}" if gain is not None else "–",
         f"{loss.mean:.3f}" if loss else "–",
         f"{speed:.0f}" if speed else "–",
         f"{seconds.mean / 60:.1f}" if seconds else "–",
     ]
 
 
-def _gain(row: ArmRuns, run: Run, probes: list[str]) -> str:
-    """Of the first probe, in points."""
-    untrained = next((control for control in run.controls if control.name.endswith("untrained encoder")), None)
-    if untrained is None or not probes or row.objective is None:
-        return "–"
-    mine, floor = row.probe(probes[0]), untrained.probe(probes[0])
-    return "–" if mine is None or floor is None else f"{mine.mean - floor.mean:+.1f}"
+def gain_over_untrained(row: ArmRuns, run: Run) -> float | None:
+    """Of the first column, in its unit, over the untrained encoder of the same run."""
+    untrained = next(
+        (other for other in run.controls if other.folder == row.folder and other.name.endswith("untrained encoder")),
+        None,
+    )
+    columns = run.plain_columns
+    if untrained is None or not columns or row.objective is None:
+        return None
+    mine, floor = row.score(columns[0]), untrained.score(columns[0])
+    return None if mine is None or floor is None else mine.mean - floor.mean
+
+
+def best_row(run: Run, column: Column) -> int | None:
+    """Place among the arms of the best mean; None before any is probed."""
+    scores = {index: arm.score(column) for index, arm in enumerate(run.arms)}
+    means = {index: score.mean for index, score in scores.items() if score is not None}
+    if not means:
+        return None
+    sign = -1 if column.lower_is_better else 1
+    return max(means, key=lambda index: sign * means[index])
 
 
 def _text(summary: Summary | None) -> str:
@@ -63,29 +73,38 @@ def print_table(run: Run, console: Console | None = None) -> None:
 def meaning(run: Run) -> list[str]:
     """Split, preprocessing, grid and seeds behind the numbers."""
     lines = []
-    for name in run.probe_names:
-        example = next(result for result in run.results if result.probe == name)
+    for column in run.plain_columns:
+        example = next(result for result in run.results if column.holds(result))
         lines.append(
-            f"{PROBE_TITLES.get(name, name)}: {example.split} split ({example.num_split_images} images), fitted on "
-            f"{example.num_train_images}; {example.preprocessing}; grid {example.grid}"
+            f"{PROBE_TITLES.get(column.probe, column.probe)}: {example.split} split ({example.num_split_images} "
+            f"images), fitted on {example.num_train_images}; {example.preprocessing}; grid {example.grid}"
         )
+    further = len(run.columns) - len(run.plain_columns)
+    if further:
+        lines.append(f"{further} further columns of other settings are in results.csv and report.html")
     seeds = sorted({seed.seed for row in run.arms for seed in row.seeds})
-    interval = "mean ± half of the 95 % t-interval over seeds" if len(seeds) > 1 else "one seed, so no interval"
-    lines.append(f"seeds {seeds}: {interval}")
+    several = "mean ± half of the 95 % t-interval over seeds"
+    lines.append(f"seeds {seeds}: {several if len(seeds) > 1 else _one_seed(run)}")
     return lines
+
+
+def _one_seed(run: Run) -> str:
+    if any(len(result.draws) > 1 for result in run.results):
+        return "one seed; ± is half of the 95 % t-interval over draws of training images"
+    if any(result.interval is not None for result in run.results):
+        return "one seed; brackets are the 95 % bootstrap interval over the judged images"
+    return "one seed, so no interval"
 
 
 def print_probe_results(results: list[ProbeResult], console: Console | None = None) -> None:
     """One line a probe, for a single encoder."""
     console = console or Console()
-    table = Table("probe", "setting", "metric", "value", "95 % interval", "held-out", "split", "chosen", "grid")
+    table = Table("probe", "top-1 %", "held-out %", "split", "chosen", "grid")
     for result in results:
         chosen = ", ".join(f"{key} {value}" for key, value in result.chosen.items())
-        held_out = "–" if result.held_out_value is None else f"{result.held_out_value:.2f}"
-        ends = "–" if result.interval is None else " to ".join(f"{end:.2f}" for end in result.interval)
         table.add_row(
-            result.probe, result.setting, METRIC_WORDS.get(result.metric, result.metric), f"{result.value:.2f}", ends,
-            held_out, f"{result.split} ({result.num_split_images})", chosen, result.grid,
+            result.probe, f"{result.value:.2f}", f"{result.held_out_value:.2f}",
+            f"{result.split} ({result.num_split_images})", chosen, result.grid,
         )  # fmt: skip
     console.print(table)
     if results:

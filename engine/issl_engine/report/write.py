@@ -1,4 +1,4 @@
-"""results.csv and report.html, for one run or several."""
+"""results.csv and report.html, for one run or a comparison."""
 
 from pathlib import Path
 
@@ -10,13 +10,13 @@ from issl_engine.report.run_folder import Run, load_run
 def write_report(folder: Path) -> Path:
     """Writes both into the run folder; returns the page. Works on a run that is still under way."""
     run = load_run(folder)
-    return write_both(folder, run.recipe, [run])
+    return write_both(folder, run)
 
 
-def write_both(folder: Path, title: str, runs: list[Run]) -> Path:
+def write_both(folder: Path, run: Run) -> Path:
     """Writes both into ``folder``, which is made if it is missing; returns the page."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_csv(folder / "results.csv", runs)
+    write_csv(folder / "results.csv", run)
     page = folder / "report.html"
-    write_page(page, title, runs)
+    write_page(page, run.recipe, run)
     return page

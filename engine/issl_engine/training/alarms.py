@@ -3,10 +3,12 @@
 import logging
 import math
 from collections import deque
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
+from issl_engine.objectives.base import Objective
 from issl_engine.recipe.schema import DataConfig
 
 _log = logging.getLogger("issl_engine")
@@ -22,14 +24,23 @@ class TrainingStopped(ValueError):
 
 
 class CollapseAlarm:
-    """Warns once when the last 100 losses all lie within 0.5 % of the value that a collapsed representation gives."""
+    """Warns once when the last 100 losses all lie within 0.5 % of the value that a collapsed representation gives.
 
-    def __init__(self, collapse_loss: float | None, advice: str) -> None:
+    ``metric``: what is watched instead of the loss, such as DISSL's conditional entropy, which a representation that
+    says nothing keeps at ln C.
+    """
+
+    def __init__(self, collapse_loss: float | None, advice: str, *, metric: str = "loss") -> None:
         self.collapse_loss = collapse_loss
         self.advice = advice
+        self.metric = metric
         self.recent: deque[float] = deque(maxlen=WINDOW_STEPS)
         self.raised = False
         self._unread: list[tuple[int, Tensor]] = []
+
+    def watched(self, metrics: Mapping[str, Tensor], loss: Tensor) -> Tensor:
+        """Of one step's numbers the one to ``note``: regularisers are part of the loss, and of no collapse value."""
+        return metrics.get(self.metric, metrics.get("objective_loss", loss))
 
     def note(self, loss: Tensor, step: int) -> None:
         """Keeps one step's loss on its device until ``review``."""
@@ -49,18 +60,27 @@ class CollapseAlarm:
         self.recent.append(loss)
         if self.collapse_loss is None or self.raised or len(self.recent) < WINDOW_STEPS:
             return False
-        if any(abs(value - self.collapse_loss) > TOLERANCE * self.collapse_loss for value in self.recent):
+        if any(abs(value - self.collapse_loss) > TOLERANCE * abs(self.collapse_loss) for value in self.recent):
             return False
         self.raised = True
         _log.warning(
-            "step %d: the loss has been at its collapse value %.4f for %d steps, so the representation is not "
+            "step %d: the %s has been at its collapse value %.4f for %d steps, so the representation is not "
             "learning; %s",
             step,
+            self.metric.replace("_", " "),
             self.collapse_loss,
             WINDOW_STEPS,
             self.advice,
         )
         return True
+
+
+def collapse_alarm(objective: Objective) -> CollapseAlarm:
+    """Watches the objective's loss, or the metric that tells more."""
+    if objective.uninformed_metric is None:
+        return CollapseAlarm(objective.collapse_loss, objective.collapse_advice)
+    metric, value = objective.uninformed_metric
+    return CollapseAlarm(value, objective.diversity_advice, metric=metric)
 
 
 class DataAlarm:

@@ -15,6 +15,7 @@ from issl_engine.optim.larc import LARC
 from issl_engine.optim.loaded_state import fit_loaded_state
 from issl_engine.probing.online import OnlineProbe
 from issl_engine.recipe.schema import Recipe
+from issl_engine.regularizers.penalties import Penalties
 from issl_engine.training.compiled import compile_learner
 from issl_engine.training.deepspeed import Engine, EngineSettings, Ranks
 from issl_engine.training.guard import GuardSettings, StepGuard
@@ -43,6 +44,7 @@ def build_learner(recipe: Recipe, plan: Plan, ranks: Ranks, seed: int) -> Learne
         num_views=recipe.views.num_views,
         num_global_views=recipe.views.num_global_views,
         batch_size=plan.loss_batch_size,
+        num_images=plan.num_images,
         world_size=ranks.world_size,
     )
     objective = recipe.objective.build(shape, ranks.group)
@@ -52,6 +54,7 @@ def build_learner(recipe: Recipe, plan: Plan, ranks: Ranks, seed: int) -> Learne
         num_global_views=recipe.views.num_global_views,
         channels_last=recipe.training.channels_last,
         view_batching=recipe.training.view_batching,
+        penalties=Penalties(recipe.regularizers, shape, ranks.group) if recipe.regularizers else None,
     ).to(ranks.device)
     if recipe.training.activation_checkpointing:
         recompute_in_backward(learner.encoder.blocks())

@@ -12,24 +12,25 @@ from torch import Tensor, nn
 from issl_engine.data.views import MultiCropBatch
 from issl_engine.models.encoders.base import Encoder
 from issl_engine.models.teacher import EmaTeacher
-from issl_engine.objectives.base import Objective, Progress
+from issl_engine.objectives.base import Objective, ObjectiveOutput, Progress
+from issl_engine.regularizers.penalties import Penalties
 
 ViewBatching = Literal["by_size", "each"]
 
 
 class LearnerOutput(NamedTuple):
-    """``loss`` scalar with gradient; ``metrics`` detached scalars; ``z_BD`` first global view, detached."""
+    """``loss`` scalar with gradient; ``metrics`` detached scalars; ``z_GBD`` global views, detached."""
 
     loss: Tensor
     metrics: dict[str, Tensor]
-    z_BD: Tensor
+    z_GBD: Tensor
 
 
 class LearnerEmbeddings(NamedTuple):
-    """``embeddings`` as the objective's ``embed`` gives them, with gradient; ``z_BD`` first global view, detached."""
+    """``embeddings`` as the objective's ``embed`` gives them, with gradient; ``z_GBD`` global views, detached."""
 
     embeddings: tuple[Tensor, ...]
-    z_BD: Tensor
+    z_GBD: Tensor
 
 
 class Learner(nn.Module):
@@ -46,10 +47,12 @@ class Learner(nn.Module):
         num_global_views: int,
         channels_last: bool,
         view_batching: ViewBatching = "by_size",
+        penalties: Penalties | None = None,
     ) -> None:
         super().__init__()
         self.encoder = encoder
         self.objective = objective
+        self.penalties = penalties
         self.num_global_views = num_global_views
         self.view_batching: ViewBatching = view_batching
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
@@ -67,10 +70,19 @@ class Learner(nn.Module):
             torch.compiler.cudagraph_mark_step_begin()
         with self.own_work:
             z_VBD = self.encode(batch.crops)
+        z_GBD = z_VBD[: self.num_global_views].detach()
         if embed_only:
-            return LearnerEmbeddings(self.objective.embed(z_VBD), z_VBD[0].detach())
-        loss, metrics = self.objective(z_VBD, self.teacher_projections(batch), progress)
-        return LearnerOutput(loss, metrics, z_VBD[0].detach())
+            return LearnerEmbeddings(self.objective.embed(z_VBD), z_GBD)
+        loss, metrics = self.loss(z_VBD, batch.ids, self.teacher_projections(batch), progress)
+        return LearnerOutput(loss, metrics, z_GBD)
+
+    def loss(self, z_VBD: Tensor, ids_B: Tensor, teacher_GBP: Tensor | None, progress: Progress) -> ObjectiveOutput:
+        """The objective's loss, and what regularisers add to it; ``ids_B`` as in the batch."""
+        ids = (ids_B.to(z_VBD.device, non_blocking=True),) if self.objective.uses_image_ids else ()
+        output: ObjectiveOutput = self.objective(z_VBD, teacher_GBP, progress, *ids)
+        if self.penalties is None:
+            return output
+        return self.penalties(z_VBD[: self.num_global_views], output, progress)
 
     def encode(self, crops: tuple[Tensor, ...]) -> Tensor:
         """Representations [V, B, D] of all crops, as encode_views."""

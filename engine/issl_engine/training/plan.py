@@ -17,6 +17,8 @@ _log = logging.getLogger("issl_engine")
 class Plan:
     """What follows from a recipe, the data and the ranks; written beside the recipe in resolved.yaml."""
 
+    num_images: int
+    """Images that pretraining sees."""
     micro_batch_size: int
     loss_batch_size: int
     """Images a rank that one loss sees: those of one forward pass, or with exact_accumulation of all of a step."""
@@ -56,6 +58,7 @@ def make_plan(recipe: Recipe, dataset: Dataset, ranks: Ranks) -> Plan:
     check_schedule(recipe.schedule, steps_per_epoch=steps_per_epoch, total_steps=total_steps)
     micro_batch_size = training.global_batch_size // (ranks.world_size * training.accumulation_steps)
     return Plan(
+        num_images=num_images,
         micro_batch_size=micro_batch_size,
         loss_batch_size=micro_batch_size * (training.accumulation_steps if training.exact_accumulation else 1),
         steps_per_epoch=steps_per_epoch,

@@ -16,8 +16,9 @@ from issl_engine.objectives.base import Progress
 from issl_engine.optim.schedules import learning_rate
 from issl_engine.probing.online import OnlineProbe
 from issl_engine.recipe.schema import Recipe
-from issl_engine.training.alarms import CollapseAlarm, DataAlarm, TrainingStopped
+from issl_engine.training.alarms import DataAlarm, TrainingStopped, collapse_alarm
 from issl_engine.training.balance import Interval
+from issl_engine.training.batch_diagnostics import BatchDiagnostics
 from issl_engine.training.build import build_engine, build_learner, build_online_probe, build_views
 from issl_engine.training.checkpoints.manifest import read_manifest
 from issl_engine.training.checkpoints.restore import restore_checkpoint
@@ -30,6 +31,7 @@ from issl_engine.training.learner import Learner
 from issl_engine.training.metrics import MetricsLog
 from issl_engine.training.online_accuracy import OnlineAccuracy
 from issl_engine.training.plan import Plan, log_waiting_images, make_plan
+from issl_engine.training.representation_alarm import GENERAL_ADVICE, RepresentationAlarm
 from issl_engine.training.slow_ranks import OwnWork, SlowRankAlarm
 from issl_engine.training.step import StepResult, after_step, train_step
 from issl_engine.training.watchdog import OnHung, Watchdog
@@ -119,11 +121,19 @@ class _Run:
             online_probe=online_probe, ranks=ranks,
         )  # fmt: skip
         self.online_accuracy = OnlineAccuracy(ranks)
-        self.alarm = CollapseAlarm(learner.objective.collapse_loss, learner.objective.collapse_advice)
+        self.alarm = collapse_alarm(learner.objective)
+        self.representation_alarm = RepresentationAlarm(
+            learner.objective.diversity_advice or learner.objective.collapse_advice or GENERAL_ADVICE,
+            warmup_epochs=recipe.schedule.warmup_epochs,
+        )
         self.heartbeat = Heartbeat()
         self.own_work = OwnWork(learner.encoder, ranks.device, compiled=recipe.training.compile)
         learner.own_work = self.own_work
         self.slow_ranks = SlowRankAlarm(ranks)
+        self.diagnostics = BatchDiagnostics(
+            recipe.diagnostics, learner.objective, ranks, log_every_steps=recipe.training.log_every_steps,
+            assigned_rows=plan.loss_batch_size * ranks.world_size * recipe.views.num_global_views,
+        )  # fmt: skip
 
     def train(self, dataset: Dataset, *, first_step: int) -> Path:
         """All remaining steps; returns the final checkpoint."""
@@ -150,7 +160,7 @@ class _Run:
                         after_step(self.engine, done, result)
                     interval.add(result.loss, result.data_seconds, result.skipped)
                     if done.epoch > 1:  # before, frozen prototypes and warm-up keep a healthy loss near that value
-                        self.alarm.note(result.loss, done.step)
+                        self.alarm.note(self.alarm.watched(result.metrics, result.loss), done.step)
                     last = done.step == plan.total_steps
                     log_due = last or done.step % recipe.training.log_every_steps == 0
                     save_due = last or done.step % plan.checkpoint_every_steps == 0
@@ -211,16 +221,20 @@ class _Run:
         skipped = int(interval.skipped)
         self.slow_ranks.observe(interval.data_seconds, self.own_work.take(), done.step)
         record = interval.close(done, lr)
+        is_last = done.step == self.plan.total_steps
+        measured = self.diagnostics.measure(result) if self.diagnostics.is_due(done.step, last=is_last) else {}
         if log is None:
             return
         data_alarm.observe(record["data_fraction"], done.step)
         record["seconds"] = self._seconds()
-        if self.alarm.collapse_loss is not None:
-            record["collapse_loss"] = self.alarm.collapse_loss
+        if self.learner.objective.collapse_loss is not None:
+            record["collapse_loss"] = self.learner.objective.collapse_loss
         if self.recipe.training.on_non_finite == "skip":
             record["skipped_steps"] = skipped
         if not float(result.skipped):
             record |= {name: float(value) for name, value in result.metrics.items()}
+        record |= measured
+        self.representation_alarm.observe(record)
         log.write(record)
         if self.on_log is not None:
             self.on_log(record, self.plan.total_steps)

@@ -1,4 +1,7 @@
-"""One optimiser step: views → encoder → heads → objective → backward → optimiser → metrics."""
+"""One optimiser step: views → encoder → heads → objective → backward → optimiser → metrics.
+
+Letters: G global views; B images on this rank; D width of the representation.
+"""
 
 import time
 from collections.abc import Iterator
@@ -19,7 +22,8 @@ from issl_engine.training.learner import Learner, LearnerEmbeddings, LearnerOutp
 @dataclass(frozen=True, kw_only=True)
 class StepResult:
     """One optimiser step: mean loss of its forward passes and the last one's metrics (loss and metrics of all images
-    with exact accumulation), seconds spent waiting for data; ``skipped``: 1 if the guard left the step out, else 0.
+    with exact accumulation), seconds spent waiting for data; ``skipped``: 1 if the guard left the step out, else 0;
+    ``z_GBD``: representations of the last forward pass, detached.
 
     Tensors stay on the device: reading one waits for it."""
 
@@ -27,6 +31,7 @@ class StepResult:
     metrics: dict[str, Tensor]
     data_seconds: float
     skipped: Tensor
+    z_GBD: Tensor
 
 
 def train_step(
@@ -56,14 +61,16 @@ def train_step(
         output: LearnerOutput = engine(batch, progress)
         engine.backward(output.loss)
         passes.append(LossOfPass(output.loss.detach(), batch.ids))
-        for_probe.append((output.z_BD, batch.labels))
+        for_probe.append((output.z_GBD[0], batch.labels))
         if len(passes) == accumulation_steps:
             verdict = engine.guard.judge(engine, passes, progress, ranks, stopping=stopping)
         engine.step()
     loss = torch.stack([one.loss for one in passes]).mean()
     metrics = output.metrics | {"gradient_norm": verdict.gradient_norm}
     metrics |= _probe(online_probe, for_probe, verdict.skipped)
-    return StepResult(loss=loss, metrics=metrics, data_seconds=data_seconds, skipped=verdict.skipped)
+    return StepResult(
+        loss=loss, metrics=metrics, data_seconds=data_seconds, skipped=verdict.skipped, z_GBD=output.z_GBD
+    )
 
 
 def after_step(engine: Engine, done: Progress, result: StepResult) -> None:
@@ -108,7 +115,7 @@ def _exact_step(
 
     def embed(batch: MultiCropBatch) -> tuple[Tensor, ...]:
         output: LearnerEmbeddings = engine(batch, progress, True)
-        z_of_passes.append(output.z_BD)
+        z_of_passes.append(output.z_GBD)
         return output.embeddings
 
     def compare(embeddings: tuple[Tensor, ...]) -> ObjectiveOutput:
@@ -129,7 +136,10 @@ def _exact_step(
     )
     (verdict,) = verdicts
     labels = [batch.labels for batch in batches]
-    for_probe = list(zip(z_of_passes[-accumulation_steps:], labels, strict=True))
+    z_first = [z_GBD[0] for z_GBD in z_of_passes[-accumulation_steps:]]
+    for_probe = list(zip(z_first, labels, strict=True))
     metrics = metrics | {"replay_error": replay_error, "gradient_norm": verdict.gradient_norm}
     metrics |= _probe(online_probe, for_probe, verdict.skipped)
-    return StepResult(loss=loss, metrics=metrics, data_seconds=data_seconds, skipped=verdict.skipped)
+    return StepResult(
+        loss=loss, metrics=metrics, data_seconds=data_seconds, skipped=verdict.skipped, z_GBD=z_of_passes[-1]
+    )

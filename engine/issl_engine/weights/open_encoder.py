@@ -7,8 +7,18 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from issl_engine.models.encoders.base import EncoderConfig
 from issl_engine.recipe.schema import Recipe
 from issl_engine.training.checkpoints.encoder import load_encoder
+from issl_engine.training.checkpoints.find import resolve_checkpoint
+from issl_engine.training.checkpoints.layout import ENCODER
+from issl_engine.training.checkpoints.manifest import Manifest
+from issl_engine.weights.build_encoder import build_encoder, identify
+from issl_engine.weights.engine_file import build_engine_encoder, engine_file_in, is_engine_file, read_metadata
+from issl_engine.weights.locate import Located, locate
+from issl_engine.weights.preprocessing import Preprocessing, preprocessing_of
+from issl_engine.weights.timm_weights import TIMM, open_timm
+from issl_engine.weights.weights_file import read_weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,17 +35,69 @@ class OpenedEncoder:
     """What it was pretrained with; None for weights that are not this engine's checkpoint."""
     seed: int | None
     """The seed it was pretrained with, where there is a recipe."""
+    config: EncoderConfig
+    """The settings that build such an encoder."""
+    image_size: int
+    """Side of the images, in pixels, that it is built for."""
+    preprocessing: Preprocessing
+    """How images are prepared for it; ``preprocessing.applied_to(recipe)`` makes another recipe's probes do so."""
+    layout: str
+    """How its names were told: checkpoint, engine, timm, or a layout of ``weights/layouts``."""
+    place: Path | None = None
+    """The checkpoint's folder or the file; None where there is none."""
+    manifest: Manifest | None = None
+    """What a checkpoint says of itself; None for other weights."""
 
 
 def open_encoder(reference: str) -> OpenedEncoder:
-    """The encoder of a checkpoint folder (or of a run's arm folder: its newest).
+    """An encoder by what a user calls it:
 
-    Raises CheckpointError.
+    the folder of a checkpoint, of a run's arm (its newest checkpoint) or of an exported encoder; a file of weights
+    (.pth, .pt, .pth.tar, .ckpt, .torch, .safetensors), with options behind a ``?`` (``weights/reference.py``); a
+    published name (``issl-engine list weights``); ``timm:NAME``, timm's own weights of that model.
+
+    Raises CheckpointError or WeightsError, both ValueErrors, with one sentence.
     """
-    encoder, recipe, manifest = load_encoder(Path(reference))
+    if reference.startswith(TIMM):
+        model = open_timm(reference.removeprefix(TIMM))
+        return OpenedEncoder(
+            encoder=model.encoder, name=reference, digest=weights_digest(model.encoder), recipe=None, seed=None,
+            config=model.config, image_size=model.image_size, preprocessing=model.preprocessing, layout="timm",
+        )  # fmt: skip
+    found = locate(reference)
+    if not found.path.is_dir():
+        return _open_file(found, found.path, name=reference)
+    exported = engine_file_in(found.path)
+    return _open_checkpoint(found.path, reference) if exported is None else _open_file(found, exported, name=reference)
+
+
+def _open_checkpoint(path: Path, name: str) -> OpenedEncoder:
+    checkpoint = resolve_checkpoint(path, only={ENCODER})
+    encoder, recipe, manifest = load_encoder(checkpoint)
     return OpenedEncoder(
-        encoder=encoder, name=reference, digest=weights_digest(encoder), recipe=recipe, seed=manifest.seed
-    )
+        encoder=encoder, name=name, digest=weights_digest(encoder), recipe=recipe, seed=manifest.seed,
+        config=recipe.encoder, image_size=recipe.views.largest_size, preprocessing=preprocessing_of(recipe),
+        layout="checkpoint", place=checkpoint, manifest=manifest,
+    )  # fmt: skip
+
+
+def _open_file(located: Located, path: Path, *, name: str) -> OpenedEncoder:
+    file = read_weights(path)
+    if is_engine_file(file):
+        record = read_metadata(file)
+        encoder = build_engine_encoder(file, record)
+        return OpenedEncoder(
+            encoder=encoder, name=name, digest=weights_digest(encoder), recipe=record.recipe, seed=record.seed,
+            config=record.config, image_size=record.image_size, preprocessing=record.preprocessing, layout="engine",
+            place=path,
+        )  # fmt: skip
+    found = identify(file, located.options)
+    encoder = build_encoder(file, found)
+    return OpenedEncoder(
+        encoder=encoder, name=name, digest=weights_digest(encoder), recipe=None, seed=None, config=found.config,
+        image_size=found.image_size, preprocessing=located.preprocessing or found.preprocessing,
+        layout=found.reading.layout.name, place=path,
+    )  # fmt: skip
 
 
 def weights_digest(encoder: nn.Module) -> str:

@@ -102,6 +102,9 @@ def count(recipe: Recipe) -> Counts:
         raise ValueError(
             "training.exact_accumulation embeds each image twice, which the plan does not count; set it to false"
         )
+    if recipe.regularizers:
+        names = ", ".join(one.name for one in recipe.regularizers)
+        raise ValueError(f"regularizers ({names}) are not counted by the plan; leave them out with regularizers=[]")
     views = recipe.views
     with torch.device("meta"):
         encoder = recipe.encoder.build(image_size=views.largest_size)

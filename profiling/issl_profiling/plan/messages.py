@@ -125,8 +125,9 @@ def _same_size_check(sizes: Sizes) -> list[Message]:
 
 
 def _contrastive(sizes: Sizes, objective: Any) -> list[Message]:
-    """SimCLR and CISSL: the targets' rows, their gradients, 2 P + 8 sums, the loss's gradient."""
-    G, P = sizes.recipe.views.num_global_views, objective.projection_dim
+    """SimCLR and CISSL: the targets' rows, their gradients, 2 P + 8 sums, the loss's gradient. AnInfoNCE: with rows of
+    one more number."""
+    G, P = sizes.recipe.views.num_global_views, objective.projection_dim + (objective.name == "aninfonce")
     rows = BYTES_OF_FP32 * G * sizes.images_per_rank * P
     sums = [_reduce("objective", BYTES_OF_FP32 * (2 * P + 8)), _reduce("objective", BYTES_OF_FP32)]
     if objective.exchange == "ring":
@@ -170,7 +171,7 @@ def _dissl(sizes: Sizes, objective: Any) -> list[Message]:
 
 
 def _vicreg(sizes: Sizes, objective: Any) -> list[Message]:
-    """All projections, and their gradients back."""
+    """VICReg and MMCR: all projections, and their gradients back."""
     rows = BYTES_OF_FP32 * sizes.recipe.views.num_views * sizes.images_per_rank * objective.projection_dim
     back: Kind = "reduce_scatter" if sizes.nccl else "all_reduce"
     return [
@@ -197,8 +198,31 @@ def _cosine(sizes: Sizes, objective: Any) -> list[Message]:
     return [*_loss_twice(), _reduce("objective", BYTES_OF_FP32 * objective.projection_dim)]
 
 
+def _sem(sizes: Sizes, objective: Any) -> list[Message]:
+    """As BYOL, and the mean entropy of the simplices for the log."""
+    return [*_cosine(sizes, objective), _reduce("objective", BYTES_OF_FP32)]
+
+
+def _matrix_ssl(sizes: Sizes, objective: Any) -> list[Message]:
+    """As VICReg; the teacher's projections, and their mean for the log."""
+    rows = BYTES_OF_FP32 * sizes.recipe.views.num_global_views * sizes.images_per_rank * objective.projection_dim
+    return [
+        *_vicreg(sizes, objective),
+        Message(part="objective", kind="all_gather", payload_bytes=rows),
+        _reduce("objective", BYTES_OF_FP32 * objective.projection_dim),
+    ]
+
+
+def _falcon(sizes: Sizes, objective: Any) -> list[Message]:
+    """As DISSL, over codes."""
+    G, C = sizes.recipe.views.num_global_views, objective.num_codes
+    return [_reduce("objective", BYTES_OF_FP32 * number) for number in (G * C, C, 3, 1)]
+
+
 EXCHANGED: dict[str, Callable[[Sizes, Any], list[Message]]] = {
     "simclr": _contrastive, "cissl": _contrastive, "swav": _swav, "dino": _dino, "dissl": _dissl, "vicreg": _vicreg,
     "barlow_twins": _barlow_twins, "byol": _cosine, "simsiam": _cosine,
+    "aninfonce": _contrastive, "mmcr": _vicreg, "sem": _sem, "falcon": _falcon,
+    "matrix_ssl": _matrix_ssl,
 }  # fmt: skip
 """Objective → its messages."""

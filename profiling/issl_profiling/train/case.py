@@ -28,6 +28,8 @@ class TrainCase:
     @classmethod
     def of(cls, arm: str, recipe: Recipe, dataset: Dataset, ranks: Ranks) -> Self:
         """Raises ValueError where the arm cannot be trained."""
+        if recipe.regularizers:
+            raise ValueError("regularizers are not part of what bench train compares; leave them out (regularizers=[])")
         plan = make_plan(recipe, dataset, ranks)
         return cls(arm=arm, recipe=recipe, dataset=dataset, ranks=ranks, plan=plan)
 
@@ -54,7 +56,7 @@ class TrainCase:
         views = self.recipe.views
         return ObjectiveShape(
             feature_dim=feature_dim, num_views=views.num_views, num_global_views=views.num_global_views,
-            batch_size=self.plan.loss_batch_size,
+            batch_size=self.plan.loss_batch_size, num_images=self.plan.num_images,
         )  # fmt: skip
 
     @property

@@ -155,7 +155,7 @@ def heads_part(case: TrainCase, batches: list[MultiCropBatch]) -> Part:
         with case.autocast(), torch.no_grad():
             z_VBD = encode_views(learner.encoder, batch.crops, learner.memory_format).clone()
             teacher_GBP = learner.teacher_projections(batch)
-        passes.append(partial(_lose, case, learner, z_VBD.requires_grad_(), teacher_GBP))
+        passes.append(partial(_lose, case, learner, z_VBD.requires_grad_(), batch.ids, teacher_GBP))
     return Part(learner, passes)
 
 
@@ -165,10 +165,10 @@ def _encode(case: TrainCase, learner: Learner, batch: MultiCropBatch) -> None:
     z_VBD.backward(torch.randn_like(z_VBD))
 
 
-def _lose(case: TrainCase, learner: Learner, z_VBD: Tensor, teacher_GBP: Tensor | None) -> None:
+def _lose(case: TrainCase, learner: Learner, z_VBD: Tensor, ids_B: Tensor, teacher_GBP: Tensor | None) -> None:
     z_VBD.grad = None
     with case.autocast():
-        loss = learner.objective(z_VBD, teacher_GBP, case.progress).loss
+        loss = learner.loss(z_VBD, ids_B, teacher_GBP, case.progress).loss
     loss.backward()
 
 

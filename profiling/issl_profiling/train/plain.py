@@ -53,6 +53,11 @@ class PlainTraining:
             self.memory_format = torch.channels_last
             self.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.teacher: EmaTeacher | None = None
+        if self.objective.uses_image_ids:
+            raise ValueError(
+                f"objective {case.recipe.objective.name} needs the images' indices, which the plain PyTorch loop of "
+                "bench train does not pass on; choose another objective"
+            )
         if self.objective.uses_ema_teacher:
             self.teacher = EmaTeacher(self.encoder, self.objective.projector)
         self.model = nn.ModuleDict({"encoder": self.encoder, "objective": self.objective}).train()

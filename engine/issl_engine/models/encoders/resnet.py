@@ -1,4 +1,5 @@
-"""ResNet-18, 34 and 50 (He et al., 2016) with stems for small images and an optional dimension expansion.
+"""ResNets (He et al., 2016) of several depths and widths, with stems for small images and an optional dimension
+expansion.
 
 Parameter names are torchvision's (without ``fc``), so that weights move both ways.
 Letters: N images, C channels, H height, W width, D representation.
@@ -20,7 +21,7 @@ from issl_engine.models.encoders.residual_blocks import (
     stage,
 )
 
-Stem = Literal["imagenet", "small", "tiny"]
+Stem = Literal["imagenet", "small", "tiny", "tiny_padded"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,43 +31,57 @@ class Architecture:
     block: type[BasicBlock] | type[Bottleneck]
     depths: tuple[int, int, int, int]
 
-    @property
-    def width(self) -> int:
+    def width(self, multiplier: int) -> int:
         """Channels after the last stage."""
-        return 512 * self.block.expansion
+        return 512 * multiplier * self.block.expansion
 
 
 ARCHITECTURES = {
     "resnet18": Architecture(block=BasicBlock, depths=(2, 2, 2, 2)),
     "resnet34": Architecture(block=BasicBlock, depths=(3, 4, 6, 3)),
     "resnet50": Architecture(block=Bottleneck, depths=(3, 4, 6, 3)),
+    "resnet101": Architecture(block=Bottleneck, depths=(3, 4, 23, 3)),
+    "resnet152": Architecture(block=Bottleneck, depths=(3, 8, 36, 3)),
+    "resnet200": Architecture(block=Bottleneck, depths=(3, 24, 36, 3)),
 }
 
 
 class ResNetConfig(EncoderConfig):
     """A ResNet with torchvision's parameter names; representations are average-pooled last feature maps."""
 
-    name: Literal["resnet18", "resnet34", "resnet50"]
+    name: Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnet200"]
     """Depth of the network."""
+    width_multiplier: Annotated[int, Field(ge=1)] = 1
+    """Every layer has so many times the channels: 2 is the ResNet-50 (2x) of SimCLR, SwAV and BYOL. Not torchvision's
+    wide_resnet50_2, which widens the 3x3 convolutions alone."""
     dim: Annotated[int, Field(ge=1)] | None = None
-    """Width of the representation: null for the backbone's (512, 512, 2048); more is an expansion."""
-    stem: Literal["auto", "imagenet", "small", "tiny"] = "auto"
-    """First layers: imagenet (7x7 stride 2, max-pool), small (3x3 stride 1, max-pool), tiny (3x3 stride 1);
-    auto takes tiny below 50 px, small below 100 px, else imagenet, by the largest crop."""
+    """Width of the representation: null for the backbone's (512 for resnet18 and 34, else 2048, times
+    width_multiplier); more is an expansion."""
+    stem: Literal["auto", "imagenet", "small", "tiny", "tiny_padded"] = "auto"
+    """First layers: imagenet (7x7 stride 2, max-pool), small (3x3 stride 1, max-pool), tiny (3x3 stride 1),
+    tiny_padded (tiny with 2 pixels of padding: solo-learn's for CIFAR); auto takes tiny below 50 px, small below
+    100 px, else imagenet, by the largest crop."""
     zero_init_residual: bool = False
     """Start every residual branch at zero, so that blocks begin as the identity."""
 
     def build(self, *, image_size: int) -> "ResNet":
         """Raises ValueError when ``dim`` is below the backbone's width."""
         architecture = ARCHITECTURES[self.name]
-        dim = architecture.width if self.dim is None else self.dim
-        if dim < architecture.width:
+        width = architecture.width(self.width_multiplier)
+        dim = width if self.dim is None else self.dim
+        if dim < width:
             raise ValueError(
-                f"encoder.dim ({dim}) is below the {architecture.width} of {self.name}; "
+                f"encoder.dim ({dim}) is below the {width} of {self.name}; "
                 "give null, a larger number or a smaller encoder"
             )
         stem = stem_for(image_size) if self.stem == "auto" else self.stem
-        return ResNet(architecture, stem=stem, dim=dim, zero_init_residual=self.zero_init_residual)
+        return ResNet(
+            architecture,
+            width_multiplier=self.width_multiplier,
+            stem=stem,
+            dim=dim,
+            zero_init_residual=self.zero_init_residual,
+        )
 
 
 def stem_for(image_size: int) -> Stem:
@@ -76,25 +91,41 @@ def stem_for(image_size: int) -> Stem:
     return "small" if image_size < 100 else "imagenet"
 
 
+def _first_convolution(stem: Stem, channels: int) -> nn.Conv2d:
+    if stem == "imagenet":
+        return nn.Conv2d(3, channels, 7, stride=2, padding=3, bias=False)
+    if stem == "tiny_padded":
+        return nn.Conv2d(3, channels, 3, stride=1, padding=2, bias=False)
+    return conv3x3(3, channels)
+
+
 class ResNet(Encoder):
     """Images [N, 3, H, W], sides from 8 px up → [N, dim]. ``resizer`` is the expansion, or the identity."""
 
-    def __init__(self, architecture: Architecture, *, stem: Stem, dim: int, zero_init_residual: bool = False) -> None:
+    def __init__(
+        self,
+        architecture: Architecture,
+        *,
+        width_multiplier: int = 1,
+        stem: Stem,
+        dim: int,
+        zero_init_residual: bool = False,
+    ) -> None:
         super().__init__()
-        block, depths = architecture.block, architecture.depths
+        block, depths, channels = architecture.block, architecture.depths, 64 * width_multiplier
         self.dim = dim
-        self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False) if stem == "imagenet" else conv3x3(3, 64)
-        self.bn1 = nn.BatchNorm2d(64)
+        self.conv1 = _first_convolution(stem, channels)
+        self.bn1 = nn.BatchNorm2d(channels)
         self.relu = nn.ReLU(inplace=True)
-        self.maxpool = nn.Identity() if stem == "tiny" else nn.MaxPool2d(3, stride=2, padding=1)
-        self.layer1 = stage(block, 64, 64, depths[0], stride=1)
-        self.layer2 = stage(block, 64 * block.expansion, 128, depths[1], stride=2)
-        self.layer3 = stage(block, 128 * block.expansion, 256, depths[2], stride=2)
-        self.layer4 = stage(block, 256 * block.expansion, 512, depths[3], stride=2)
+        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1) if stem in ("imagenet", "small") else nn.Identity()
+        self.layer1 = stage(block, channels, channels, depths[0], stride=1)
+        self.layer2 = stage(block, channels * block.expansion, 2 * channels, depths[1], stride=2)
+        self.layer3 = stage(block, 2 * channels * block.expansion, 4 * channels, depths[2], stride=2)
+        self.layer4 = stage(block, 4 * channels * block.expansion, 8 * channels, depths[3], stride=2)
         init_like_torchvision(self)
         if zero_init_residual:
             self._zero_residual_branches()
-        width = architecture.width
+        width = architecture.width(width_multiplier)
         self.resizer = DimensionExpansion(width, dim) if dim > width else nn.Identity()
 
     def _zero_residual_branches(self) -> None:

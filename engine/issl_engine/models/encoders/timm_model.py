@@ -3,6 +3,8 @@
 Letters: N images, C channels, H height, W width, D representation.
 """
 
+from importlib import import_module
+from types import ModuleType
 from typing import Annotated, ClassVar
 
 import torch
@@ -18,10 +20,18 @@ class TimmConfig(EncoderConfig):
     name_prefix: ClassVar[str] = "timm/"
     name: Annotated[str, Field(pattern=r"^timm/.+")]
     """``timm/`` and the name that timm gives the model, such as timm/resnet26."""
+    num_heads: Annotated[int, Field(ge=1)] | None = None
+    """Attention heads of a ViT, or null for those of timm's model; MoCo v3's ViT-S has 12 instead of 6."""
+
+    @property
+    def model(self) -> str:
+        """The name that timm gives the model."""
+        return self.name.removeprefix(self.name_prefix)
 
     def build(self, *, image_size: int) -> "TimmEncoder":
         """Raises ValueError if timm is missing or has no such model, or if its output is not [N, dim]."""
-        backbone = _create(self.name.removeprefix(self.name_prefix), image_size)
+        settings = {} if self.num_heads is None else {"num_heads": self.num_heads}
+        backbone = _create(self.model, image_size, settings)
         return TimmEncoder(backbone, dim=_measure_dim(backbone, self.name, image_size))
 
 
@@ -56,21 +66,33 @@ def _entries(module: nn.Module) -> list[nn.Module]:
     return found
 
 
-def _create(model: str, image_size: int) -> nn.Module:
+def load_timm(wanted_by: str) -> ModuleType:
+    """The timm library. Raises ValueError, which names what wanted it, where it is missing or does not load."""
     try:
-        import timm
+        return import_module("timm")
     except ModuleNotFoundError as error:
         raise ValueError(
-            f"encoder timm/{model} needs the timm library; install it with: pip install issl-engine[timm]"
+            f"{wanted_by} needs the timm library; install it with: pip install issl-engine[timm]"
         ) from error
+    except (ImportError, RuntimeError) as error:  # its torchvision belongs to another build of torch
+        raise ValueError(
+            f"{wanted_by} needs the timm library, which does not load ({error}); install a torchvision that was built "
+            "for this torch"
+        ) from error
+
+
+def _create(model: str, image_size: int, settings: dict[str, int]) -> nn.Module:
+    timm = load_timm(f"encoder timm/{model}")
     if not timm.is_model(model):
         raise ValueError(f"encoder timm/{model} is not a model of timm {timm.__version__}; see timm.list_models()")
-    backbone = timm.create_model(model, pretrained=False, num_classes=0)
+    backbone = timm.create_model(model, pretrained=False, num_classes=0, **settings)
     if not getattr(backbone, "pretrained_cfg", {}).get("fixed_input_size", False):
         return backbone
     # Position embeddings are made for one size, that of the largest crop; smaller crops interpolate them.
     try:
-        return timm.create_model(model, pretrained=False, num_classes=0, img_size=image_size, dynamic_img_size=True)
+        return timm.create_model(
+            model, pretrained=False, num_classes=0, img_size=image_size, dynamic_img_size=True, **settings
+        )
     except TypeError as error:
         raise ValueError(
             f"encoder timm/{model} takes images of one size only; choose a convolutional model or a plain ViT"

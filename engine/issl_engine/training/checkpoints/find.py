@@ -39,6 +39,13 @@ def resolve_checkpoint(path: Path, *, only: Collection[str] | None = None) -> Pa
     return found
 
 
+def whole_checkpoint(path: Path) -> Path | None:
+    """As ``resolve_checkpoint``, with all its files checked; None where the path holds no checkpoint at all."""
+    if not (path / MANIFEST).is_file() and not (path / "checkpoints").is_dir():
+        return None
+    return resolve_checkpoint(path)
+
+
 def _check_is_folder(path: Path) -> None:
     if not path.is_dir():
         raise CheckpointError(f"{path}: no such folder; give a checkpoint (…/checkpoints/step_…) or a run's arm")

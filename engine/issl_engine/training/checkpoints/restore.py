@@ -66,6 +66,18 @@ def _restore(
     return manifest
 
 
+def restore_learner(checkpoint: Path, learner: Learner, manifest: Manifest, ranks: Ranks) -> None:
+    """Weights and buffers of a verified checkpoint, without optimiser, online probe and random numbers. Raises
+    CheckpointError, SafetensorError, KeyError and OSError for what cannot be read."""
+    _restore_weights(checkpoint, learner)
+    same = manifest.world_size == ranks.world_size
+    savers = [ranks.rank] if same else range(manifest.world_size)
+    with ExitStack() as stack:
+        paths = [checkpoint / rank_name(rank) for rank in savers]
+        files = [stack.enter_context(safe_open(path, framework="pt", device="cpu")) for path in paths]
+        _restore_buffers(checkpoint, learner, LEARNER_BUFFERS, files, ranks, same=same)
+
+
 @torch.no_grad()
 def _restore_weights(checkpoint: Path, learner: Learner) -> None:
     weights = dict(learner.named_parameters())

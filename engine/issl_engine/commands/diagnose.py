@@ -1,0 +1,68 @@
+"""issl-engine diagnose: what an encoder's representation looks like, beside the theory's optimum."""
+
+import json
+from pathlib import Path
+
+import click
+
+from issl_engine.commands.options import json_option, overrides_argument
+from issl_engine.commands.stdout import reserved_stdout
+
+
+@click.command()
+@click.argument("reference")
+@overrides_argument
+@click.option(
+    "--recipe", "recipe_name", metavar="RECIPE",
+    help="Recipe whose source, views and evaluation are taken; default the encoder's own.",
+)  # fmt: skip
+@click.option("--seed", type=int, help="Seed of the images and views; default the checkpoint's, or 0.")
+@json_option
+def diagnose(
+    reference: str, overrides: tuple[str, ...], recipe_name: str | None, seed: int | None, as_json: bool
+) -> None:
+    """Measure collapse, invariance and distance to the theory's optimum of the encoder REFERENCE: a checkpoint folder,
+    or the folder of a run's arm and seed (its newest one).
+
+    With the source and views of its own recipe the objective is measured, too: use of classes, spectra of heads.
+    KEY=VALUE changes the recipe.
+
+    \b
+    Examples:
+      issl-engine diagnose runs/swav_compare/dissl/seed0
+      issl-engine diagnose runs/swav_compare/dissl/seed0 diagnostics.after_views=50
+      issl-engine diagnose runs/swav_compare/dissl/seed0 --recipe tinyimagenet/dissl --json
+    """
+    with reserved_stdout():
+        from issl_engine.diagnosis.diagnose import diagnose as diagnose_encoder
+        from issl_engine.diagnosis.measure import as_json as diagnosis_to_json
+        from issl_engine.diagnosis.table import print_diagnosis
+        from issl_engine.experiment import diagnose_checkpoint, load_dataset
+        from issl_engine.recipe.load import change_recipe, load_recipe
+        from issl_engine.training.checkpoints.find import whole_checkpoint
+        from issl_engine.training.deepspeed import start_ranks
+        from issl_engine.weights.open_encoder import open_encoder
+
+        opened = open_encoder(reference)
+        if recipe_name is not None:
+            recipe = next(iter(load_recipe(recipe_name, overrides, None).arms.values()))
+        elif opened.recipe is None:
+            raise click.UsageError(f"{reference}: it is not known what this was pretrained with; give --recipe")
+        else:
+            recipe = change_recipe(opened.recipe, overrides)
+        ranks = start_ranks()
+        dataset = load_dataset(recipe)
+        own = opened.recipe
+        alike = own is not None and (recipe.source, recipe.views) == (own.source, own.views)
+        checkpoint = whole_checkpoint(Path(reference)) if alike else None
+        if checkpoint is not None:
+            found = diagnose_checkpoint(checkpoint, recipe, dataset, ranks, seed=seed)
+        else:
+            chosen = opened.seed if seed is None else seed
+            found = diagnose_encoder(
+                opened.encoder.to(ranks.device), recipe, dataset, seed=chosen or 0, device=ranks.device
+            )
+    if as_json:
+        click.echo(json.dumps(diagnosis_to_json(found), indent=1))
+    else:
+        print_diagnosis(found, opened.name)

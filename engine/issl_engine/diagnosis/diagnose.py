@@ -1,0 +1,59 @@
+"""One frozen encoder, and where there is one its objective, measured on images that probes are judged on."""
+
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from issl_engine.data.dali import EvaluationImages
+from issl_engine.data.sources.base import Dataset
+from issl_engine.diagnosis.measure import Diagnosis, measure_representation, measure_views
+from issl_engine.diagnosis.objective_state import measure_objective
+from issl_engine.diagnosis.view_features import judged_images, some_images, view_features
+from issl_engine.probing.features import extract_features
+from issl_engine.recipe.schema import Recipe
+from issl_engine.training.deepspeed import Ranks
+from issl_engine.training.learner import Learner
+from issl_engine.training.plan import make_plan
+
+
+def diagnose(encoder: nn.Module, recipe: Recipe, dataset: Dataset, *, seed: int, device: torch.device) -> Diagnosis:
+    """Measures of the representation, on the recipe's evaluation images and on its global views.
+
+    Puts the encoder (on ``device``) in evaluation mode. Raises ValueError where diagnostics.after_images is null, for
+    features that are NaN or infinite, and for an image that cannot be decoded.
+    """
+    config, evaluation, views = recipe.diagnostics, recipe.evaluation, recipe.views
+    if config.after_images is None:
+        raise ValueError("diagnostics.after_images is null, so there is nothing to measure; set it to a number")
+    judged, split = judged_images(dataset, evaluation, seed)
+    images = some_images(judged, config.after_images, seed)
+    encoder.eval()
+    batches = EvaluationImages(
+        images, resize=evaluation.resize, crop=evaluation.crop, mean=views.mean, std=views.std, device=device,
+        batch_size=evaluation.batch_size, num_threads=recipe.data.decode_threads, interpolation=views.interpolation,
+    )  # fmt: skip
+    features = extract_features(encoder, batches, device=device)
+    z_NVD = view_features(
+        encoder, images, views, num_views=config.after_views, batch_size=evaluation.batch_size, seed=seed,
+        device=device, num_threads=recipe.data.decode_threads,
+    )  # fmt: skip
+    found = Diagnosis(split=split, num_images=len(features), num_views=z_NVD.shape[1], dim=features.x_ND.shape[1])
+    measure_representation(found, features.x_ND, features.labels_N)
+    measure_views(found, z_NVD)
+    return found
+
+
+def diagnose_learner(learner: Learner, recipe: Recipe, dataset: Dataset, ranks: Ranks, *, seed: int) -> Diagnosis:
+    """As ``diagnose``, and what the objective shows; the learner is on the ranks' device, and is used up by it."""
+    found = diagnose(learner.encoder, recipe, dataset, seed=seed, device=ranks.device)
+    alone = replace(ranks, rank=0, world_size=1, group=None)
+    plan = make_plan(recipe, dataset, alone)
+    judged, _ = judged_images(dataset, recipe.evaluation, seed)
+    assert recipe.diagnostics.after_images is not None
+    measure_objective(
+        found, learner, some_images(judged, recipe.diagnostics.after_images, seed), recipe.views,
+        batch_size=plan.loss_batch_size, progress=plan.progress(plan.total_steps), seed=seed,
+        num_threads=recipe.data.decode_threads,
+    )  # fmt: skip
+    return found

@@ -1,0 +1,43 @@
+"""The columns of a comparison: one for each probe, setting and metric."""
+
+from dataclasses import dataclass
+
+from issl_engine.probing.base import ProbeResult
+
+PROBE_TITLES = {"linear": "linear probe", "knn": "kNN", "logistic": "logistic probe"}
+METRIC_TITLES = {"top1": "top-1 %", "top5": "top-5 %"}
+"""How tables call a metric; one that is not here goes by its own name."""
+LOWER_IS_BETTER = frozenset({"mae", "mse", "rmse", "nll", "error", "top1_error", "mce", "ece", "hamming_loss"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """What one column of a table compares."""
+
+    probe: str
+    setting: str
+    metric: str
+
+    @property
+    def title(self) -> str:
+        """Such as "linear probe, 1 % of labels, top-1 %"."""
+        name = PROBE_TITLES.get(self.probe, self.probe)
+        metric = METRIC_TITLES.get(self.metric, self.metric)
+        return f"{name}, {self.setting}, {metric}" if self.setting else f"{name} {metric}"
+
+    @property
+    def key(self) -> str:
+        """How programs call it: "linear", "linear, 1 % of labels", "linear, top5"."""
+        return ", ".join(filter(None, [self.probe, self.setting, "" if self.metric == "top1" else self.metric]))
+
+    @property
+    def lower_is_better(self) -> bool:
+        return self.metric in LOWER_IS_BETTER
+
+    def holds(self, result: ProbeResult) -> bool:
+        """Whether a result belongs in this column."""
+        return column_of(result) == self
+
+
+def column_of(result: ProbeResult) -> Column:
+    return Column(probe=result.probe, setting=result.setting, metric=result.metric)

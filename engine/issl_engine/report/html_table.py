@@ -1,0 +1,128 @@
+"""Tables of the page: readable as they are; the page's script makes them sortable by each cell's ``data-sort``."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+from issl_engine.report.recipe_diff import differing_keys
+from issl_engine.report.run_folder import ArmRuns, Run
+from issl_engine.report.statistics import Summary
+from issl_engine.report.table import best_row, gain_over_untrained
+
+NOTHING = "–"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """Text, the number to sort by (None: by the text), and what pointing at it says."""
+
+    text: str
+    number: float | None = None
+    note: str = ""
+    best: bool = False
+
+
+def results_table(run: Run) -> str:
+    """A row an arm and control, a column for each probe and setting; the best mean of the arms is marked."""
+    columns = run.columns
+    several_runs = len(run.each) > 1
+    titles = ["arm", *(["run"] if several_runs else []), "objective", *(column.title for column in columns)]
+    titles += ["over untrained", "final loss", "images/s", "minutes"]
+    best = [best_row(run, column) for column in columns]
+    rows = []
+    for index, row in enumerate(run.rows):
+        cells = [
+            Cell(text=row.name),
+            *([Cell(text=row.run)] if several_runs else []),
+            Cell(text=row.objective or NOTHING),
+        ]
+        for column, winner in zip(columns, best, strict=True):
+            by_seed = [
+                f"seed {seed.seed}: {result.value:.2f}"
+                for seed in row.seeds
+                for result in seed.probes
+                if column.holds(result)
+            ]
+            cells.append(_score(row.score(column), "; ".join(by_seed), best=winner == index))
+        rows.append([*cells, *_training_cells(row, run)])
+    return _table(titles, rows, num_arms=len(run.arms), name="results")
+
+
+def _score(score: Summary | None, note: str, *, best: bool) -> Cell:
+    return Cell(text=NOTHING) if score is None else Cell(text=str(score), number=score.mean, note=note, best=best)
+
+
+def _training_cells(row: ArmRuns, run: Run) -> list[Cell]:
+    gain, loss, seconds = gain_over_untrained(row, run), row.metric("loss"), row.metric("seconds")
+    return [
+        _number(gain, "{:+.1f}"),
+        _number(loss.mean if loss else None, "{:.3f}"),
+        _number(row.images_per_second, "{:.0f}"),
+        _number(seconds.mean / 60 if seconds else None, "{:.1f}"),
+    ]
+
+
+def measures_table(run: Run) -> str:
+    """A row a measure of diagnostics.json, a column an arm (mean over seeds), the theory's value beside it."""
+    arms = [arm for arm in run.arms if any(seed.diagnostics for seed in arm.seeds)]
+    found = {arm.name: [seed.diagnostics for seed in arm.seeds if seed.diagnostics] for arm in arms}
+    names = dict.fromkeys(name for several in found.values() for one in several for name in one.measures)
+    rows = []
+    for name in names:
+        cells = [Cell(text=name)]
+        for several in found.values():
+            values = [one.measures[name] for one in several if name in one.measures]
+            optima = [one.optimum[name] for one in several if name in one.optimum]
+            cell = _number(sum(values) / len(values) if values else None, "{:.4g}")
+            if optima:
+                cell = Cell(text=f"{cell.text} (optimum {optima[0]:.4g})", number=cell.number)
+            cells.append(cell)
+        rows.append(cells)
+    return _table(["measure", *found], rows, num_arms=len(rows), name="measures") if rows else ""
+
+
+def recipe_table(run: Run) -> str:
+    """Keys that differ between arms; empty where none does."""
+    arms, keys = differing_keys(run)
+    rows = [[Cell(text=key), *(Cell(text=value) for value in values)] for key, values in keys]
+    return _table(["key", *arms], rows, num_arms=len(rows), name="recipe") if rows else ""
+
+
+def environment_table(run: Run) -> str:
+    """What each run was made with; keys that differ between runs are marked."""
+    runs = run.each
+    keys = dict.fromkeys(key for one in runs for key in one.environment)
+    rows = []
+    for key in keys:
+        values = [str(one.environment.get(key, NOTHING)) for one in runs]
+        rows.append([Cell(text=key), *(Cell(text=value, best=len(set(values)) > 1) for value in values)])
+    titles = ["", *(one.recipe for one in runs)] if len(runs) > 1 else ["", "value"]
+    return _table(titles, rows, num_arms=len(rows), name="environment") if rows else ""
+
+
+def _number(value: float | None, form: str) -> Cell:
+    return Cell(text=NOTHING) if value is None else Cell(text=form.format(value), number=value)
+
+
+def _table(titles: Sequence[str], rows: Sequence[Sequence[Cell]], *, num_arms: int, name: str) -> str:
+    head = "".join(f'<th scope="col">{escape(title)}</th>' for title in titles)
+    lines = []
+    for index, cells in enumerate(rows):
+        kind = ' class="control"' if index >= num_arms else ""
+        first, *others = cells
+        text = f'<th scope="row">{escape(first.text)}</th>' + "".join(_cell(cell) for cell in others)
+        lines.append(f'<tr{kind} data-row="{index}">{text}</tr>')
+    return (
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(name)}"><table id="{escape(name)}-table">'
+        f"<thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
+    )
+
+
+def _cell(cell: Cell) -> str:
+    attributes = ' class="best"' if cell.best else ""
+    if cell.number is not None and math.isfinite(cell.number):
+        attributes += f' data-sort="{cell.number:.8g}"'
+    if cell.note:
+        attributes += f' title="{escape(cell.note)}"'
+    return f"<td{attributes}>{escape(cell.text)}</td>"

@@ -1,0 +1,9 @@
+// Everything, once, in order.
+
+startLegend();
+startTables();
+startScores();
+startCurves();
+startSpectra();
+startMap();
+startLive();

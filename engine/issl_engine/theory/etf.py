@@ -1,0 +1,60 @@
+"""The simplex equiangular tight frame: what an optimal representation of C classes is for linear probes.
+
+Letters: C classes, d dimensions, N images.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+def simplex_etf(num_classes: int) -> Tensor:
+    """C unit vectors [C, C - 1], fp64, of which any two have the cosine -1 / (C - 1).
+
+    The corners of the regular simplex, e_c - 1/C, in an orthonormal basis of the space that they span (Dubois et al.
+    2022, arXiv 2209.06235, section 4). Raises ValueError for fewer than 2 classes.
+    """
+    if num_classes < 2:
+        raise ValueError(f"a simplex ETF has at least 2 classes, not {num_classes}; give more classes")
+    centred_CC = torch.eye(num_classes, dtype=torch.float64) - 1 / num_classes
+    # The basis is what QR makes of the first C - 1 corners, which are linearly independent.
+    basis_Cd, _ = torch.linalg.qr(centred_CC[:, : num_classes - 1])
+    corners_Cd = centred_CC @ basis_Cd
+    return corners_Cd / corners_Cd.norm(dim=1, keepdim=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Geometry:
+    """How far a representation is from a simplex ETF; cosines after centring on the mean of the class means.
+
+    Of an ETF: within 1, between_mean and between_max -1 / (C - 1).
+    """
+
+    within: float
+    """Mean cosine of two images of one class."""
+    between_mean: float
+    """Mean cosine of the means of two classes."""
+    between_max: float
+    """Largest cosine of the means of two classes."""
+
+
+def geometry(x_Nd: Tensor, class_N: Tensor) -> Geometry:
+    """Of representations [N, d] and their classes [N], of which each has at least two images."""
+    num_classes = int(class_N.max()) + 1
+    x_Nd = x_Nd.double()
+    means_Cd = torch.stack([x_Nd[class_N == c].mean(0) for c in range(num_classes)])
+    centre_d = means_Cd.mean(0)
+    unit_Cd = torch.nn.functional.normalize(means_Cd - centre_d, dim=1)
+    unit_Nd = torch.nn.functional.normalize(x_Nd - centre_d, dim=1)
+    within = []
+    for c in range(num_classes):
+        rows = unit_Nd[class_N == c]
+        count = len(rows)
+        # |sum of rows|^2 is the sum of all cosines, with the rows' own: count of them are 1.
+        within.append((rows.sum(0).square().sum() - rows.square().sum()) / (count * (count - 1)))
+    cosine_CC = unit_Cd @ unit_Cd.T
+    pairs = cosine_CC[~torch.eye(num_classes, dtype=torch.bool)]
+    return Geometry(
+        within=float(torch.stack(within).mean()), between_mean=float(pairs.mean()), between_max=float(pairs.max())
+    )

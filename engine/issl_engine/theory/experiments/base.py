@@ -1,0 +1,105 @@
+"""What an experiment is: it trains tiny encoders on a known world and measures them, a point at a time."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from issl_engine.config import Config
+from issl_engine.models.encoders.base import Encoder
+from issl_engine.models.encoders.small_resnet import SmallResNetConfig
+from issl_engine.objectives.base import ObjectiveConfig
+from issl_engine.theory.pretraining import PretrainingConfig, encode, pretrain
+from issl_engine.theory.world import FACTORS, Factor, World, WorldConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """One measured value."""
+
+    series: str
+    """What was measured: an objective, or a representation made by hand."""
+    x: float
+    """Where on the experiment's axis."""
+    metric: str
+    """worst_error, mean_error, ... ; errors and accuracies are percent of the test images."""
+    seed: int
+    value: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """What every experiment is given."""
+
+    world: WorldConfig
+    encoder: SmallResNetConfig
+    objectives: tuple[ObjectiveConfig, ...]
+    pretraining: PretrainingConfig
+    max_labelings: int
+    seeds: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """Representations of both splits, and the equivalence class of each image."""
+
+    train_Nd: Tensor
+    train_classes_N: Tensor
+    test_Md: Tensor
+    test_classes_M: Tensor
+
+
+class ExperimentConfig(Config):
+    """Base of every experiment's Config: its ``name`` is a Literal."""
+
+    name: str
+
+    def check(self, setup: Setup) -> None:
+        """Raises ValueError where the experiment cannot be made of this setup."""
+
+    def num_encoders(self, setup: Setup) -> int:
+        """Encoders that are trained for one seed."""
+        raise AssertionError(f"{type(self).__name__} must implement num_encoders")
+
+    def points(self, setup: Setup, world: World, seed: int) -> Iterator[Point | None]:
+        """All points of one seed; None after each trained encoder, for progress."""
+        raise AssertionError(f"{type(self).__name__} must implement points")
+
+
+def objective_label(objective: ObjectiveConfig) -> str:
+    """How tables and plots call an objective: its name, with the student's head where it can be chosen."""
+    head = getattr(objective, "student_head", None)
+    return objective.name if head is None else f"{objective.name}, {head} student"
+
+
+def train_encoder(
+    setup: Setup, world: World, objective: ObjectiveConfig, *, dim: int, seed: int, keep: tuple[Factor, ...] = FACTORS
+) -> Encoder:
+    """An encoder of width ``dim``, for augmentations that keep these factors."""
+    return pretrain(
+        world.train, world.classes(keep), encoder=setup.encoder.model_copy(update={"dim": dim}), objective=objective,
+        pretraining=setup.pretraining, image_size=setup.world.image_size, seed=seed,
+    )  # fmt: skip
+
+
+def measure(encoder: Encoder, world: World, keep: tuple[Factor, ...] = FACTORS) -> Measured:
+    """The encoder's representations."""
+    return with_classes(world, keep, encode(encoder, world.train), encode(encoder, world.test))
+
+
+def by_hand(world: World, vectors_Cd: Tensor, keep: tuple[Factor, ...] = FACTORS) -> Measured:
+    """The representation that gives each image its class's vector."""
+    classes_F = world.classes(keep)
+    train_N, test_M = classes_F[world.train.finest], classes_F[world.test.finest]
+    vectors = vectors_Cd.to(torch.float32)
+    return Measured(train_Nd=vectors[train_N], train_classes_N=train_N, test_Md=vectors[test_M], test_classes_M=test_M)
+
+
+def with_classes(world: World, keep: tuple[Factor, ...], train_Nd: Tensor, test_Md: Tensor) -> Measured:
+    """These representations with the images' equivalence classes."""
+    classes_F = world.classes(keep)
+    return Measured(
+        train_Nd=train_Nd, train_classes_N=classes_F[world.train.finest],
+        test_Md=test_Md, test_classes_M=classes_F[world.test.finest],
+    )  # fmt: skip

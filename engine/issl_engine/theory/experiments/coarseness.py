@@ -1,0 +1,99 @@
+"""How many labels a task needs: coarser augmentations leave fewer equivalence classes to see."""
+
+from collections.abc import Iterator
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+
+from issl_engine.probing.base import Features
+from issl_engine.probing.logistic import LogisticProbeConfig
+from issl_engine.theory.etf import simplex_etf
+from issl_engine.theory.experiments.base import (
+    ExperimentConfig,
+    Measured,
+    Point,
+    Setup,
+    by_hand,
+    measure,
+    train_encoder,
+)
+from issl_engine.theory.world import Factor, World
+
+WEIGHT_DECAY = 1e-3
+"""Times half the squared weights, beside the mean cross-entropy. One penalty, so that no label is spent on choosing."""
+
+
+class CoarsenessConfig(ExperimentConfig):
+    """Labelled images against the accuracy on a task, for augmentations of several coarsenesses."""
+
+    name: Literal["coarseness"]
+    """Which experiment this is."""
+    keeps: Annotated[tuple[Annotated[tuple[Factor, ...], Field(min_length=1)], ...], Field(min_length=2)]
+    """The factors that the augmentations keep, coarsest augmentations first; each holds kind, which is the task."""
+    labelled_images: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=2)]
+    """Numbers of labelled images, drawn evenly from all images."""
+    draws: Annotated[int, Field(ge=1)] = 10
+    """Draws of labelled images over which a seed's accuracy is averaged."""
+    dim: Annotated[int, Field(ge=1)] = 32
+    """Width of the representation."""
+    accuracy: Annotated[float, Field(gt=0, lt=100)] = 90.0
+    """The accuracy, in percent, for which the number of labelled images is counted."""
+
+    def check(self, setup: Setup) -> None:
+        for keep in self.keeps:
+            if "kind" not in keep:
+                raise ValueError(
+                    f"experiment.keeps: the task is the kind, and augmentations that keep {list(keep)} only change "
+                    "it; add kind"
+                )
+        most = setup.world.num_finest * setup.world.train_images
+        if max(self.labelled_images) > most:
+            raise ValueError(
+                f"experiment.labelled_images: {max(self.labelled_images)} are more than the world's {most} training "
+                "images; lower it or raise world.train_images"
+            )
+        if setup.world.kinds < 2:
+            raise ValueError("world.kinds: the task is to tell kinds apart, so there must be at least 2")
+
+    def num_encoders(self, setup: Setup) -> int:
+        return len(self.keeps) * len(setup.objectives)
+
+    def points(self, setup: Setup, world: World, seed: int) -> Iterator[Point | None]:
+        for keep in self.keeps:
+            num_classes = int(world.classes(keep).max()) + 1
+            label = f"keeps {' + '.join(keep)}: C = {num_classes}"
+            ideal = by_hand(world, simplex_etf(num_classes), keep)
+            yield from self._accuracies(f"ETF of M(X), {label}", world, ideal, seed)
+            for objective in setup.objectives:
+                encoder = train_encoder(setup, world, objective, dim=self.dim, seed=seed, keep=keep)
+                yield None
+                yield from self._accuracies(f"{objective.name}, {label}", world, measure(encoder, world, keep), seed)
+
+    def _accuracies(self, series: str, world: World, measured: Measured, seed: int) -> Iterator[Point]:
+        kind_F = world.classes(("kind",))
+        train_N, test_M = kind_F[world.train.finest], kind_F[world.test.finest]
+        test = Features(x_ND=measured.test_Md, labels_N=test_M)
+        for count in self.labelled_images:
+            generator = torch.Generator().manual_seed(1000 * seed + count)
+            accuracies = []
+            for _ in range(self.draws):
+                chosen_n = torch.randperm(len(train_N), generator=generator)[:count]
+                fit = Features(x_ND=measured.train_Nd[chosen_n], labels_N=train_N[chosen_n])
+                accuracies.append(_accuracy(fit, test, world.config.kinds))
+            yield Point(
+                series=series, x=count, metric="accuracy", seed=seed, value=float(torch.tensor(accuracies).mean())
+            )
+
+
+def _accuracy(fit: Features, test: Features, num_classes: int) -> float:
+    """Percent of the test images that the engine's logistic probe gets right.
+
+    Its one penalty needs no choosing: what is held out for that is a labelled image that it is fitted on as well.
+    """
+    first = torch.zeros(1, dtype=torch.int64)
+    rest = torch.arange(1, len(fit))
+    train = fit.subset(rest) if len(fit) > 1 else fit
+    probe = LogisticProbeConfig(Cs=(1 / (WEIGHT_DECAY * len(fit)),), max_iterations=20)
+    (result,) = probe.evaluate(train=train, held_out=fit.subset(first), test=test, num_classes=num_classes, seed=0)
+    return result.value

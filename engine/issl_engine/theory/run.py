@@ -1,0 +1,56 @@
+"""Runs an experiment over its seeds and writes what it measured."""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from issl_engine.environment import collect_environment
+from issl_engine.theory.experiments.base import Point
+from issl_engine.theory.plots import draw_plot
+from issl_engine.theory.results import write_results
+from issl_engine.theory.schema import TheoryRecipe
+from issl_engine.theory.world import draw_world
+from issl_engine.whole_file import write_whole
+
+_log = logging.getLogger("issl_engine")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """All points of an experiment, and where they were written."""
+
+    points: list[Point]
+    seconds: float
+    files: tuple[Path, ...]
+
+
+def run_experiment(
+    recipe: TheoryRecipe, text: str, out: Path, *, command: str, on_encoder: Callable[[], None] = lambda: None
+) -> Outcome:
+    """Trains and measures, seed after seed, and writes results.csv, plot.svg, plot.png and the file itself to ``out``.
+
+    ``on_encoder`` is called after each trained encoder. Raises ValueError where a loss becomes NaN, OSError where
+    ``out`` cannot be written.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    write_whole(out / "recipe.yaml", text)
+    began, points = time.perf_counter(), list[Point]()
+    setup = recipe.setup
+    for seed in recipe.seeds:
+        world = draw_world(recipe.world, seed)
+        for point in recipe.experiment.points(setup, world, seed):
+            if point is None:
+                on_encoder()
+            else:
+                points.append(point)
+        _log.info("%s: seed %d is done after %.0f s", recipe.name, seed, time.perf_counter() - began)
+    seconds = time.perf_counter() - began
+    environment = collect_environment() | {"command": command}
+    write_results(out / "results.csv", recipe, points, environment, seconds)
+    svg, png = draw_plot(recipe, points)
+    write_whole(out / "plot.svg", svg)
+    write_whole(out / "plot.png", png)
+    files = tuple(out / name for name in ("results.csv", "plot.svg", "plot.png"))
+    return Outcome(points=points, seconds=seconds, files=files)

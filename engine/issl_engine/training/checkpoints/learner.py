@@ -1,0 +1,32 @@
+"""The whole learner of a checkpoint (encoder, heads, EMA teacher, queues), on one process: what diagnostics look at."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+from issl_engine.data.sources.base import Dataset
+from issl_engine.recipe.schema import Recipe
+from issl_engine.training.build import build_learner
+from issl_engine.training.checkpoints.manifest import CheckpointError
+from issl_engine.training.checkpoints.restore import restore_learner
+from issl_engine.training.checkpoints.verify import verify_checkpoint
+from issl_engine.training.deepspeed import Ranks
+from issl_engine.training.learner import Learner
+from issl_engine.training.plan import make_plan
+
+
+def load_learner(checkpoint: Path, dataset: Dataset, ranks: Ranks) -> tuple[Learner, Recipe]:
+    """On the rank's device, as it was saved, whatever the number of ranks that saved it; with its recipe.
+
+    ``dataset``: the one it was pretrained on. Raises CheckpointError.
+    """
+    manifest = verify_checkpoint(checkpoint)
+    recipe = Recipe.model_validate(manifest.recipe)
+    alone = replace(ranks, rank=0, world_size=1, group=None)
+    learner = build_learner(recipe, make_plan(recipe, dataset, alone), alone, manifest.seed)
+    try:
+        restore_learner(checkpoint, learner, manifest, alone)
+    except (SafetensorError, KeyError, OSError) as error:
+        raise CheckpointError(f"{checkpoint}: the state cannot be read ({error})") from error
+    return learner, recipe

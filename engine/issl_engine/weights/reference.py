@@ -1,0 +1,39 @@
+"""What names an encoder on the command line: a place, and what a file cannot tell of itself.
+
+swav_800ep_pretrain.pth.tar
+cifar.ckpt?stem=tiny&size=32
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationError
+
+from issl_engine.config import Config
+from issl_engine.weights.errors import WeightsError
+
+
+class ReferenceOptions(Config):
+    """What may follow the ``?`` of a reference."""
+
+    stem: Literal["small", "tiny", "tiny_padded"] | None = None
+    """What a first convolution of 3x3 means: small has a max-pool behind it, tiny none, tiny_padded none and 2 px of
+    padding."""
+    size: Annotated[int, Field(ge=8)] | None = None
+    """Side of the images that the encoder is for, in pixels: they are resized to it and not cropped."""
+    num_heads: Annotated[int, Field(ge=1)] | None = None
+    """Attention heads of a ViT, where they are not those of timm's model of that width."""
+
+
+def split_reference(reference: str) -> tuple[str, ReferenceOptions]:
+    """``FILE?key=value&key=value`` → the file and the options. Raises WeightsError for an unknown or a wrong option."""
+    place, _, query = reference.partition("?")
+    pairs = [part.partition("=") for part in query.split("&") if part]
+    known = ", ".join(ReferenceOptions.model_fields)
+    for key, equals, _ in pairs:
+        if key not in ReferenceOptions.model_fields or not equals:
+            raise WeightsError(f"{reference}: {key!r} is no option of a file of weights; after ? may come {known}")
+    try:
+        return place, ReferenceOptions.model_validate({key: value for key, _, value in pairs})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise WeightsError(f"{reference}: {first['loc'][0]}: {first['msg']}") from error

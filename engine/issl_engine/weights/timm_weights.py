@@ -1,0 +1,55 @@
+"""``timm:NAME``: a model of timm with the weights that timm itself fetches for it."""
+
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+from issl_engine.models.encoders.timm_model import TimmConfig, TimmEncoder, load_timm
+from issl_engine.weights.errors import WeightsError
+from issl_engine.weights.preprocessing import Preprocessing
+
+TIMM = "timm:"
+INTERPOLATIONS = ("bilinear", "bicubic")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimmModel:
+    """An encoder of timm with its weights."""
+
+    encoder: TimmEncoder
+    config: TimmConfig
+    image_size: int
+    preprocessing: Preprocessing
+
+
+def open_timm(model: str) -> TimmModel:
+    """The model and timm's own weights of it. Raises WeightsError or ValueError (timm missing, no such model)."""
+    timm = load_timm(f"{TIMM}{model}")
+    if not timm.is_model(model):
+        raise WeightsError(f"{TIMM}{model} is not a model of timm {timm.__version__}; see timm.list_models()")
+    try:
+        backbone = timm.create_model(model, pretrained=True, num_classes=0)
+    except Exception as error:  # no weights of it, no network: the libraries below raise what they like
+        reason = str(error).partition("\n")[0]
+        raise WeightsError(
+            f"{TIMM}{model}: timm could not fetch the weights ({reason}); on a machine without network, give the file "
+            "itself instead"
+        ) from error
+    preprocessing = _preprocessing(timm.data.resolve_data_config({}, model=backbone), model)
+    config = TimmConfig(name=f"timm/{model}")
+    encoder = config.build(image_size=preprocessing.crop)
+    encoder.backbone.load_state_dict(backbone.state_dict())
+    return TimmModel(encoder=encoder, config=config, image_size=preprocessing.crop, preprocessing=preprocessing)
+
+
+def _preprocessing(settings: dict[str, Any], model: str) -> Preprocessing:
+    """timm's words: the crop is a share ``crop_pct`` of the resized image."""
+    crop, interpolation = settings["input_size"][-1], settings["interpolation"]
+    if interpolation not in INTERPOLATIONS:
+        raise WeightsError(f"{TIMM}{model} wants images resized by {interpolation}, and here are bilinear and bicubic")
+    return Preprocessing(
+        resize=int(crop / settings["crop_pct"]),
+        crop=crop,
+        mean=tuple(settings["mean"]),
+        std=tuple(settings["std"]),
+        interpolation=cast("Literal['bilinear', 'bicubic']", interpolation),
+    )
