@@ -32,9 +32,15 @@ def test_everything_is_in_the_run_folder(run: Path) -> None:
     for arm in ("simclr", "dissl"):
         for seed in ("seed0", "seed1"):
             place = run / arm / seed
-            assert {"resolved.yaml", "metrics.jsonl", "probes.json", "views.png", "checkpoints"} <= {
-                path.name for path in place.iterdir()
+            names = {
+                "resolved.yaml",
+                "metrics.jsonl",
+                "probes.json",
+                "diagnostics.json",
+                "feature_map.npz",
+                "views.png",
             }
+            assert names | {"checkpoints"} <= {path.name for path in place.iterdir()}
     assert "steps_per_epoch: 8" in (run / "simclr" / "seed0" / "resolved.yaml").read_text()
     assert json.loads((run / "environment.json").read_text())["command"].startswith("issl-engine")
 
@@ -54,6 +60,35 @@ def test_probe_repeats_the_runs_own_number(run: Path) -> None:
     (again,) = json.loads(call("probe", place, "--json").stdout)
     (first,) = json.loads((place / "probes.json").read_text())
     assert again["value"] == first["value"]
+
+
+def test_diagnose_repeats_the_runs_own_measures(run: Path) -> None:
+    place = run / "dissl" / "seed1"
+    written = json.loads((place / "diagnostics.json").read_text())
+    again = json.loads(call("diagnose", place, "--json").stdout)
+    assert {key: again[key] for key in ("measures", "optimum", "spectra")} == {
+        key: written[key] for key in ("measures", "optimum", "spectra")
+    }
+    assert {"effective_rank", "lidar", "invariance", "marginal_entropy"} <= again["measures"].keys()
+    control = json.loads((run / "controls" / "seed1" / "untrained_diagnostics.json").read_text())
+    assert control["measures"]["invariance"] != written["measures"]["invariance"]
+
+
+def test_diagnose_prints_a_table_with_the_optimum_and_what_it_says(run: Path) -> None:
+    shown = call("diagnose", run / "simclr" / "seed0", "diagnostics.after_views=2").stdout
+    assert "what it says" in shown
+    assert "optimum" in shown
+    assert "64 images of the test split, 2 views each; 32 dimensions" in shown
+
+
+def test_changed_diagnostics_are_made_again_and_others_kept(run: Path) -> None:
+    changed, kept = run / "simclr" / "seed0" / "diagnostics.json", run / "controls" / "seed0" / "raw_pixels.json"
+    before, time_of_kept = changed.stat().st_mtime_ns, kept.stat().st_mtime_ns
+    call("run", "smoke", "--out", run, "seeds=[0, 1]")
+    assert changed.stat().st_mtime_ns == before
+    call("run", "smoke", "--out", run, "seeds=[0, 1]", "diagnostics.after_views=6")
+    assert json.loads(changed.read_text())["num_views"] == 6
+    assert kept.stat().st_mtime_ns == time_of_kept
 
 
 def test_probe_takes_other_probes(run: Path) -> None:

@@ -199,7 +199,7 @@ def _write_diagnosis(path: Path, recipe: Recipe, diagnosis: Callable[[], Diagnos
         path.unlink(missing_ok=True)
         return
     after = recipe.diagnostics.model_dump(include={"after_images", "after_views"})
-    key = _part(recipe, {"evaluation"}) | {"diagnostics": after}
+    key = _part(recipe, {"encoder", "source", "views", "evaluation"}) | {"diagnostics": after}
     earlier = _read_json(path)
     if not isinstance(earlier, dict) or earlier.get("measured_with") != key:
         _log.info("%s: measuring the representation", path.parent)

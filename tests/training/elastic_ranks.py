@@ -19,6 +19,7 @@ import torch
 from issl_engine.data.dali import TrainingViews
 from issl_engine.data.sources.base import Dataset
 from issl_engine.probing.online import OnlineProbe
+from issl_engine.training.batch_diagnostics import BatchDiagnostics
 from issl_engine.training.build import build_engine, build_learner
 from issl_engine.training.checkpoints.manifest import CheckpointError
 from issl_engine.training.checkpoints.restore import restore_checkpoint
@@ -82,13 +83,18 @@ def train(case: str, stretch: Stretch, root: Path, ranks: Ranks) -> dict[str, An
     saver = CheckpointSaver(root / case / stretch.folder, recipe=recipe, seed=0, engine=engine, learner=learner,
                             online_probe=probe, ranks=ranks)  # fmt: skip
     random_start = ranks.gather(torch.rand(3).tolist())
-    losses = []
+    diagnostics = BatchDiagnostics(
+        recipe.diagnostics, learner.objective, ranks, log_every_steps=1,
+        assigned_rows=plan.loss_batch_size * ranks.world_size * recipe.views.num_global_views,
+    )  # fmt: skip
+    losses, measured = [], dict[str, float]()
     for done in range(step, stretch.last_step):
         result = train_step(
             engine, views, probe, progress=plan.progress(done), lr=0.01, ranks=ranks, accumulation_steps=1
         )
         after_step(engine, plan.progress(done + 1), result)
         losses.append(sum(ranks.gather(result.loss.item())) / ranks.world_size)
+        measured = diagnostics.measure(result)
         if done + 1 in stretch.save_at:
             saver.save(plan.progress(done + 1), seconds=0.0)
     saver.wait()
@@ -100,7 +106,8 @@ def train(case: str, stretch: Stretch, root: Path, ranks: Ranks) -> dict[str, An
     random = {"random_start": random_start, "random_end": ranks.gather(torch.rand(3).tolist())}
     if not ranks.is_first:
         return None
-    return {"losses": losses} | random | {name: value.flatten().tolist() for name, value in state.items()}
+    outcome = {"losses": losses, "diagnostics": list(measured.values())} | random
+    return outcome | {name: value.flatten().tolist() for name, value in state.items()}
 
 
 def save_where_the_second_rank_cannot(root: Path, ranks: Ranks) -> list[str]:

@@ -14,7 +14,7 @@ from issl_engine.commands.stdout import reserved_stdout
 @overrides_argument
 @click.option(
     "--recipe", "recipe_name", metavar="RECIPE",
-    help="Recipe whose source, views and evaluation are taken; default the encoder's own.",
+    help="Recipe whose source and views are taken, prepared as the encoder wants; default the encoder's own.",
 )  # fmt: skip
 @click.option("--seed", type=int, help="Seed of the images and views; default the checkpoint's, or 0.")
 @json_option
@@ -22,7 +22,7 @@ def diagnose(
     reference: str, overrides: tuple[str, ...], recipe_name: str | None, seed: int | None, as_json: bool
 ) -> None:
     """Measure collapse, invariance and distance to the theory's optimum of the encoder REFERENCE: a checkpoint folder,
-    or the folder of a run's arm and seed (its newest one).
+    the folder of a run's arm and seed (its newest one), or any other weights (issl-engine list weights).
 
     With the source and views of its own recipe the objective is measured, too: use of classes, spectra of heads.
     KEY=VALUE changes the recipe.
@@ -39,22 +39,26 @@ def diagnose(
         from issl_engine.diagnosis.table import print_diagnosis
         from issl_engine.experiment import diagnose_checkpoint, load_dataset
         from issl_engine.recipe.load import change_recipe, load_recipe
-        from issl_engine.training.checkpoints.find import whole_checkpoint
+        from issl_engine.training.checkpoints.find import checkpoint_if_any
+        from issl_engine.training.checkpoints.layout import ENCODER
         from issl_engine.training.deepspeed import start_ranks
         from issl_engine.weights.open_encoder import open_encoder
 
         opened = open_encoder(reference)
+        recipe = opened.recipe
         if recipe_name is not None:
-            recipe = next(iter(load_recipe(recipe_name, overrides, None).arms.values()))
-        elif opened.recipe is None:
-            raise click.UsageError(f"{reference}: it is not known what this was pretrained with; give --recipe")
-        else:
-            recipe = change_recipe(opened.recipe, overrides)
+            recipe = opened.preprocessing.applied_to(next(iter(load_recipe(recipe_name).arms.values())))
+        if recipe is None:
+            raise ValueError(
+                f"{opened.name}: these weights come without a recipe, so nothing says on which images and views to "
+                "measure them; name one with --recipe"
+            )
+        recipe = change_recipe(recipe, overrides)
         ranks = start_ranks()
         dataset = load_dataset(recipe)
         own = opened.recipe
         alike = own is not None and (recipe.source, recipe.views) == (own.source, own.views)
-        checkpoint = whole_checkpoint(Path(reference)) if alike else None
+        checkpoint = checkpoint_if_any(Path(reference), only={ENCODER}) if alike else None
         if checkpoint is not None:
             found = diagnose_checkpoint(checkpoint, recipe, dataset, ranks, seed=seed)
         else:

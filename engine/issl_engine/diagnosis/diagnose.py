@@ -53,7 +53,7 @@ def diagnose_learner(learner: Learner, recipe: Recipe, dataset: Dataset, ranks: 
     assert recipe.diagnostics.after_images is not None
     measure_objective(
         found, learner, some_images(judged, recipe.diagnostics.after_images, seed), recipe.views,
-        batch_size=plan.loss_batch_size, progress=plan.progress(plan.total_steps), seed=seed,
-        num_threads=recipe.data.decode_threads,
+        batch_size=min(plan.loss_batch_size, recipe.evaluation.batch_size), progress=plan.progress(plan.total_steps),
+        seed=seed, num_threads=recipe.data.decode_threads,
     )  # fmt: skip
     return found

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from issl_engine.diagnosis.measure import Diagnosis
+from issl_engine.training.representation_alarm import CONSTANT_STD, FEW_DIRECTIONS_SHARE, NO_INVARIANCE
 
 Sentence = Callable[[float, Diagnosis], str]
 
@@ -24,7 +25,7 @@ def _choice(*steps: tuple[float, str], otherwise: str) -> Sentence:
 
 def _directions(value: float, found: Diagnosis) -> str:
     text = f"features vary in about {value:.0f} of {found.dim} dimensions"
-    return text + (": dimensional collapse" if value < 0.015 * found.optimum["effective_rank"] else "")
+    return text + (": dimensional collapse" if value < FEW_DIRECTIONS_SHARE * found.optimum["effective_rank"] else "")
 
 
 def _entropy(value: float, found: Diagnosis) -> str:
@@ -43,7 +44,7 @@ SENTENCES: dict[str, Sentence] = {
         otherwise="a steep spectrum: few directions carry the features",
     ),
     "feature_std": _choice(
-        (0.01, "all images look the same to it: total collapse"),
+        (CONSTANT_STD, "all images look the same to it: total collapse"),
         (0.3, "directions of different images are close together"),
         otherwise="images point in different directions",
     ),
@@ -60,7 +61,7 @@ SENTENCES: dict[str, Sentence] = {
     "invariance": _choice(
         (0.1, "views of an image are far closer than different images"),
         (0.5, "views of an image are closer than different images"),
-        (0.9, "augmentations move features nearly as far as another image does"),
+        (NO_INVARIANCE, "augmentations move features nearly as far as another image does"),
         otherwise="augmentations move features as far as another image does: no invariance",
     ),
     "lidar": lambda value, found: f"about {value:.0f} directions tell images apart, whatever the view",

@@ -63,7 +63,7 @@ class Diagnosis:
 
 
 def measure_representation(found: Diagnosis, x_ND: Tensor, labels_N: Tensor) -> None:
-    """Measures of single images, and of the classes of their labels (int64 [N])."""
+    """Measures of single images, and of the classes of their labels (int64 [N], -1 where there is no class)."""
     N, D = x_ND.shape
     if spread(x_ND.double()) == 0:
         found.add("feature_std", lambda: 0.0, 1.0)
@@ -75,7 +75,7 @@ def measure_representation(found: Diagnosis, x_ND: Tensor, labels_N: Tensor) -> 
     found.add("alpha_req", partial(alpha_req, x_ND))
     found.add("feature_std", partial(feature_std, x_ND), 1.0)
     found.add("uniformity", partial(uniformity, x_ND))
-    C = len(labels_N.unique())
+    C = len(labels_N.unique()) if (labels_N >= 0).all() else 0
     if C > 1:
         means_CD, _ = class_means(x_ND, labels_N)
         found.add("etf_cosine", partial(etf_cosine, means_CD), optimal_etf_cosine(C))

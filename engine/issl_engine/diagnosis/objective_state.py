@@ -26,10 +26,14 @@ def measure_objective(
     found: Diagnosis, learner: Learner, images: ImageSet, views: ViewsConfig, *, batch_size: int, progress: Progress,
     seed: int, num_threads: int,
 ) -> None:  # fmt: skip
-    """One forward pass, in evaluation mode, over as many images as one loss sees in training (``batch_size``), or all.
+    """One forward pass over ``batch_size`` images with all their views, or over all images if they are fewer.
 
-    The learner must be this function's own: queues and centres move on.
+    In evaluation mode, so that batch-norm takes its running statistics. The learner must be this function's own: queues
+    and centres move on. Of an objective that knows the training images one by one only the weights are looked at.
     """
+    if learner.objective.uses_image_ids:
+        _add_spectra(found, learner.objective, {})
+        return
     device = next(learner.parameters()).device
     B = min(batch_size, len(images))
     loader = TrainingViews(

@@ -14,7 +14,14 @@ from torch.distributed import ProcessGroup
 
 from issl_engine.models.heads import LinearHead
 from issl_engine.models.rank_buffers import Identical, register_rank_buffer
-from issl_engine.objectives.base import Objective, ObjectiveConfig, ObjectiveOutput, ObjectiveShape, Progress
+from issl_engine.objectives.base import (
+    AssignmentMetrics,
+    Objective,
+    ObjectiveConfig,
+    ObjectiveOutput,
+    ObjectiveShape,
+    Progress,
+)
 from issl_kernels import distillation
 
 PositiveInt = Annotated[int, Field(ge=1)]
@@ -78,6 +85,7 @@ class FALCON(Objective):
         self.collapse_loss = config.invariance_weight * self.log_num_codes
         certainty = math.log((1 - config.epsilon * (C - 1)) / config.epsilon)
         self.temperature = F / (math.sqrt(shape.global_batch_size) * certainty)
+        self.assignment_metrics = AssignmentMetrics(C, "perplexity", "codes_used")
         self.head = LinearHead(shape.feature_dim, F, batch_norm_out=True)
         codes_FC = torch.randint(0, 2, (F, C), dtype=torch.int8) * 2 - 1
         register_rank_buffer(self, "codes", codes_FC, Identical())

@@ -84,7 +84,10 @@ def load_suite(path_or_name: str | Path, overrides: Sequence[str] = ()) -> Suite
 
     Raises RecipeError, with one line for each mistake in the file and on the command line.
     """
-    return _load(Suite, locate_suite(path_or_name), "suite", overrides, written_behind="suite.")[0]
+    try:
+        return _load(Suite, locate_suite(path_or_name), "suite", overrides)[0]
+    except RecipeError as error:
+        raise RecipeError(*(_as_written(mistake) for mistake in error.mistakes)) from None
 
 
 def load_config(schema: type[ConfigT], path_or_name: str | Path, overrides: Sequence[str] = ()) -> tuple[ConfigT, str]:
@@ -92,17 +95,14 @@ def load_config(schema: type[ConfigT], path_or_name: str | Path, overrides: Sequ
     return _load(schema, locate(path_or_name), "recipe", overrides)
 
 
-def _load(
-    schema: type[ConfigT], path: Path, kind: str, overrides: Sequence[str], *, written_behind: str = ""
-) -> tuple[ConfigT, str]:
-    """``written_behind``: what the command line has in front of the keys of ``overrides``."""
+def _load(schema: type[ConfigT], path: Path, kind: str, overrides: Sequence[str]) -> tuple[ConfigT, str]:
     text, tree, mistakes = _read_mapping(path, kind)
     parsed, override_mistakes = _parse_overrides(overrides, {"": tree})
     tree, failures = _apply(tree, parsed)
     loaded, found = check_config(tree, schema)
     mistakes = [*mistakes, *override_mistakes, *failures, *found]
     if loaded is None or mistakes:
-        raise RecipeError(*_sorted([_as_written(mistake, written_behind) for mistake in mistakes]))
+        raise RecipeError(*_sorted(mistakes))
     return loaded, text
 
 
@@ -120,9 +120,9 @@ def _refuse_experiment(tree: Tree, path_or_name: str | Path) -> None:
         raise RecipeError(Mistake(origin=tree.value["experiment"].origin, key="experiment", message=message))
 
 
-def _as_written(mistake: Mistake, behind: str) -> Mistake:
-    on_command_line = mistake.key and mistake.origin == COMMAND_LINE
-    return replace(mistake, key=f"{behind}{mistake.key}") if on_command_line else mistake
+def _as_written(mistake: Mistake) -> Mistake:
+    """On the command line a suite's keys begin with ``suite.``."""
+    return replace(mistake, key=f"suite.{mistake.key}") if mistake.key and mistake.origin == COMMAND_LINE else mistake
 
 
 def _read_mapping(path: Path, kind: str) -> tuple[str, Tree, list[Mistake]]:

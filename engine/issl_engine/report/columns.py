@@ -4,10 +4,16 @@ from dataclasses import dataclass
 
 from issl_engine.probing.base import ProbeResult
 
-PROBE_TITLES = {"linear": "linear probe", "knn": "kNN", "logistic": "logistic probe"}
-METRIC_TITLES = {"top1": "top-1 %", "top5": "top-5 %"}
+PROBE_TITLES = {
+    "linear": "linear probe", "knn": "kNN", "logistic": "logistic probe", "mlp": "MLP probe",
+    "nearest_mean": "nearest class mean", "ridge": "ridge regression",
+}  # fmt: skip
+METRIC_TITLES = {
+    "top1": "top-1 %", "top5": "top-5 %", "mean_average_precision": "mAP %", "average_precision": "AP %", "r2": "R²",
+    "rmse": "RMSE",
+}  # fmt: skip
 """How tables call a metric; one that is not here goes by its own name."""
-LOWER_IS_BETTER = frozenset({"mae", "mse", "rmse", "nll", "error", "top1_error", "mce", "ece", "hamming_loss"})
+LOWER_IS_BETTER = frozenset({"mae", "mse", "rmse", "error"})
 
 
 @dataclass(frozen=True, kw_only=True)

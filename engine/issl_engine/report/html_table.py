@@ -97,7 +97,7 @@ def environment_table(run: Run) -> str:
     for key in keys:
         values = [str(one.environment.get(key, NOTHING)) for one in runs]
         rows.append([Cell(text=key), *(Cell(text=value, best=len(set(values)) > 1) for value in values)])
-    titles = ["", *(one.recipe for one in runs)] if len(runs) > 1 else ["", "value"]
+    titles = ["key", *(one.recipe for one in runs)] if len(runs) > 1 else ["key", "value"]
     return _table(titles, rows, num_arms=len(rows), name="environment") if rows else ""
 
 

@@ -6,7 +6,7 @@ when they are fetched. A checksum is given where the authors give one.
 
 from dataclasses import dataclass, replace
 
-from issl_engine.weights.layouts.dino import DINO_IMAGES
+from issl_engine.weights.layouts.vit import BICUBIC
 from issl_engine.weights.preprocessing import IMAGENET, Preprocessing
 
 DISSL = "https://github.com/YannDubs/Invariant-Self-Supervised-Learning/releases/download/v1.0.0-alpha/"
@@ -85,7 +85,7 @@ def _dino() -> dict[str, Published]:
         "dino_vitb8": ("dino_vitbase8_pretrain", "DINO ViT-B/8, 300 epochs"),
     }
     return {
-        name: Published(url=f"{DINO}{file}/{file}.pth", about=about, source=source, preprocessing=DINO_IMAGES)
+        name: Published(url=f"{DINO}{file}/{file}.pth", about=about, source=source, preprocessing=BICUBIC)
         for name, (file, about) in rows.items()
     }
 
@@ -133,6 +133,14 @@ def _further() -> dict[str, Published]:
             about="VICReg ResNet-50 (2x)",
             source="facebookresearch/vicreg: hubconf.py",
         ),
+        **{
+            f"mae_{name}": Published(
+                url=f"https://dl.fbaipublicfiles.com/mae/pretrain/mae_pretrain_vit_{size}.pth",
+                about=f"MAE ViT-{size[0].upper()}, 1600 epochs",
+                source="facebookresearch/mae: README.md",
+            )
+            for name, size in (("vitb16", "base"), ("vitl16", "large"), ("vith14", "huge"))
+        },
         "simsiam_resnet50_e100": Published(
             url="https://dl.fbaipublicfiles.com/simsiam/models/100ep/pretrain/checkpoint_0099.pth.tar",
             about="SimSiam ResNet-50, 100 epochs, batches of 512",

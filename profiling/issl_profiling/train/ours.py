@@ -13,7 +13,7 @@ from issl_engine.data.views import MultiCropBatch
 from issl_engine.training.balance import Interval
 from issl_engine.training.build import build_engine, build_learner, build_online_probe, build_views
 from issl_engine.training.learner import Learner, encode_views
-from issl_engine.training.step import after_step, train_step
+from issl_engine.training.step import StepResult, after_step, train_step
 from issl_profiling.train.candidate import CACHED, ENCODER, HEADS, LOADER, WHOLE, Candidate, Shares, Work
 from issl_profiling.train.case import TrainCase
 from issl_profiling.train.flops import StepFlops, count_flops
@@ -71,6 +71,7 @@ class OurTraining:
             else cast(TrainingViews, CachedViews(batches))
         )
         self.learner.train()
+        self.last_result: StepResult | None = None
         self.interval = Interval(case.images_per_step, ranks.device)
 
     def step(self) -> None:
@@ -82,6 +83,7 @@ class OurTraining:
                 exact_accumulation=training.exact_accumulation,
             )  # fmt: skip
             after_step(self.engine, case.progress, result)
+        self.last_result = result
         self.interval.add(result.loss, result.data_seconds, result.skipped)
         self.engine.guard.read(case.ranks, newest=False)
 

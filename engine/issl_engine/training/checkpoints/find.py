@@ -39,11 +39,11 @@ def resolve_checkpoint(path: Path, *, only: Collection[str] | None = None) -> Pa
     return found
 
 
-def whole_checkpoint(path: Path) -> Path | None:
-    """As ``resolve_checkpoint``, with all its files checked; None where the path holds no checkpoint at all."""
+def checkpoint_if_any(path: Path, *, only: Collection[str] | None = None) -> Path | None:
+    """As ``resolve_checkpoint``; None where the path holds no checkpoint at all."""
     if not (path / MANIFEST).is_file() and not (path / "checkpoints").is_dir():
         return None
-    return resolve_checkpoint(path)
+    return resolve_checkpoint(path, only=only)
 
 
 def _check_is_folder(path: Path) -> None:

@@ -8,7 +8,8 @@ from safetensors import SafetensorError
 from issl_engine.data.sources.base import Dataset
 from issl_engine.recipe.schema import Recipe
 from issl_engine.training.build import build_learner
-from issl_engine.training.checkpoints.manifest import CheckpointError
+from issl_engine.training.checkpoints.layout import part_of
+from issl_engine.training.checkpoints.manifest import CheckpointError, read_manifest
 from issl_engine.training.checkpoints.restore import restore_learner
 from issl_engine.training.checkpoints.verify import verify_checkpoint
 from issl_engine.training.deepspeed import Ranks
@@ -21,7 +22,8 @@ def load_learner(checkpoint: Path, dataset: Dataset, ranks: Ranks) -> tuple[Lear
 
     ``dataset``: the one it was pretrained on. Raises CheckpointError.
     """
-    manifest = verify_checkpoint(checkpoint)
+    read = {name for name in read_manifest(checkpoint).files if part_of(name) in ("encoder", "learner", "ranks")}
+    manifest = verify_checkpoint(checkpoint, only=read)
     recipe = Recipe.model_validate(manifest.recipe)
     alone = replace(ranks, rank=0, world_size=1, group=None)
     learner = build_learner(recipe, make_plan(recipe, dataset, alone), alone, manifest.seed)
