@@ -103,10 +103,14 @@ def _probes(opened: OpenedEncoder) -> list[str]:
         interval = f" ({result.interval[0]:.2f} to {result.interval[1]:.2f})" if result.interval else ""
         lines.append(
             f"| {result.probe} | {result.setting or 'plain'} | {result.metric} | {result.value:.2f}{interval} | "
-            f"{result.held_out_value:.2f} | {result.split} ({result.num_split_images} images) | "
+            f"{_held_out(result)} | {result.split} ({result.num_split_images} images) | "
             f"{result.num_train_images} images | {result.seed} |"
         )
     return ["## Probes", "\n".join(lines), f"Images: {results[0].preprocessing}."]
+
+
+def _held_out(result: ProbeResult) -> str:
+    return "–" if result.held_out_value is None else f"{result.held_out_value:.2f}"
 
 
 def probe_results_of(opened: OpenedEncoder) -> list[ProbeResult]:
