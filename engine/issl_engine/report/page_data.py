@@ -91,7 +91,7 @@ def _score(row: ArmRuns, column: Column) -> dict[str, Any] | None:
     return {
         "mean": _rounded(score.mean),
         "ends": None if score.ends is None else [_rounded(end) for end in score.ends],
-        "text": str(score),
+        "text": score.text(column.digits),
         "dots": [_rounded(dot) for dot in dots],
     }
 
