@@ -1,8 +1,9 @@
 """The order in which rows are visited in an epoch: shuffled, and kind to disks where the rows do not fit into memory.
 
-Rows of a mapped file that are drawn at random cost a read of 128 KiB each (Linux reads ahead of a page that is not in
-memory), of which a row of 2048 numbers uses a sixteenth. Here runs of neighbouring rows are drawn at random until a
-buffer is full, the rows in it are shuffled, and then the next buffer comes: each run is read once an epoch.
+Rows of a mapped file that are drawn at random cost far more reading than they are long: around a page that is not in
+memory Linux reads 128 KiB, and more where the disk is set so (``issl-engine bench features`` measures it). Here runs of
+neighbouring rows are drawn at random until a buffer is full, the rows in it are shuffled, and then the next buffer
+comes: what is read around a row is used soon.
 
 Letters: N rows.
 """

@@ -92,9 +92,7 @@ class Subject:
 
 
 def encoder_key(opened: OpenedEncoder) -> str:
-    """SHA-256 over weights and architecture: what a module prints of itself, and its recipe's settings, where there is
-    one (strides and the like are not in the weights)."""
-    encoder = opened.encoder
-    settings = opened.recipe.encoder.model_dump_json() if opened.recipe else ""
-    kind = f"{type(encoder).__module__}.{type(encoder).__qualname__}"
-    return hashlib.sha256("\n".join([opened.digest, kind, str(encoder), settings]).encode()).hexdigest()
+    """SHA-256 over weights and architecture: its settings, and what the module prints of itself (strides and the like
+    are not in the weights)."""
+    architecture = [opened.config.model_dump_json(), str(opened.image_size), str(opened.encoder)]
+    return hashlib.sha256("\n".join([opened.digest, *architecture]).encode()).hexdigest()

@@ -68,7 +68,9 @@ def print_features(case: FeatureCase, measured: list[Measured], console: Console
         )  # fmt: skip
     console.print(table)
     for one in measured:
-        console.print(f"{one.step}: {one.note}", highlight=False)
+        each = f", {1024 * one.read_mib / one.rows:.0f} KiB read a row" if one.step.startswith("visit") else ""
+        console.print(f"{one.step}: {one.note}{each}", highlight=False)
+    console.print(f"a row has {case.row_bytes / 1024:.0f} KiB", highlight=False)
 
 
 def _record(case: FeatureCase, one: Measured) -> dict[str, Any]:
