@@ -7,7 +7,8 @@ from sklearn.linear_model import Ridge
 from sklearn.metrics import r2_score, root_mean_squared_error
 
 from issl_engine.data.sources.target_table import TargetTable
-from issl_engine.probing.base import ProbeResult
+from issl_engine.probing.base import FitData, ProbeResult
+from issl_engine.probing.bootstrap import resamples
 from issl_engine.probing.feature_view import Features
 from issl_engine.probing.regression import RegressionProbeConfig
 
@@ -68,16 +69,16 @@ def test_the_interval_is_that_of_resampled_images() -> None:
         train.joined(held_out), found["", "r2"].chosen, _data(train, held_out), held_out_value=None, how=""
     )
     (predicted,) = fit.predictor.predict(test.x_ND).numpy()
-    truth, random, drawn = test.values.values_NT, np.random.default_rng(5), []
-    for _ in range(500):
-        chosen = random.integers(len(truth), size=len(truth))
-        drawn.append(r2_score(truth[chosen, 0], predicted[chosen, 0]))
-    assert found["near", "r2"].interval == pytest.approx(tuple(np.percentile(drawn, (2.5, 97.5))), abs=0.02)
+    truth, drawn = test.values.values_NT[:, 0], []
+    for counts_RN in resamples(200, seed=0):
+        for counts_N in counts_RN.astype(int):
+            chosen = np.repeat(np.arange(200), counts_N)
+            drawn.append(r2_score(truth[chosen], predicted[chosen, 0]))
+    assert len(drawn) >= 1000
+    assert found["near", "r2"].interval == pytest.approx(tuple(np.percentile(drawn, (2.5, 97.5))), abs=1e-5)
 
 
-def _data(train: Features, held_out: Features):
-    from issl_engine.probing.base import FitData
-
+def _data(train: Features, held_out: Features) -> FitData:
     return FitData(train=train, held_out=held_out, num_classes=5, seed=0)
 
 

@@ -31,7 +31,8 @@ def evaluate(
 
     With ``evaluation.report_on`` held_out the test split is not read: part of the training split plays it,
     and hyper-parameters are chosen on a part of the rest. Raises ValueError when a class has too few images
-    to split, for features that are NaN or infinite, and for an image that cannot be decoded.
+    to split, for features that are NaN or infinite, for an image that cannot be decoded, for a test image that is in
+    the training split, and for a probe of targets that the source does not give.
     """
 
     def features(images: ImageSet) -> Features:

@@ -97,8 +97,10 @@ class Features:
         return self._fetch(rows_B).to(device, torch.float32)
 
     def blocks(self, device: torch.device, *, rows: int | None = None) -> Iterator[tuple[slice, Tensor]]:
-        """(Which images, their rows float32 [b, d] on ``device``), in order; at most ``rows`` of them at a time."""
-        size = max(1, min(BLOCK_ROWS, BLOCK_BYTES // (4 * self.width))) if rows is None else rows
+        """(Which images, their rows float32 [b, d] on ``device``), in order; at most ``rows`` of them at a time,
+        and no more than the limits above."""
+        size = max(1, min(BLOCK_ROWS, BLOCK_BYTES // (4 * self.width)))
+        size = size if rows is None else min(size, rows)
         for start in range(0, len(self), size):
             part = slice(start, min(start + size, len(self)))
             if self._rows_N is None and len(self._stores) == 1:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from issl_engine.probing.base import FitData, Value
-from issl_engine.probing.feature_view import BLOCK_BYTES, Features
+from issl_engine.probing.feature_view import Features
 from issl_engine.probing.grid import GridProbeConfig, Point
 from issl_engine.probing.predictor import Predictor
 
@@ -42,9 +42,10 @@ class Neighbours(Predictor):
     """The training images themselves; they are read anew for every block of queries."""
 
     def __init__(
-        self, train: Features, grid: list[tuple[int, float]], num_classes: int, *, block_elements: int = BLOCK_ELEMENTS
+        self, train: Features, grid: list[tuple[int, float]], num_classes: int, *, block_elements: int | None = None
     ) -> None:
-        self.train, self.grid, self.num_classes, self.block_elements = train, grid, num_classes, block_elements
+        self.train, self.grid, self.num_classes = train, grid, num_classes
+        self.block_elements = BLOCK_ELEMENTS if block_elements is None else block_elements
         self._most = min(max(k for k, _ in grid), len(train))
 
     def predict(self, x_BD: Tensor) -> Tensor:
@@ -63,11 +64,10 @@ class Neighbours(Predictor):
 
     def _nearest(self, query_mD: Tensor) -> tuple[Tensor, Tensor]:
         """Cosines, falling, and places of as many training images as the largest k asks for."""
-        # Few queries would make blocks of so many training images that these take more memory than the similarities.
-        size = max(1, min(self.block_elements // len(query_mD) - self._most, BLOCK_BYTES // (4 * self.train.width)))
+        size = max(1, self.block_elements // len(query_mD) - self._most)
         cosine_mk = query_mD.new_empty(len(query_mD), 0)
         place_mk = torch.empty(len(query_mD), 0, dtype=torch.int64, device=query_mD.device)
-        for part, x_nD in self.train.blocks(query_mD.device, rows=min(size, len(self.train))):
+        for part, x_nD in self.train.blocks(query_mD.device, rows=size):
             block_mn = query_mD @ F.normalize(x_nD, dim=1).T
             places_mn = torch.arange(part.start, part.stop, device=query_mD.device).expand_as(block_mn)
             both = torch.cat([cosine_mk, block_mn], dim=1)

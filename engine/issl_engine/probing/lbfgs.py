@@ -46,15 +46,18 @@ def fit_path(
 
 
 def standardised_blocks(
-    features: Features, scale_D: Tensor, offset_D: Tensor, *, resident_bytes: int = RESIDENT_BYTES
+    features: Features, scale_D: Tensor, offset_D: Tensor, *, resident_bytes: int | None = None
 ) -> Blocks:
-    """A pass over x * scale + offset, as often as it is called, on the device of ``scale_D``."""
+    """A pass over x * scale + offset, as often as it is called, on the device of ``scale_D``.
+
+    Rows of at most ``resident_bytes`` (None: RESIDENT_BYTES) are kept there.
+    """
 
     def read() -> Iterator[tuple[slice, Tensor]]:
         for part, x_bD in features.blocks(scale_D.device):
             yield part, torch.addcmul(offset_D, x_bD, scale_D)
 
-    if 4 * len(features) * features.width > resident_bytes:
+    if 4 * len(features) * features.width > (RESIDENT_BYTES if resident_bytes is None else resident_bytes):
         return read
     whole = [(slice(0, len(features)), torch.cat([x_bD for _, x_bD in read()]))]
     return lambda: whole
