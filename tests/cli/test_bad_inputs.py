@@ -207,6 +207,10 @@ def test_probe_of_a_folder_that_is_no_checkpoint(tmp_path: Path) -> None:
     assert "no such folder" in complaint(call("probe", tmp_path / "nowhere"))
 
 
+def test_diagnose_of_a_folder_that_is_no_checkpoint(tmp_path: Path) -> None:
+    assert "no checkpoint" in complaint(call("diagnose", tmp_path))
+
+
 def test_report_of_a_folder_that_is_no_run(tmp_path: Path) -> None:
     assert str(tmp_path.name) in complaint(call("report", tmp_path))
 

@@ -91,6 +91,8 @@ def test_a_checkpoint_leaves_with_its_card_and_opens_again_as_it_was(arm: Path, 
         before.digest,
     ):
         assert part in card
+    assert call("export", tmp_path / "out", "--format", "safetensors", "--out", tmp_path / "again").exit_code == 0
+    assert "None are known." in (tmp_path / "again" / "README.md").read_text()
 
 
 def test_an_earlier_checkpoint_has_no_probes_of_the_last_one(arm: Path, tmp_path: Path) -> None:
@@ -160,7 +162,10 @@ def test_mistakes_are_one_sentence_and_leave_nothing(public_file: Path, tmp_path
         (tmp_path / "cut.pth", "damaged or cut short"),
         (tmp_path / "head.pth", "a head alone as it seems"),
         (tmp_path, "this is no checkpoint"),
-        (f"{public_file}?size=2", "size:"),
+        (f"{public_file}?size=2", "size must be at least 8, not 2"),
+        (f"{public_file}?size=big", "size must be a whole number, not big"),
+        (f"{public_file}?stem=huge", "stem must be 'small', 'tiny' or 'tiny_padded', not huge"),
+        (f"{public_file}?stm=tiny", "did you mean 'stem'?"),
         (f"{public_file}?colour=red", "'colour' is no option of a file of weights"),
         ("torchvision:vgg16", "no such published weights"),
     ):

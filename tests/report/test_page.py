@@ -45,6 +45,7 @@ def test_every_probe_setting_and_metric_has_its_column(tmp_path: Path) -> None:
     titles = [text for _, text in head]
     assert titles[2:5] == ["linear probe top-1 %", "linear probe, 5-shot, top-1 %", "ridge regression RMSE"]
     assert [text for _, text in first[2:4]] == ["60.0 [58.5, 61.5]", "50.0 ± 12.7"]
+    assert first[4][1] == "0.200"
     assert 'class="best"' in first[4][0]  # a lower error is better
     assert 'class="best"' not in second[4][0]
     assert 'data-sort="60"' in first[2][0]  # intervals sort by their mean
@@ -67,9 +68,17 @@ def test_measures_stand_beside_what_theory_says(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", {"a": 60.0})
     page = write_report(run).read_text()
     assert [[text for _, text in row] for row in table(page, "measures")] == [
-        ["measure", "a"], ["etf_cosine", "-0.2 (optimum -0.5)"], ["rank_me", "7"],
+        ["measure", "optimum, by theory", "a"], ["etf_cosine", "-0.5", "-0.2"], ["rank_me", "–", "7"],
     ]  # fmt: skip
     assert embedded(page, "run-data")["rows"][0]["seeds"][0]["spectra"]["projection"] == [0.9, 0.1]
+
+
+def test_an_optimum_that_arms_do_not_share_stands_in_each_cell(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", {"a": 60.0, "b": 60.0}, seeds=[0])
+    other = {"measures": {"etf_cosine": -0.1}, "optimum": {"etf_cosine": -0.25}}
+    (run / "b" / "seed0" / "diagnostics.json").write_text(json.dumps(other))
+    rows = [[text for _, text in row] for row in table(write_report(run).read_text(), "measures")]
+    assert rows[:2] == [["measure", "a", "b"], ["etf_cosine", "-0.2 (optimum -0.5)", "-0.1 (optimum -0.25)"]]
 
 
 def test_damaged_diagnostics_are_named(tmp_path: Path) -> None:

@@ -127,14 +127,32 @@ def test_curves_tell_their_values_at_the_pointer_and_by_arrow_keys(page: Browser
 
 
 def test_log_scale_and_smoothing_redraw(page: Browser) -> None:
-    first = "document.querySelector('#curves svg').outerHTML"
+    first = "document.querySelector('#curves svg')?.outerHTML"
     plain = page.run(first)
     page.run("[...document.querySelectorAll('#curves .toggle')].find(b => b.textContent === 'log scale').click()")
-    page.wait(f"{first} !== {json.dumps(plain)}")
+    page.wait(f"{first} && {first} !== {json.dumps(plain)}")
     logarithmic = page.run(first)
-    page.run("(() => { const s = document.querySelector('#curves input[type=range]'); s.value = 2;"
-             "s.dispatchEvent(new Event('input')); })()")  # fmt: skip
-    page.wait(f"document.querySelector('#curves svg') && {first} !== {json.dumps(logarithmic)}")
+    page.run(
+        "(() => { const s = document.querySelector('#curves input[type=range]'); s.value = 2;"
+        "s.dispatchEvent(new Event('input')); })()"
+    )
+    page.wait(f"{first} && {first} !== {json.dumps(logarithmic)}")
+
+
+def test_spectra_and_diagnostic_curves_are_drawn(page: Browser) -> None:
+    titles = page.run("[...document.querySelectorAll('#diagnostics h4')].map(h => h.firstChild.textContent)")
+    assert titles == ["Spectrum: representation", "Spectrum: projection", "rank_me"]
+    page.wait("document.querySelectorAll('#diagnostics .card svg').length === 3")
+
+
+def test_a_class_is_shown_alone(page: Browser) -> None:
+    page.run("document.querySelector('.classes .chip').click()")
+    pressed = page.run("[...document.querySelectorAll('.classes .chip')].map(c => c.getAttribute('aria-pressed'))")
+    assert pressed == ["true", "false", "false"]
+    page.run("document.querySelector('.maps canvas.plot').focus()")
+    for _ in range(6):
+        page.key("ArrowRight")
+        assert page.run("document.querySelector('#map-readout strong').textContent") == CLASSES[0]
 
 
 def test_pointing_shows_the_thumbnail_and_picking_the_neighbours_in_every_panel(page: Browser) -> None:
@@ -154,6 +172,8 @@ def test_pointing_shows_the_thumbnail_and_picking_the_neighbours_in_every_panel(
     titles = page.run("[...document.querySelectorAll('.neighbours button')].map(b => b.title)")
     assert len(titles) == 4 * 8
     assert all(title.startswith(f"{name}, cosine 0.9") for title in titles)  # classes lie apart
+    page.run("document.querySelector('.neighbours button').click()")
+    assert page.run("document.activeElement.className") == "plot"
     page.run("document.querySelector('#picked button').click()")
     assert page.run("document.querySelectorAll('.neighbours ol').length") == 0
 

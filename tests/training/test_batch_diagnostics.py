@@ -132,6 +132,8 @@ def test_a_single_global_view_has_no_measure_of_views() -> None:
 def test_a_constant_representation_has_no_spread_and_nothing_else() -> None:
     assert batch_measures(torch.full((2, 16, 6), 0.3)) == {"feature_std": 0.0}
     assert batch_measures(torch.zeros(2, 16, 6)) == {"feature_std": 0.0}
+    last_bits = 1 + 2e-7 * torch.rand(2, 16, 6, generator=torch.Generator().manual_seed(0))
+    assert batch_measures(0.3 * last_bits) == {"feature_std": 0.0}
 
 
 def test_representations_in_half_precision_are_measured_too() -> None:

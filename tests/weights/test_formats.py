@@ -17,6 +17,7 @@ from issl_engine.weights.formats.base import Exported, ExportFormat
 from issl_engine.weights.formats.onnx import NEEDED
 from issl_engine.weights.open_encoder import OpenedEncoder, open_encoder, weights_digest
 from issl_engine.weights.preprocessing import IMAGENET
+from issl_engine.whole_file import write_whole
 
 from .conftest import features, shake_norms, torchvision_resnet
 
@@ -87,6 +88,20 @@ def test_the_safetensors_folder_and_its_file_open_again_with_all_that_is_known(
         assert (again.config, again.image_size, again.preprocessing) == (config, 32, SMALL_IMAGES)
         assert (again.layout, again.recipe) == ("engine", None)
         torch.testing.assert_close(features(again.encoder, 32), features(encoder.encoder, 32), rtol=0, atol=0)
+
+
+def test_on_a_full_disk_no_half_folder_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from issl_engine.weights.formats import safetensors
+
+    def full(path: Path, content: str | bytes) -> None:
+        if path.name == "model.safetensors":
+            raise OSError(28, "No space left on device", str(path))
+        write_whole(path, content)
+
+    monkeypatch.setattr(safetensors, "write_whole", full)
+    with pytest.raises(OSError, match="No space left"):
+        write("safetensors", opened(TINY), tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_model_card_says_what_it_is_and_under_which_licence(tmp_path: Path) -> None:

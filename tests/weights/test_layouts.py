@@ -137,13 +137,13 @@ def test_a_3x3_stem_is_asked_for_and_then_taken(tmp_path: Path) -> None:
 def test_what_is_missing_and_left_over_is_named_with_the_layout(resnet18: nn.Module, tmp_path: Path) -> None:
     state = dict(resnet18.state_dict())
     del state["layer4.1.bn2.weight"], state["bn1.bias"]
-    state["layer4.1.bn3.weight"] = some(512)
+    state |= {"layer4.1.bn3.weight": some(512), "surprise": some(1)}
     with pytest.raises(ValueError) as raised:
         open_as("swav", state, tmp_path)
     text = str(raised.value)
     assert "it looks like layout swav with a resnet18 at 'module.'" in text
     assert "bn1.bias, layer4.1.bn2.weight missing" in text
-    assert "module.layer4.1.bn3.weight left over" in text
+    assert "module.layer4.1.bn3.weight, module.surprise left over" in text
 
 
 def test_a_file_of_heads_alone_is_told_so(tmp_path: Path) -> None:
@@ -159,9 +159,21 @@ def test_other_resnets_are_refused_by_their_shapes(resnet18: nn.Module, tmp_path
 
 
 def test_two_networks_side_by_side_give_the_one_that_is_trained(resnet18: nn.Module, tmp_path: Path) -> None:
-    """Whatever order the names are in; the averages hold other numbers."""
+    """Whatever comes first; the averages hold other numbers."""
     state = resnet18.state_dict()
-    content = behind("momentum_encoder.", state, scale=0.5) | behind("encoder.", state)
-    torch.save({"state_dict": content}, tmp_path / "weights.pth")
-    opened = open_encoder(str(tmp_path / "weights.pth"))
+    for average, own in (("ema.encoder.", "model.encoder."), ("0.momentum_encoder.encoder.", "1.encoder.")):
+        content = behind(average, state, scale=0.5) | behind(own, state)
+        torch.save({"state_dict": content}, tmp_path / "weights.pth")
+        opened = open_encoder(str(tmp_path / "weights.pth"))
+        torch.testing.assert_close(features(opened.encoder), features(resnet18), rtol=1e-6, atol=1e-6)
+
+
+def test_a_prefix_that_no_layout_knows_is_named_and_can_be_given(resnet18: nn.Module, tmp_path: Path) -> None:
+    state = resnet18.state_dict()
+    content = behind("my.own.network.", state) | behind("my.other.network.", state, scale=0.5)
+    torch.save(content | {"my.own.network.fc.weight": some(3, 512)}, tmp_path / "weights.pth")
+    sentence = r"no known layout.*at my\.other\.network\., my\.own\.network\.; say which.*FILE\?root=my\.other"
+    with pytest.raises(ValueError, match=sentence):
+        open_encoder(str(tmp_path / "weights.pth"))
+    opened = open_encoder(f"{tmp_path / 'weights.pth'}?root=my.own.network.")
     torch.testing.assert_close(features(opened.encoder), features(resnet18), rtol=1e-6, atol=1e-6)

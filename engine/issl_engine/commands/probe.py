@@ -55,8 +55,8 @@ def probe(
       issl-engine probe runs/swav_compare/dissl/seed0
       issl-engine probe runs/swav_compare/dissl/seed0 probes='[{name: knn}]'
       issl-engine probe runs/swav_compare/dissl/seed0 --suite robustness
-      issl-engine probe swav_800ep_pretrain.pth.tar --recipe imagenet/dissl_e100 source.folder=ILSVRC
-      issl-engine probe runs/swav_compare/dissl/seed0 --suite transfer suite.sources.2.source.folder=MNIST
+      issl-engine probe swav_800ep_pretrain.pth.tar --recipe imagenet/e100
+      issl-engine probe runs/mine/dissl/seed0 --suite transfer suite.sources.2.source.folder=MNIST
     """
     with reserved_stdout():
         import torch

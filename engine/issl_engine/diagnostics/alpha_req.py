@@ -19,7 +19,7 @@ def alpha_req(x_ND: Tensor, *, last_rank: int = LAST_RANK) -> float:
     """The exponent α of λ_j ∝ j^-α, fitted to the eigenvalues of the features' covariance.
 
     Agrawal et al. 2022, "α-ReQ: Assessing Representation Quality in Self-Supervised Learning by measuring eigenspectrum
-    decay", section 3; they find the best linear probes near α = 1. 0 is a flat spectrum, and the larger α, the fewer
+    decay"; they find the best linear probes near α = 1. 0 is a flat spectrum, and the larger α, the fewer
     directions matter. Least squares of ln λ_j over ln j for j = 1 ... ``last_rank``, with the weights 1/j that Stringer
     et al. 2019 ("High-dimensional geometry of population responses in visual cortex") took, so that the many last ranks
     do not decide. Raises ValueError where fewer than two eigenvalues stand out from rounding.

@@ -12,7 +12,7 @@ from issl_engine.objectives.base import AssignmentMetrics
 
 def assignment_use(metrics: Mapping[str, float], of: AssignmentMetrics, num_rows: int) -> dict[str, float]:
     """Of one batch's logged metrics: entropy (nats) of the mean assignment, its share of ln C (both 1 where all
-    classes are used alike: the maximality of Dubois et al. 2022, arXiv 2209.06235, section 4), and the share of the
+    classes are used alike: the maximality of Dubois et al. 2022, arXiv 2209.06235), and the share of the
     min(C, R) classes that can be some row's most probable one that are."""
     entropy = math.log(metrics[of.perplexity])
     return {

@@ -12,7 +12,7 @@ from issl_engine.diagnostics.spectrum import covariance_eigenvalues, dimensions_
 def effective_rank(x_ND: Tensor) -> float:
     """exp of the entropy (nats) of the covariance's eigenvalues over their sum, between 1 and min(N - 1, D).
 
-    Roy and Vetterli 2007, "The effective rank: a measure of effective dimensionality", eq. 3 and 4, of the covariance
+    Roy and Vetterli 2007, "The effective rank: a measure of effective dimensionality", of the covariance
     matrix, whose singular values its eigenvalues are. Unlike RankMe it sees centred features, so that a common offset
     counts for nothing, and variances instead of standard deviations, so that weak directions count less. Raises
     ValueError for features that are all equal.

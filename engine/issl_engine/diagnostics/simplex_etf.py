@@ -13,7 +13,7 @@ from issl_engine.diagnostics.checked_features import checked_features, same_feat
 def etf_cosine(means_CD: Tensor) -> float:
     """Mean cosine of two class means, centred by their mean; -1/(C - 1) for an ETF.
 
-    Dubois et al. 2022 (arXiv 2209.06235), section 3: representations that are optimal for linear probes have centred
+    Dubois et al. 2022 (arXiv 2209.06235): representations that are optimal for linear probes have centred
     class means that form an ETF; the angles as in Papyan, Han and Donoho 2020, "Prevalence of neural collapse during
     the terminal phase of deep learning training", NC2. Means of equal length always have about this mean cosine, so
     look at ``etf_angle_std``, too. A class at the very centre counts as at right angles to all. Raises ValueError for

@@ -36,5 +36,5 @@ def singular_spectrum(x_ND: Tensor) -> Tensor:
 
 def dimensions_in_use(values_K: Tensor) -> float:
     """exp of the entropy (nats) of non-negative numbers over their sum: their number where all are equal, 1 where one
-    holds everything (Roy and Vetterli 2007, eq. 3 and 4)."""
+    holds everything (Roy and Vetterli 2007)."""
     return torch.special.entr(values_K / values_K.sum()).sum().exp().item()

@@ -13,6 +13,7 @@ METRIC_TITLES = {
     "rmse": "RMSE",
 }  # fmt: skip
 """How tables call a metric; one that is not here goes by its own name."""
+PERCENT = frozenset({"top1", "top5", "mean_average_precision", "average_precision"})
 LOWER_IS_BETTER = frozenset({"mae", "mse", "rmse", "error"})
 
 
@@ -39,6 +40,11 @@ class Column:
     @property
     def lower_is_better(self) -> bool:
         return self.metric in LOWER_IS_BETTER
+
+    @property
+    def digits(self) -> int:
+        """That tables show behind the point."""
+        return 1 if self.metric in PERCENT else 3
 
     def holds(self, result: ProbeResult) -> bool:
         """Whether a result belongs in this column."""

@@ -64,12 +64,13 @@ def render_page(title: str, run: Run, *, live: bool = False) -> str:
 
 def facts(run: Run) -> str:
     """Status, date and commit, in one line."""
-    found = [run.status]
+    several = len(run.each) > 1
+    made = []
     for one in run.each:
-        commit = one.environment.get("commit") or "unknown"
-        found += [f"{one.recipe}: " if len(run.each) > 1 else "", _moment(one.environment.get("date"))]
-        found.append(f"commit {commit}")
-    return " · ".join(fact for fact in found if fact)
+        commit = f"commit {one.environment.get('commit') or 'unknown'}"
+        told = ", ".join(part for part in (_moment(one.environment.get("date")), commit) if part)
+        made.append(f"{one.recipe}: {told}" if several else told)
+    return " · ".join([run.status, *made])
 
 
 def _moment(text: Any) -> str:

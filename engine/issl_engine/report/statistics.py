@@ -24,12 +24,16 @@ class Summary:
             return self.interval
         return self.mean - self.half_width, self.mean + self.half_width
 
-    def __str__(self) -> str:
+    def text(self, digits: int) -> str:
+        """With so many digits behind the point."""
         if self.half_width is not None:
-            return f"{self.mean:.1f} ± {self.half_width:.1f}"
+            return f"{self.mean:.{digits}f} ± {self.half_width:.{digits}f}"
         if self.interval is not None:
-            return f"{self.mean:.1f} [{self.interval[0]:.1f}, {self.interval[1]:.1f}]"
-        return f"{self.mean:.1f}"
+            return f"{self.mean:.{digits}f} [{self.interval[0]:.{digits}f}, {self.interval[1]:.{digits}f}]"
+        return f"{self.mean:.{digits}f}"
+
+    def __str__(self) -> str:
+        return self.text(1)
 
 
 def summarise(values: Sequence[float]) -> Summary:

@@ -44,7 +44,7 @@ def score_figure(run: Run, column: Column) -> str:
             _text(NAMES, y + 4, row.name, anchor="end"),
             f'<path d="M{x(low)} {y}H{x(high)}" style="stroke:{_hue(index, row)};stroke-width:4;opacity:.4"/>',
             f'<circle cx="{x(score.mean)}" cy="{y}" r="5" style="fill:{_hue(index, row)}"/>',
-            _text(max(x(score.mean), x(high)) + 10, y + 4, str(score)),
+            _text(max(x(score.mean), x(high)) + 10, y + 4, score.text(column.digits)),
         ]
     return _svg(parts, ROW * len(scores), column.title)
 

@@ -22,8 +22,8 @@ def _cells(row: ArmRuns, run: Run, columns: list[Column]) -> list[str]:
     gain = gain_over_untrained(row, run)
     return [
         row.name,
-        *(_text(row.score(column)) for column in columns),
-        f"{gain:+.1f}" if gain is not None else "–",
+        *(_text(row.score(column), column.digits) for column in columns),
+        f"{gain:+.{columns[0].digits}f}" if gain is not None else "–",
         f"{loss.mean:.3f}" if loss else "–",
         f"{speed:.0f}" if speed else "–",
         f"{seconds.mean / 60:.1f}" if seconds else "–",
@@ -53,8 +53,8 @@ def best_row(run: Run, column: Column) -> int | None:
     return max(means, key=lambda index: sign * means[index])
 
 
-def _text(summary: Summary | None) -> str:
-    return "–" if summary is None else str(summary)
+def _text(summary: Summary | None, digits: int) -> str:
+    return "–" if summary is None else summary.text(digits)
 
 
 def print_table(run: Run, console: Console | None = None) -> None:

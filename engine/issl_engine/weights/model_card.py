@@ -94,7 +94,7 @@ def _settings(record: dict[str, Any]) -> str:
 def _probes(opened: OpenedEncoder) -> list[str]:
     results = probe_results_of(opened)
     if not results:
-        return ["## Probes", "None were made of this checkpoint." if opened.recipe else "None are known."]
+        return ["## Probes", "None were made of this checkpoint." if opened.manifest else "None are known."]
     lines = [
         "| probe | setting | metric | value | held-out | split | fitted on | seed |",
         "|---|---|---|---|---|---|---|---|",

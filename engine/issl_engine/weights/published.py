@@ -78,11 +78,11 @@ def _swav() -> dict[str, Published]:
 def _dino() -> dict[str, Published]:
     source = "facebookresearch/dino: README.md, hubconf.py"
     rows = {
-        "dino_resnet50": ("dino_resnet50_pretrain", "DINO ResNet-50, 800 epochs"),
-        "dino_vits16": ("dino_deitsmall16_pretrain", "DINO ViT-S/16, 800 epochs"),
-        "dino_vits8": ("dino_deitsmall8_pretrain", "DINO ViT-S/8, 800 epochs"),
-        "dino_vitb16": ("dino_vitbase16_pretrain", "DINO ViT-B/16, 400 epochs"),
-        "dino_vitb8": ("dino_vitbase8_pretrain", "DINO ViT-B/8, 300 epochs"),
+        "dino_resnet50": ("dino_resnet50_pretrain", "DINO ResNet-50"),
+        "dino_vits16": ("dino_deitsmall16_pretrain", "DINO ViT-S/16"),
+        "dino_vits8": ("dino_deitsmall8_pretrain", "DINO ViT-S/8"),
+        "dino_vitb16": ("dino_vitbase16_pretrain", "DINO ViT-B/16"),
+        "dino_vitb8": ("dino_vitbase8_pretrain", "DINO ViT-B/8"),
     }
     return {
         name: Published(url=f"{DINO}{file}/{file}.pth", about=about, source=source, preprocessing=BICUBIC)
@@ -125,7 +125,7 @@ def _further() -> dict[str, Published]:
         ),
         "vicreg_resnet50": Published(
             url="https://dl.fbaipublicfiles.com/vicreg/resnet50.pth",
-            about="VICReg ResNet-50, 1000 epochs",
+            about="VICReg ResNet-50",
             source="facebookresearch/vicreg: hubconf.py",
         ),
         "vicreg_resnet50w2": Published(
@@ -136,7 +136,7 @@ def _further() -> dict[str, Published]:
         **{
             f"mae_{name}": Published(
                 url=f"https://dl.fbaipublicfiles.com/mae/pretrain/mae_pretrain_vit_{size}.pth",
-                about=f"MAE ViT-{size[0].upper()}, 1600 epochs",
+                about=f"MAE ViT-{size[0].upper()}",
                 source="facebookresearch/mae: README.md",
             )
             for name, size in (("vitb16", "base"), ("vitl16", "large"), ("vith14", "huge"))

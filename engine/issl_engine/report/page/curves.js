@@ -104,7 +104,11 @@ function furtherCard(redraw) {
   const keys = loggedKeys().filter((key) => !known.has(key) && !key.startsWith("diagnostics."));
   if (!keys.length) return [];
   if (!keys.includes(view.further)) view.further = keys[0];
-  const card = chartCard(choice("", keys.map((key) => [key, key]), view.further, (key) => { view.further = key; redraw(); }), "any other value that was logged",
+  const card = chartCard(choice("", keys.map((key) => [key, key]), view.further, (key) => {
+    view.further = key;
+    redraw();
+    document.querySelector("#curves .card select").focus(); // it was made anew
+  }), "any other value that was logged",
     () => curveSpec(view.further, view.further, visibleArms()));
   card.querySelector("select").setAttribute("aria-label", "Which value");
   return [card];
@@ -113,13 +117,14 @@ function furtherCard(redraw) {
 function startCurves() {
   const place = document.getElementById("curves");
   if (!place) return;
-  const losses = make("div", { class: "grid" });
+  const losses = make("div", { class: "grid small" });
   const others = make("div", { class: "grid" });
   const redraw = () => {
     const keys = new Set(loggedKeys());
-    losses.className = apart() ? "grid small" : "grid";
-    losses.replaceChildren(...(keys.has("loss") ? lossCards() : []));
+    const cards = keys.has("loss") ? lossCards() : [];
+    losses.replaceChildren(...(apart() ? cards : []));
     others.replaceChildren(
+      ...(apart() ? [] : cards),
       ...FIRST_CURVES.slice(1).filter(([key]) => keys.has(key)).map(([key, title]) => chartCard(title, "", () => curveSpec(title, key, visibleArms()))),
       ...furtherCard(redraw));
     drawDiagnosticCurves();

@@ -14,5 +14,5 @@ class TorchvisionLayout(Layout):
     name: Literal["torchvision"] = "torchvision"
 
     anchors: ClassVar = ("layer1.0.conv1.weight",)
-    roots: ClassVar = ("", r"(state_dict\.|model\.|model_state_dict\.)?(module\.|model\.)?")
+    roots: ClassVar = ("", r"(state_dict\.|model\.|model_state_dict\.)?(module\.|model\.|_orig_mod\.)*")
     heads: ClassVar = (r"(\w+\.)*(fc|head|classifier|linear|projector|projection_head|projection|predictor)\..+",)

@@ -20,6 +20,6 @@ class VitLayout(Layout):
     name: Literal["vit"] = "vit"
 
     anchors: ClassVar = ("patch_embed.proj.weight",)
-    roots: ClassVar = ("", r"(state_dict\.|model\.)?(module\.|model\.)?")
+    roots: ClassVar = ("", r"(state_dict\.|model\.)?(module\.|model\.|_orig_mod\.)*")
     heads: ClassVar = (r"(\w+\.)*(head|head_dist|fc)\..+", r"(\w+\.)*mask_token", r"(\w+\.)*decoder_\w+(\..+)?")
     preprocessing: ClassVar = BICUBIC
