@@ -8,6 +8,8 @@ import pytest
 import torch
 from nvidia.dali.pipeline import Pipeline
 
+from issl_engine.data.corruptions import Corruption, CorruptionKind, CorruptionsConfig
+from issl_engine.data.dali.evaluation import _evaluation_graph
 from issl_engine.data.dali.images import ImageInputs
 from issl_engine.data.dali.training import _training_graph
 from issl_engine.data.policies.rand_augment import RandAugment
@@ -37,3 +39,17 @@ def test_every_crop_ends_on_the_gpu_and_the_sizes_on_the_host(stored: str, layou
         *crops, shapes = _training_graph(ImageInputs(images), EVERYTHING, lambda: (), torch.device("cuda"), layout)
     assert [crop.device for crop in crops] == ["gpu"] * 5
     assert shapes.device == "cpu"
+
+
+@pytest.mark.parametrize("kind", CorruptionsConfig().kinds)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_corrupted_image_ends_on_the_gpu(kind: CorruptionKind, channels: int) -> None:
+    images = ImageSet(labels=LABELS, sizes_HW=SIZES, pixels=np.zeros((4, 48, 64, channels), np.uint8))
+    corruption = Corruption(kind=kind, strength=2)
+    pipeline = Pipeline(batch_size=2, num_threads=1, device_id=0, exec_dynamic=True)
+    with pipeline:
+        view, shapes = _evaluation_graph(
+            ImageInputs(images), True, 32, (0.5,) * 3, (0.2,) * 3, "bilinear", corruption, lambda: (),
+            torch.device("cuda"),
+        )  # fmt: skip
+    assert (view.device, shapes.device) == ("gpu", "cpu")

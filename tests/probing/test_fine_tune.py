@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import issl_engine.probing.fine_tuned_accuracy as fine_tuned_accuracy_module
 from issl_engine.data.sources.base import ImageSet
 from issl_engine.models.encoders.base import Encoder
 from issl_engine.models.encoders.small_resnet import SmallResNetConfig
@@ -92,6 +93,27 @@ def test_the_choice_does_not_depend_on_the_judged_images() -> None:
     assert right.chosen == turned.chosen
     assert right.held_out_value == turned.held_out_value
     assert right.value != turned.value
+
+
+def test_images_that_were_not_fitted_choose_the_learning_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    fitted, judged = [], []
+    fit, judge = Tuner.fine_tuned, fine_tuned_accuracy_module._num_correct
+
+    def fine_tuned(self: Tuner, images: ImageSet, lr: float) -> nn.Module:
+        fitted.append(images)
+        return fit(self, images, lr)
+
+    def num_correct(model: nn.Module, one: Tuner, images: ImageSet, batch_size: int) -> int | None:
+        judged.append(images)
+        return judge(model, one, images, batch_size)
+
+    monkeypatch.setattr(Tuner, "fine_tuned", fine_tuned)
+    monkeypatch.setattr(fine_tuned_accuracy_module, "_num_correct", num_correct)
+    accuracy(tuner(encoder(), epochs=1), train=stripes(60, 0), judged=stripes(12, 1))
+    assert [len(images) for images in fitted] == [48, 60]
+    assert [len(images) for images in judged] == [12, 12]
+    seen = {images.pixels[place].tobytes() for images in fitted[:1] for place in range(48)}
+    assert not seen & {judged[0].pixels[place].tobytes() for place in range(12)}
 
 
 def test_a_share_of_labels_is_balanced_and_named() -> None:
