@@ -32,8 +32,15 @@ def test_everything_is_in_the_run_folder(run: Path) -> None:
     for arm in ("simclr", "dissl"):
         for seed in ("seed0", "seed1"):
             place = run / arm / seed
-            names = {"resolved.yaml", "metrics.jsonl", "probes.json", "diagnostics.json", "views.png", "checkpoints"}
-            assert names <= {path.name for path in place.iterdir()}
+            names = {
+                "resolved.yaml",
+                "metrics.jsonl",
+                "probes.json",
+                "diagnostics.json",
+                "feature_map.npz",
+                "views.png",
+            }
+            assert names | {"checkpoints"} <= {path.name for path in place.iterdir()}
     assert "steps_per_epoch: 8" in (run / "simclr" / "seed0" / "resolved.yaml").read_text()
     assert json.loads((run / "environment.json").read_text())["command"].startswith("issl-engine")
 

@@ -12,6 +12,8 @@ ROOT = Path(__file__).parents[1]
 FOLDERS = {"engine/issl_engine": "issl_engine", "kernels/issl_kernels": "issl_kernels",
            "profiling/issl_profiling": "issl_profiling", "recipes": "issl_recipes"}  # fmt: skip
 
+KINDS = (".py", ".yaml", ".js", ".css")
+
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -33,11 +35,11 @@ def test_its_tree_is_the_sources_tree(wheel: Path) -> None:
         f"{package}/{path.relative_to(ROOT / folder).as_posix()}"
         for folder, package in FOLDERS.items()
         for path in (ROOT / folder).rglob("*")
-        if path.suffix in (".py", ".yaml")
+        if path.suffix in KINDS
     }
     names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
-    assert "issl_recipes/smoke.yaml" in names
-    assert {name for name in names if name.endswith((".py", ".yaml"))} == expected
+    assert {"issl_recipes/smoke.yaml", "issl_engine/report/page/map.js", "issl_engine/report/page/style.css"} <= names
+    assert {name for name in names if name.endswith(KINDS)} == expected
 
 
 def test_nothing_else_is_at_its_top(wheel: Path) -> None:

@@ -125,11 +125,21 @@ def checks() -> list[Check]:
             item="C compiler", found=shutil.which("cc") or shutil.which("gcc"),
             good_for="torch.compile on the CPU (training.compile)", advice="install gcc to use training.compile",
         ),
-        Check(item="timm", found=version("timm"), good_for="encoders named timm/<model>",
+        Check(item="timm", found=version("timm"), good_for="encoders named timm/<model>, public weights of ViTs",
               advice="pip install 'issl-engine[timm]'"),
+        Check(item="ONNX", found=_onnx_version(), good_for="issl-engine export --format onnx",
+              advice="pip install 'issl-engine[export]'"),
+        Check(item="umap-learn", found=version("umap-learn"), good_for="UMAP beside PCA in a report's feature map",
+              advice="pip install 'issl-engine[umap]'"),
         Check(item="tensorboard", found=version("tensorboard"), good_for="curves in TensorBoard beside metrics.jsonl",
               advice="pip install 'issl-engine[tensorboard]'"),
     ]  # fmt: skip
+
+
+def _onnx_version() -> str | None:
+    """Of onnx and onnxruntime, where all that exporting needs is there."""
+    found = {name: version(name) for name in ("onnx", "onnxscript", "onnxruntime")}
+    return f"{found['onnx']}, onnxruntime {found['onnxruntime']}" if all(found.values()) else None
 
 
 def _gpu_check() -> Check:

@@ -12,6 +12,7 @@ from issl_engine.data.corruptions import Corruption, CorruptionKind, Corruptions
 from issl_engine.data.dali import EvaluationImages
 from issl_engine.data.sources.base import ImageSet
 
+CPU = torch.device("cpu")
 SIDE = 64
 KINDS = CorruptionsConfig().kinds
 
@@ -27,13 +28,15 @@ def photos(count: int = 6, channels: int = 3) -> ImageSet:
     return ImageSet(labels=np.arange(count), sizes_HW=np.full((count, 2), SIDE, np.int32), pixels=pixels)
 
 
-def shown(images: ImageSet, corruption: Corruption | None, batch_size: int = 4) -> NDArray[np.float64]:
+def shown(
+    images: ImageSet, corruption: Corruption | None, batch_size: int = 4, device: torch.device = CPU
+) -> NDArray[np.float64]:
     """What an encoder would be shown, in grey levels [n, side, side, 3]."""
     batches = EvaluationImages(
         images, resize=SIDE, crop=SIDE, mean=(0.0, 0.0, 0.0), std=(1 / 255, 1 / 255, 1 / 255), batch_size=batch_size,
-        device=torch.device("cpu"), num_threads=1, interpolation="bilinear", corruption=corruption,
+        device=device, num_threads=1, interpolation="bilinear", corruption=corruption,
     )  # fmt: skip
-    return torch.cat([crops for crops, _ in batches]).permute(0, 2, 3, 1).double().numpy()
+    return torch.cat([crops for crops, _ in batches]).permute(0, 2, 3, 1).double().cpu().numpy()
 
 
 def one(kind: CorruptionKind, strength: int, seed: int = 0) -> Corruption:
@@ -136,3 +139,13 @@ def test_grey_images_stay_grey(kind: CorruptionKind) -> None:
     corrupted = shown(images, one(kind, 3))
     assert np.array_equal(corrupted[..., 0], corrupted[..., 1])
     assert abs(corrupted - shown(images, None)).mean() > 0.3
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_gpu_makes_the_cpus_pixels(kind: CorruptionKind, channels: int) -> None:
+    images = photos(channels=channels)
+    on_cpu = shown(images, one(kind, 3))
+    on_gpu = shown(images, one(kind, 3), device=torch.device("cuda"))
+    assert abs(on_gpu - on_cpu).mean() < (1.5 if kind == "jpeg" else 0.1)

@@ -65,8 +65,9 @@ def conv(x: Tensor, weight: Tensor, stride: int = 1) -> Tensor:
 
 def functional_resnet(name: str, state: dict[str, Tensor], x: Tensor, stem: str) -> Tensor:
     """The feature map after layer4, from the state dict alone."""
+    x = F.pad(x, (1, 1, 1, 1)) if stem == "tiny_padded" else x
     x = norm(conv(x, state["conv1.weight"], 2 if stem == "imagenet" else 1), state, "bn1").clamp(min=0)
-    if stem != "tiny":
+    if not stem.startswith("tiny"):
         x = F.max_pool2d(F.pad(x, (1, 1, 1, 1), value=-math.inf), 3, stride=2)
     for layer, depth in enumerate(DEPTHS[name], start=1):
         for block in range(depth):
@@ -118,11 +119,22 @@ def test_names_shapes_and_order_are_torchvisions(name: str) -> None:
     assert sum(parameter.numel() for parameter in encoder.parameters()) == PARAMETERS[name]
 
 
-@pytest.mark.parametrize(("name", "stem"), [("resnet18", "imagenet"), ("resnet18", "small"), ("resnet18", "tiny")])
-def test_resnet_of_basic_blocks_equals_the_functional_forward(name: str, stem: str) -> None:
-    encoder, x = build(name=name, stem=stem), images(32, count=4)
-    expected = functional_resnet(name, encoder.state_dict(), x, stem).mean((2, 3))
+@pytest.mark.parametrize("stem", ["imagenet", "small", "tiny", "tiny_padded"])
+def test_resnet_of_basic_blocks_equals_the_functional_forward(stem: str) -> None:
+    encoder, x = build(name="resnet18", stem=stem), images(32, count=4)
+    expected = functional_resnet("resnet18", encoder.state_dict(), x, stem).mean((2, 3))
     torch.testing.assert_close(encoder(x), expected, rtol=1e-9, atol=1e-9)
+
+
+def test_a_width_multiplier_widens_every_layer() -> None:
+    encoder, x = build(name="resnet18", stem="small", width_multiplier=2), images(32, count=4)
+    state = encoder.state_dict()
+    expected = functional_resnet("resnet18", state, x, "small").mean((2, 3))
+    assert (encoder.dim, expected.shape[1]) == (1024, 1024)
+    torch.testing.assert_close(encoder(x), expected, rtol=1e-9, atol=1e-9)
+    for name, shape in torchvision_shapes("resnet18").items():
+        wide = [2 * size if place < 2 and size > 3 else size for place, size in enumerate(shape)]
+        assert list(state[name].shape) == (wide if name != "conv1.weight" else [128, 3, 3, 3]), name
 
 
 @pytest.mark.parametrize("name", ["resnet34", "resnet50"])
@@ -344,6 +356,21 @@ def test_missing_timm_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(ValueError, match=r"pip install issl-engine\[timm\]"):
         TimmConfig(name="timm/toy").build(image_size=32)
+
+
+def test_a_timm_that_does_not_load_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(name: str) -> None:
+        raise RuntimeError("operator torchvision::nms does not exist")
+
+    monkeypatch.setattr("issl_engine.models.encoders.timm_model.import_module", broken)
+    with pytest.raises(ValueError, match=r"does not load \(operator torchvision::nms does not exist\)"):
+        TimmConfig(name="timm/toy").build(image_size=32)
+
+
+def test_heads_of_a_timm_model_are_handed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = install_toy_timm(monkeypatch)
+    build(name="timm/toy", num_heads=12)
+    assert calls == [{"pretrained": False, "num_classes": 0, "num_heads": 12}]
 
 
 def test_unknown_timm_models_and_maps_instead_of_vectors_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

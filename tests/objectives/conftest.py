@@ -21,6 +21,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "vicreg": {"hidden_dim": 7, "projection_dim": 4},
     "byol": {"hidden_dim": 7, "projection_dim": 4},
     "simsiam": {"hidden_dim": 7, "projection_dim": 4, "predictor_hidden_dim": 3},
+    "ssl_hsic": {"kernel_scale": 0.7, "hidden_dim": 7, "projection_dim": 4},
     "matrix_ssl": {"hidden_dim": 7, "projection_dim": 4, "predictor_hidden_dim": 7},
     "sem": {"num_simplices": 3, "simplex_dim": 4, "temperature": 0.5, "hidden_dim": 7, "projection_dim": 4},
     "falcon": {"code_dim": 8, "num_codes": 9, "epsilon": 1e-3},

@@ -33,6 +33,7 @@ METRICS = {
     "vicreg": {"invariance", "variance", "covariance", "projection_std"},
     "byol": {"cosine", "projection_std"},
     "simsiam": {"cosine", "projection_std"},
+    "ssl_hsic": {"hsic_image", "hsic_self", "projection_std"},
     "matrix_ssl": {"uniformity", "alignment", "projection_std"},
     "sem": {"cosine", "projection_std", "simplex_entropy"},
     "falcon": {"invariance_ce", "marginal_entropy", "conditional_entropy", "perplexity", "codes_used"},
@@ -122,7 +123,7 @@ def test_one_view_is_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["simclr", "cissl", "barlow_twins", "vicreg", "mmcr", "aninfonce", "falcon", "matrix_ssl"]
+    "name", ["simclr", "cissl", "barlow_twins", "vicreg", "mmcr", "aninfonce", "falcon", "matrix_ssl", "ssl_hsic"]
 )
 def test_one_image_is_refused_where_images_are_compared(name: str) -> None:
     with pytest.raises(ValueError, match=f"objective {name} compares different images.*global_batch_size"):
@@ -150,6 +151,7 @@ def test_one_image_is_refused_where_images_are_compared(name: str) -> None:
         ("byol", {"ema_momentum": -0.1}),
         ("simsiam", {"projection_dim": 0}),
         ("mmcr", {"compression_weight": -1}),
+        ("ssl_hsic", {"kernel_scale": 0}),
         ("matrix_ssl", {"shift": 0}),
         ("sem", {"simplex_dim": 1}),
         ("sem", {"temperature": 0}),

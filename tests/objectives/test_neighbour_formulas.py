@@ -9,6 +9,7 @@ from torch import Tensor
 
 from issl_engine.objectives.base import Objective
 from issl_engine.objectives.spectra import NUCLEAR_NORM_EPSILON
+from issl_engine.objectives.ssl_hsic import EPSILON
 
 from .conftest import NUM_IMAGES, build, features, forward, image_ids, progress, teacher_output
 from .test_formulas import Formula, check, cross_entropy, mean, pairs, unit
@@ -99,11 +100,28 @@ def matrix_ssl(objective: Objective, z: Tensor, teacher: Tensor | None) -> Tenso
     return mean(losses)
 
 
+def ssl_hsic(objective: Objective, z: Tensor, teacher: Tensor | None) -> Tensor:
+    """HSIC(Z, Y) and HSIC(Z, Z) by traces of centred kernel matrices, tr(KHLH), up to the estimators' factors."""
+    assert teacher is not None
+    rows = torch.cat((unit(objective.predictor(objective.projector(z))), unit(teacher)))
+    of_image = [(x, row) for x in range(z.shape[1]) for row in rows[:, x]]
+    kernel = torch.stack(
+        [torch.stack([0.7 / (0.49 + (a - b).square().sum()).sqrt() for _, b in of_image]) for _, a in of_image]
+    )
+    size = len(of_image)
+    same = [kernel[a, b] for a in range(size) for b in range(size) if a != b and of_image[a][0] == of_image[b][0]]
+    centring = torch.eye(size, dtype=z.dtype) - 1 / size
+    itself = (kernel @ centring @ kernel @ centring).trace() / size**2
+    root = (itself + EPSILON**2).sqrt() - EPSILON
+    return 3 * root - (mean(same) - kernel.sum() / size**2)
+
+
 FORMULAS: dict[str, tuple[Formula, dict]] = {
     "mmcr": (mmcr, {"compression_weight": 0.3}),
     "aninfonce": (aninfonce, {}),
     "diet": (diet, {}),
     "sem": (sem, {}),
+    "ssl_hsic": (ssl_hsic, {}),
     "matrix_ssl": (matrix_ssl, {"uniformity_weight": 0.3, "alignment_weight": 0.7}),
     "falcon": (falcon, {"invariance_weight": 0.4}),
 }
@@ -182,3 +200,15 @@ def test_sems_simplices_sum_to_one_and_its_teacher_has_them_too() -> None:
     metrics = forward(objective, z, teacher_output(objective, z)).metrics
     expected = -(simplices * simplices.log()).sum(-1).mean()
     assert metrics["simplex_entropy"].item() == pytest.approx(expected.item())
+
+
+def test_ssl_hsic_is_0_for_equal_rows_and_its_gradient_finite() -> None:
+    objective = build("ssl_hsic").eval()
+    z = features()[:1, :1].expand(2, 5, -1).clone().requires_grad_()
+    with torch.no_grad():
+        teacher = objective.predictor(objective.projector(z))
+    loss = forward(objective, z, teacher).loss
+    assert loss.item() == pytest.approx(0, abs=1e-6)
+    loss.backward()
+    assert z.grad is not None
+    assert z.grad.isfinite().all()

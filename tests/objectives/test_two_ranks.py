@@ -42,6 +42,7 @@ CASES: dict[str, dict[str, Any]] = {
     "vicreg": {},
     "byol": {},
     "simsiam": {},
+    "ssl_hsic": {},
     "matrix_ssl": {"alignment_weight": 0.7},
     "sem": {},
     "falcon": {"invariance_weight": 0.4},

@@ -1,6 +1,8 @@
 """From images to probe results: which images are read, what is reported, and that it says what it is."""
 
+import dataclasses
 import json
+import logging
 
 import numpy as np
 import pytest
@@ -9,11 +11,13 @@ from numpy.typing import NDArray
 from torch import nn
 
 from issl_engine.data.sources.base import Dataset, ImageSet
+from issl_engine.data.sources.target_table import TargetTable
 from issl_engine.probing.base import FitData, Fitted, ProbeConfig, ProbeResult
 from issl_engine.probing.evaluate import evaluate
 from issl_engine.probing.feature_view import Features
 from issl_engine.probing.knn import KNNProbeConfig
 from issl_engine.probing.linear import LinearProbeConfig
+from issl_engine.probing.regression import RegressionProbeConfig
 from issl_engine.probing.results import results_from_json, results_to_json
 from issl_engine.recipe.schema import EvaluationConfig
 
@@ -150,6 +154,75 @@ def test_a_probe_may_give_several_results() -> None:
     assert [(result.probe, result.split) for result in results] == [
         ("recorder", "held_out"), ("recorder", "held_out"), ("knn", "held_out"),
     ]  # fmt: skip
+
+
+def copied(train: ImageSet, test: ImageSet) -> ImageSet:
+    """The test images, the fourth of them a training image."""
+    assert train.pixels is not None
+    assert test.pixels is not None
+    pixels = test.pixels.copy()
+    pixels[3] = train.pixels[50]
+    return dataclasses.replace(test, pixels=pixels)
+
+
+def test_a_test_image_that_was_fitted_is_an_error_unless_the_recipe_allows_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    clean = dataset()
+    leaking = dataclasses.replace(clean, test=copied(clean.train, clean.test))
+    with pytest.raises(ValueError, match=r"1 of 30 judged images .*image 3 is image 50"):
+        run(leaking, KNNProbeConfig())
+    with caplog.at_level(logging.WARNING, logger="issl_engine"):
+        run(clean, KNNProbeConfig(), allow_shared_images=True)
+        assert not caplog.text
+        run(leaking, KNNProbeConfig(), allow_shared_images=True)
+    assert "1 of 30 judged images" in caplog.text
+
+
+def test_equal_images_inside_the_training_split_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    train = images(90, 0)
+    assert train.pixels is not None
+    train.pixels[45:] = train.pixels[:45]
+    with caplog.at_level(logging.WARNING, logger="issl_engine"):
+        run(dataset(train), KNNProbeConfig(), report_on="held_out", held_out_fraction=0.2)
+    assert "of 18 judged images are in the training split too" in caplog.text
+
+
+def test_a_leaking_probe_stops_the_run_where_leaks_are_looked_for() -> None:
+    class Peeking(Recorder):
+        name: str = "peeking"
+
+        def fit(self, data: FitData) -> "Recorded":
+            return Peeked(data)
+
+    class Peeked(Recorded):
+        def state(self) -> dict:
+            return {"all": torch.cat(self.data.train._stores)}
+
+    run(dataset(), Peeking(), report_on="held_out")
+    run(dataset(), Recorder(), report_on="held_out", check_leaks=True)
+    with pytest.raises(ValueError, match="peeking depends on the images that judge it"):
+        run(dataset(), Peeking(), report_on="held_out", check_leaks=True)
+
+
+def test_targets_of_the_source_reach_the_probes() -> None:
+    def with_values(part: ImageSet) -> ImageSet:
+        values_NT = part.labels[:, None].astype(np.float32)
+        return dataclasses.replace(part, values=TargetTable(names=("label",), values_NT=values_NT))
+
+    clean = dataset()
+    data = dataclasses.replace(clean, train=with_values(clean.train), test=with_values(clean.test))
+    for part in parts(data, max_train_images=60):
+        assert part.values is not None
+        assert part.values.values_NT[:, 0].tolist() == part.labels_N.tolist()
+    with pytest.raises(ValueError, match="no numbers to predict"):
+        run(clean, RegressionProbeConfig())
+
+
+def test_images_without_a_class_are_refused_by_probes_of_classes() -> None:
+    unlabelled = images(90, 0, labels=np.where(np.arange(90) < 4, -1, np.arange(90) % CLASSES))
+    with pytest.raises(ValueError, match=r"images to probe have no class \(label -1\)"):
+        run(dataset(unlabelled), KNNProbeConfig())
 
 
 def test_the_preprocessing_text_speaks_of_raw_pixels_only_where_they_are_probed() -> None:

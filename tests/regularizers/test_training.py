@@ -8,8 +8,12 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from issl_engine.training.alarms import CollapseAlarm
 from issl_engine.training.deepspeed import start_ranks
 from issl_engine.training.pretrain import pretrain
+from issl_profiling.plan.counts import count
+from issl_profiling.train.case import TrainCase
+from issl_profiling.train.plain import PlainTraining
 
 from ..training.conftest import dataset, make_recipe
 
@@ -45,3 +49,25 @@ def test_exact_accumulation_is_refused() -> None:
 def test_mistakes_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError, match="regularizers"):
         make_recipe("simclr", regularizers=[wrong])
+
+
+def test_the_alarm_watches_the_objectives_own_loss(
+    dataset: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noted: list[float] = []
+    monkeypatch.setattr(CollapseAlarm, "note", lambda self, loss, step: noted.append(float(loss)))
+    pretrain(make_recipe("simclr", regularizers=BOTH), dataset, start_ranks(), folder=tmp_path, seed=0)
+    records = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert noted == pytest.approx([record["objective_loss"] for record in records[5:]])
+
+
+def test_what_measures_training_refuses_what_it_leaves_out(dataset: Any) -> None:
+    recipe = make_recipe("simclr", regularizers=BOTH)
+    with pytest.raises(ValueError, match=r"regularizers \(koleo, ldreg\) are not counted by the plan; leave them out"):
+        count(recipe)
+    with pytest.raises(ValueError, match="regularizers are not part of what bench train compares; leave them out"):
+        TrainCase.of("simclr", recipe, dataset, start_ranks())
+    with pytest.raises(ValueError, match=r"objective diet has a class for each training image.*choose another"):
+        count(make_recipe("diet"))
+    with pytest.raises(ValueError, match=r"objective diet needs the images' indices.*choose another objective"):
+        PlainTraining(TrainCase.of("diet", make_recipe("diet"), dataset, start_ranks()))

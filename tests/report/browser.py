@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import select
 import shutil
 import subprocess
 import tempfile
@@ -116,6 +117,8 @@ class Browser:
 
     def _message(self) -> dict[str, Any]:
         while b"\0" not in self._unread:
+            ready, _, _ = select.select([self._from_read], [], [], PATIENCE_SECONDS)
+            assert ready, f"the browser has said nothing for {PATIENCE_SECONDS:g} seconds"
             part = os.read(self._from_read, 1 << 16)
             assert part, "the browser has ended"
             self._unread += part

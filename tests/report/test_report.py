@@ -4,14 +4,12 @@ import csv
 import json
 import math
 import re
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 from scipy import stats
 
-from issl_engine.probing.base import ProbeResult
 from issl_engine.report.compare import compare_runs
 from issl_engine.report.csv_file import COLUMNS
 from issl_engine.report.run_folder import ReportError, load_run
@@ -19,46 +17,7 @@ from issl_engine.report.statistics import summarise
 from issl_engine.report.table import headline, print_table
 from issl_engine.report.write import write_both, write_report
 
-SEEDS = [0, 1, 2]
-
-
-def result(value: float, probe: str = "linear") -> dict[str, object]:
-    return asdict(
-        ProbeResult(
-            probe=probe, metric="top1", value=value, split="test", num_train_images=100, num_split_images=50,
-            held_out_value=value - 1, chosen={"lr": 0.1}, grid="lr {0.1}", preprocessing="centre crop 32 px", seed=0,
-        )
-    )  # fmt: skip
-
-
-def make_run(folder: Path, arms: dict[str, float], *, seeds: list[int] = SEEDS, controls: bool = True) -> Path:
-    folder.mkdir(parents=True)
-    record = {
-        "recipe": folder.name, "description": "A <b>bold</b> & brave run", "arms": dict.fromkeys(arms, "simclr"),
-        "seeds": seeds, "status": "finished", "started": "2026-01-01T00:00:00", "finished": "2026-01-01T01:00:00",
-    }  # fmt: skip
-    (folder / "run.json").write_text(json.dumps(record))
-    (folder / "recipe.yaml").write_text("name: x # <script>alert(1)</script>\n")
-    (folder / "environment.json").write_text(json.dumps({"cpu": "a CPU", "cpu_cores": 2, "commit": "abc", "gpus": []}))
-    for arm, base in arms.items():
-        for seed in seeds:
-            place = folder / arm / f"seed{seed}"
-            place.mkdir(parents=True)
-            lines = [
-                {"step": s, "epoch": s / 10, "loss": 5 - s / 50, "lr": 0.1, "images_per_second": 100 + s,
-                 "data_fraction": 0.1, "device_fraction": 0.8, "host_fraction": 0.1,
-                 "seconds": 2.0 * s, "online_top1": s, "collapse_loss": 5.1}
-                for s in range(10, 60, 10)
-            ]  # fmt: skip
-            (place / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-            (place / "probes.json").write_text(json.dumps([result(base + seed), result(base - 5 + seed, "knn")]))
-    if controls:
-        for seed in seeds:
-            place = folder / "controls" / f"seed{seed}"
-            place.mkdir(parents=True)
-            (place / "untrained.json").write_text(json.dumps([result(40.0), result(35.0, "knn")]))
-            (place / "raw_pixels.json").write_text(json.dumps([result(20.0), result(15.0, "knn")]))
-    return folder
+from .run_folders import SEEDS, make_run
 
 
 @pytest.mark.parametrize("count", [2, 3, 5, 12, 31])
@@ -114,7 +73,7 @@ def test_page_needs_no_network_and_escapes_text(tmp_path: Path) -> None:
     assert page.count("<script") == 3  # two of data, and the page's own
     assert "&lt;script&gt;alert(1)" in page
     assert "A &lt;b&gt;bold&lt;/b&gt; &amp; brave run" in page
-    assert page.count("<svg") == 5
+    assert page.count("<svg") == 4  # two probes, two curves
 
 
 def test_unfinished_run_without_probes_or_controls_is_reported(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from issl_engine.suite.robustness import summarised
 from issl_engine.suite.run import SuiteOutcome, run_suite
 from issl_engine.suite.subject import Subject
 from issl_engine.weights.open_encoder import OpenedEncoder, weights_digest
+from issl_engine.weights.preprocessing import preprocessing_of
 
 SHAPES = {"name": "shapes", "num_train": 40, "num_test": 20, "num_classes": 4, "image_size": 16}
 
@@ -60,7 +61,10 @@ def run(
     recipe = load_recipe(
         "smoke", [f"source={json.dumps(SHAPES)}", "evaluation={resize: 16, crop: 16}", *overrides], ["dissl"]
     ).arms["dissl"]
-    opened = OpenedEncoder(encoder=network, name="n", digest=weights_digest(network), recipe=recipe, seed=0)
+    opened = OpenedEncoder(
+        encoder=network, name="n", digest=weights_digest(network), recipe=recipe, seed=0, config=recipe.encoder,
+        image_size=16, preprocessing=preprocessing_of(recipe), layout="checkpoint",
+    )  # fmt: skip
     subject = Subject.of(
         one, opened, recipe, seed=0, device=torch.device("cpu"),
         cache=FeatureCache(folder=tmp_path / "features") if cache else None,

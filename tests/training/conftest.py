@@ -41,6 +41,7 @@ SMALL_OBJECTIVES: dict[str, dict[str, Any]] = {
     "vicreg": {"name": "vicreg", "hidden_dim": 32, "projection_dim": 32},
     "byol": {"name": "byol", "hidden_dim": 32, "projection_dim": 16},
     "simsiam": {"name": "simsiam", "hidden_dim": 32, "projection_dim": 16},
+    "ssl_hsic": {"name": "ssl_hsic", "hidden_dim": 32, "projection_dim": 16},
     "matrix_ssl": {"name": "matrix_ssl", "hidden_dim": 32, "projection_dim": 16, "predictor_hidden_dim": 16},
     "sem": {"name": "sem", "num_simplices": 8, "simplex_dim": 4, "hidden_dim": 32, "projection_dim": 16},
     "falcon": {"name": "falcon", "code_dim": 32, "num_codes": 24},

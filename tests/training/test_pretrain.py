@@ -150,6 +150,12 @@ def test_collapse_alarm_rings_once_and_only_at_the_plateau(caplog: pytest.LogCap
     assert "lower objective.epsilon" in caplog.text
 
 
+def test_collapse_alarm_rings_for_losses_below_zero_too() -> None:
+    alarm = CollapseAlarm(-8.0, "lower optimizer.lr")
+    assert not any(alarm.observe(-8.5, step) for step in range(200))
+    assert any(alarm.observe(-8.01, step) for step in range(200, 400))
+
+
 def test_batch_larger_than_data_is_refused(dataset: Dataset) -> None:
     recipe = make_recipe(training={"epochs": 1, "global_batch_size": 64})
     with pytest.raises(ValueError, match=r"global_batch_size \(64\) is larger than the training split .*40 images"):

@@ -37,13 +37,20 @@ def torchvision_resnet(name: str, **settings: Any) -> nn.Module:
     torch.manual_seed(0)
     network = models.get_model(name, weights=None, **settings)
     network.fc = nn.Identity()
+    shake_norms(network)
+    return network.eval()
+
+
+def shake_norms(network: nn.Module) -> None:
+    """Batch-norms as after training: no two layers and no two channels alike."""
     for layer in network.modules():
         if isinstance(layer, nn.BatchNorm2d):
+            assert layer.running_mean is not None
+            assert layer.running_var is not None
             nn.init.uniform_(layer.weight, 0.3, 0.7)
             nn.init.normal_(layer.bias, std=0.1)
             nn.init.normal_(layer.running_mean, std=0.1)
             nn.init.uniform_(layer.running_var, 0.5, 1.5)
-    return network.eval()
 
 
 @pytest.fixture(scope="session")

@@ -17,8 +17,9 @@ from issl_engine.weights.formats.base import Exported, ExportFormat
 from issl_engine.weights.formats.onnx import NEEDED
 from issl_engine.weights.open_encoder import OpenedEncoder, open_encoder, weights_digest
 from issl_engine.weights.preprocessing import IMAGENET
+from issl_engine.whole_file import write_whole
 
-from .conftest import features, torchvision_resnet
+from .conftest import features, shake_norms, torchvision_resnet
 
 SMALL_IMAGES = replace(IMAGENET, resize=40, crop=32, mean=(0.5, 0.4, 0.3), interpolation="bicubic")
 RESNET18 = ResNetConfig(name="resnet18", stem="imagenet")
@@ -27,12 +28,10 @@ TINY = SmallResNetConfig(width=4, dim=16)
 
 
 def opened(config: EncoderConfig) -> OpenedEncoder:
-    """Random weights, batch-norms that have seen images."""
+    """Random weights, batch-norms as if they had seen images."""
     torch.manual_seed(0)
     encoder = config.build(image_size=32)
-    with torch.no_grad():
-        encoder.train()
-        encoder(torch.randn(8, 3, 32, 32))
+    shake_norms(encoder)
     return OpenedEncoder(
         encoder=encoder.eval(), name="mine", digest=weights_digest(encoder), recipe=None, seed=None, config=config,
         image_size=32, preprocessing=SMALL_IMAGES, layout="torchvision",
@@ -58,7 +57,6 @@ def test_torchvision_loads_it_strictly_and_gives_the_same_features(tmp_path: Pat
     assert open_encoder(str(tmp_path / "resnet18.pth")).digest == encoder.digest
 
 
-@pytest.mark.parametrize("format_name", ["torchvision", "timm"])
 @pytest.mark.parametrize(
     ("config", "sentence"),
     [
@@ -68,11 +66,13 @@ def test_torchvision_loads_it_strictly_and_gives_the_same_features(tmp_path: Pat
         (ResNetConfig(name="resnet18", stem="imagenet", width_multiplier=2), "of 2 times the width"),
     ],
 )
-def test_what_the_library_has_not_is_said_before_anything_is_written(
-    format_name: str, config: EncoderConfig, sentence: str, tmp_path: Path
+def test_what_a_library_has_not_is_said_before_anything_is_written(
+    config: EncoderConfig, sentence: str, tmp_path: Path
 ) -> None:
-    with pytest.raises(ValueError, match=rf"mine: this is .*{sentence}.*which {format_name} has not"):
-        write(format_name, opened(config), tmp_path / "out.pth")
+    encoder = opened(config)
+    for name in ("torchvision", "timm"):
+        with pytest.raises(ValueError, match=rf"mine: this is .*{sentence}.*which {name} has not"):
+            write(name, encoder, tmp_path / "out.pth")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -88,6 +88,20 @@ def test_the_safetensors_folder_and_its_file_open_again_with_all_that_is_known(
         assert (again.config, again.image_size, again.preprocessing) == (config, 32, SMALL_IMAGES)
         assert (again.layout, again.recipe) == ("engine", None)
         torch.testing.assert_close(features(again.encoder, 32), features(encoder.encoder, 32), rtol=0, atol=0)
+
+
+def test_on_a_full_disk_no_half_folder_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from issl_engine.weights.formats import safetensors
+
+    def full(path: Path, content: str | bytes) -> None:
+        if path.name == "model.safetensors":
+            raise OSError(28, "No space left on device", str(path))
+        write_whole(path, content)
+
+    monkeypatch.setattr(safetensors, "write_whole", full)
+    with pytest.raises(OSError, match="No space left"):
+        write("safetensors", opened(TINY), tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_model_card_says_what_it_is_and_under_which_licence(tmp_path: Path) -> None:

@@ -1,13 +1,17 @@
 """Files of public projects open as the networks that they hold."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
+from issl_engine.recipe.load import load_recipe
 from issl_engine.weights.open_encoder import open_encoder
-from issl_engine.weights.preprocessing import IMAGENET
+from issl_engine.weights.preprocessing import IMAGENET, preprocessing_of
 
 from .conftest import FILES, behind, features, some, torchvision_resnet
 
@@ -80,6 +84,31 @@ def test_images_are_prepared_as_the_layouts_authors_do(resnet18: nn.Module, tmp_
     assert open_as("dino", state, tmp_path).preprocessing.interpolation == "bicubic"
 
 
+def test_a_timm_files_config_beside_it_says_how_images_are_prepared(resnet18: nn.Module, tmp_path: Path) -> None:
+    save_file(dict(resnet18.state_dict()), tmp_path / "model.safetensors")
+    settings = {"input_size": [3, 192, 192], "crop_pct": 0.75, "interpolation": "bicubic", "mean": [0.5] * 3}
+    record = {"architecture": "resnet18", "pretrained_cfg": settings | {"std": [0.25] * 3}}
+    (tmp_path / "config.json").write_text(json.dumps(record))
+    for reference in (tmp_path, tmp_path / "model.safetensors"):
+        images = open_encoder(str(reference)).preprocessing
+        assert (images.resize, images.crop, images.interpolation) == (256, 192, "bicubic")
+        assert (images.mean, images.std) == ((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+    assert open_encoder(f"{tmp_path / 'model.safetensors'}?size=96").preprocessing.crop == 96
+    (tmp_path / "config.json").write_text(json.dumps({"pretrained_cfg": {"input_size": 3}}))
+    with pytest.raises(ValueError, match=r"config\.json: how images are to be prepared cannot be read"):
+        open_encoder(str(tmp_path))
+
+
+def test_preprocessing_takes_the_place_of_another_recipes_own() -> None:
+    recipe = next(iter(load_recipe("smoke").arms.values()))
+    images = replace(IMAGENET, resize=40, crop=36, std=(0.1, 0.2, 0.3), interpolation="bicubic")
+    assert preprocessing_of(recipe) != images
+    changed = images.applied_to(recipe)
+    assert preprocessing_of(changed) == images
+    assert changed.evaluation.batch_size == recipe.evaluation.batch_size
+    assert (changed.views.groups, changed.probes) == (recipe.views.groups, recipe.probes)
+
+
 def small_images_resnet18(padding: int) -> nn.Module:
     network = torchvision_resnet("resnet18")
     network.conv1 = nn.Conv2d(3, 64, 3, padding=padding, bias=False)
@@ -108,13 +137,13 @@ def test_a_3x3_stem_is_asked_for_and_then_taken(tmp_path: Path) -> None:
 def test_what_is_missing_and_left_over_is_named_with_the_layout(resnet18: nn.Module, tmp_path: Path) -> None:
     state = dict(resnet18.state_dict())
     del state["layer4.1.bn2.weight"], state["bn1.bias"]
-    state["layer4.1.bn3.weight"] = some(512)
+    state |= {"layer4.1.bn3.weight": some(512), "surprise": some(1)}
     with pytest.raises(ValueError) as raised:
         open_as("swav", state, tmp_path)
     text = str(raised.value)
     assert "it looks like layout swav with a resnet18 at 'module.'" in text
     assert "bn1.bias, layer4.1.bn2.weight missing" in text
-    assert "module.layer4.1.bn3.weight left over" in text
+    assert "module.layer4.1.bn3.weight, module.surprise left over" in text
 
 
 def test_a_file_of_heads_alone_is_told_so(tmp_path: Path) -> None:
@@ -125,16 +154,26 @@ def test_a_file_of_heads_alone_is_told_so(tmp_path: Path) -> None:
 
 def test_other_resnets_are_refused_by_their_shapes(resnet18: nn.Module, tmp_path: Path) -> None:
     state = resnet18.state_dict() | {"layer1.0.conv1.weight": some(128, 64, 3, 3)}
-    with pytest.raises(
-        ValueError, match=r"conv1\.weight is \[128, 64, 3, 3\] instead of \[64, 64, 3, 3\]; grouped, wide"
-    ):
+    with pytest.raises(ValueError, match=r"conv1\.weight is \[128, 64, 3, 3\] instead of \[64, 64, 3, 3\]"):
         open_as("moco", state, tmp_path)
 
 
 def test_two_networks_side_by_side_give_the_one_that_is_trained(resnet18: nn.Module, tmp_path: Path) -> None:
-    """Whatever order the names are in; the averages hold other numbers."""
+    """Whatever comes first; the averages hold other numbers."""
     state = resnet18.state_dict()
-    content = behind("momentum_encoder.", state, scale=0.5) | behind("encoder.", state)
-    torch.save({"state_dict": content}, tmp_path / "weights.pth")
-    opened = open_encoder(str(tmp_path / "weights.pth"))
+    for average, own in (("ema.encoder.", "model.encoder."), ("0.momentum_encoder.encoder.", "1.encoder.")):
+        content = behind(average, state, scale=0.5) | behind(own, state)
+        torch.save({"state_dict": content}, tmp_path / "weights.pth")
+        opened = open_encoder(str(tmp_path / "weights.pth"))
+        torch.testing.assert_close(features(opened.encoder), features(resnet18), rtol=1e-6, atol=1e-6)
+
+
+def test_a_prefix_that_no_layout_knows_is_named_and_can_be_given(resnet18: nn.Module, tmp_path: Path) -> None:
+    state = resnet18.state_dict()
+    content = behind("my.own.network.", state) | behind("my.other.network.", state, scale=0.5)
+    torch.save(content | {"my.own.network.fc.weight": some(3, 512)}, tmp_path / "weights.pth")
+    sentence = r"no known layout.*at my\.other\.network\., my\.own\.network\.; say which.*FILE\?root=my\.other"
+    with pytest.raises(ValueError, match=sentence):
+        open_encoder(str(tmp_path / "weights.pth"))
+    opened = open_encoder(f"{tmp_path / 'weights.pth'}?root=my.own.network.")
     torch.testing.assert_close(features(opened.encoder), features(resnet18), rtol=1e-6, atol=1e-6)

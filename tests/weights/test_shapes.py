@@ -86,3 +86,14 @@ def test_moco_v3_has_twelve_heads_in_its_small_vit() -> None:
     assert (found.reading.layout.name, found.config.model_dump()["num_heads"]) == ("moco_v3", 12)
     plain = identify(WeightsFile(path=Path("dino.pth"), tensors=vit_tensors(384, 12, 16, 197)), ReferenceOptions())
     assert plain.config.model_dump()["num_heads"] is None
+
+
+def test_maes_decoder_is_set_aside_and_plain_vits_are_resized_bicubically() -> None:
+    mae = {f"model.{name}": value for name, value in vit_tensors(768, 12, 16, 197).items()}
+    decoder = ("mask_token", "decoder_pos_embed", "decoder_embed.weight", "decoder_blocks.0.norm1.weight")
+    mae |= {f"model.{name}": torch.zeros(8) for name in decoder}
+    found = identify(WeightsFile(path=Path("mae.pth"), tensors=mae), ReferenceOptions())
+    assert (found.reading.layout.name, found.config.name) == ("vit", "timm/vit_base_patch16_224")
+    assert found.reading.heads == tuple(f"model.{name}" for name in decoder)
+    assert found.reading.left_over == ()
+    assert found.preprocessing.interpolation == "bicubic"

@@ -65,6 +65,31 @@ def test_moco_v3s_vit_keeps_its_twelve_heads_there_and_back(timm: ModuleType, tm
     assert "num_heads=12" in usage
 
 
+def test_timms_own_weights_come_with_their_preprocessing(timm: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    create, made = timm.create_model, []
+
+    def without_network(name: str, *, pretrained: bool, **settings: Any) -> torch.nn.Module:
+        made.append(create(name, pretrained=False, **settings))
+        return made[-1]
+
+    monkeypatch.setattr(timm, "create_model", without_network)
+    opened = open_encoder("timm:vit_tiny_patch16_224")
+    assert (opened.config.name, opened.layout) == ("timm/vit_tiny_patch16_224", "timm")
+    assert (opened.preprocessing.resize, opened.preprocessing.mean) == (248, (0.5, 0.5, 0.5))
+    torch.testing.assert_close(features(opened.encoder, 224), features(made[0], 224), rtol=1e-6, atol=1e-6)
+
+
+def test_timms_errors_are_one_sentence(timm: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    def offline(*_: Any, **__: Any) -> None:
+        raise RuntimeError("LocalEntryNotFound: no network\nmore lines")
+
+    monkeypatch.setattr(timm, "create_model", offline)
+    with pytest.raises(ValueError, match=r"timm:resnet18: timm could not fetch the weights \(LocalEntryNotFound"):
+        open_encoder("timm:resnet18")
+    with pytest.raises(ValueError, match="timm:resnet1 is not a model of timm"):
+        open_encoder("timm:resnet1")
+
+
 def test_resnets_load_strictly_into_timm(timm: ModuleType, tmp_path: Path) -> None:
     network = torchvision_resnet("resnet18")
     torch.save(network.state_dict(), tmp_path / "resnet18.pth")

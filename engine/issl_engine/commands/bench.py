@@ -10,6 +10,7 @@ import click
 
 from issl_engine.commands.bench_data import bench_data
 from issl_engine.commands.bench_diagnostics import bench_diagnostics
+from issl_engine.commands.bench_features import bench_features
 from issl_engine.commands.bench_results import default_results
 from issl_engine.commands.bench_train import bench_train
 from issl_engine.commands.options import json_option
@@ -24,6 +25,7 @@ def bench() -> None:
     Examples:
       issl-engine bench kernels --op info_nce
       issl-engine bench data
+      issl-engine bench features
       issl-engine bench train
       issl-engine bench diagnostics
       issl-engine bench plot
@@ -31,6 +33,7 @@ def bench() -> None:
 
 
 bench.add_command(bench_data)
+bench.add_command(bench_features)
 bench.add_command(bench_train)
 bench.add_command(bench_diagnostics)
 

@@ -24,7 +24,10 @@ OF_SUITE = "suite."
 @click.argument("reference")
 @overrides_argument
 @click.option("--suite", metavar="NAME", help="A packaged suite (issl-engine list suites) or a file of your own.")
-@click.option("--recipe", metavar="RECIPE", help="Source, evaluation and probes; default the checkpoint's own recipe.")
+@click.option(
+    "--recipe", metavar="RECIPE",
+    help="Source and probes, images prepared as the encoder wants them; default the checkpoint's own recipe.",
+)  # fmt: skip
 @click.option(
     "--out", type=click.Path(file_okay=False, path_type=Path), metavar="FOLDER",
     help="Where results go; default suite_NAME in the arm's folder, without --suite nowhere.",
@@ -40,7 +43,8 @@ def probe(
     reference: str, overrides: tuple[str, ...], suite: str | None, recipe: str | None, out: Path | None,
     seed: int | None, cache: bool, cache_type: Literal["float32", "float16"], as_json: bool,
 ) -> None:  # fmt: skip
-    """Probe the encoder REFERENCE: a checkpoint folder, or the folder of a run's arm and seed (its newest one).
+    """Probe the encoder REFERENCE: a checkpoint folder, the folder of a run's arm and seed (its newest one), a file of
+    weights, or a name of 'issl-engine list weights'.
 
     Source, preprocessing and probes are those of the checkpoint's own recipe; KEY=VALUE changes them. A suite says what
     else to evaluate: other sources, corrupted images, fine-tuning; suite.KEY=VALUE changes one of its keys. What is
@@ -51,7 +55,8 @@ def probe(
       issl-engine probe runs/swav_compare/dissl/seed0
       issl-engine probe runs/swav_compare/dissl/seed0 probes='[{name: knn}]'
       issl-engine probe runs/swav_compare/dissl/seed0 --suite robustness
-      issl-engine probe runs/swav_compare/dissl/seed0 --suite transfer suite.sources.2.source.folder=MNIST
+      issl-engine probe swav_800ep_pretrain.pth.tar --recipe imagenet/e100
+      issl-engine probe runs/mine/dissl/seed0 --suite transfer suite.sources.2.source.folder=MNIST
     """
     with reserved_stdout():
         import torch
@@ -112,7 +117,8 @@ def _recipe(opened: "OpenedEncoder", name: str | None, overrides: tuple[str, ...
                 f"command line: {override}: suite '{suite.name}' has {key} of its own; write {OF_SUITE}{override}"
             )
     if name is not None:
-        return next(iter(load_recipe(name, own).arms.values()))
+        named = next(iter(load_recipe(name).arms.values()))
+        return change_recipe(opened.preprocessing.applied_to(named), own)
     if opened.recipe is None:
         raise ValueError(
             f"{opened.name}: these weights come without a recipe, so nothing says on which images to probe them; name "

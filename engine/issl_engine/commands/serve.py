@@ -29,10 +29,10 @@ def serve(runs: tuple[Path, ...], port: int, open_browser: bool) -> None:
     from issl_engine.report.serve import RunServer
 
     with RunServer(list(runs), port) as server:
-        click.echo(f"serving {len(server.runs())} runs at {server.address} (Ctrl-C ends it)")
-        if open_browser:
-            webbrowser.open(server.address)
         try:
+            click.echo(f"serving {len(server.runs())} runs at {server.address} (Ctrl-C ends it)")
+            if open_browser:
+                webbrowser.open(server.address)
             server.serve_forever()
         except KeyboardInterrupt:
             click.echo("stopped", err=True)

@@ -13,8 +13,9 @@ from issl_engine.commands.options import is_quiet, json_option, overrides_argume
 from issl_engine.commands.stdout import reserved_stdout
 
 if TYPE_CHECKING:
-    from issl_engine.theory.experiments.base import Point
+    from issl_engine.report.statistics import Summary
     from issl_engine.theory.overlap import ClassEstimate
+    from issl_engine.theory.points import Point
     from issl_engine.theory.requirements import Requirement
     from issl_engine.theory.schema import TheoryRecipe
 
@@ -35,8 +36,8 @@ def theory() -> None:
 @overrides_argument
 @click.option("--arm", help="Arm to look at; default the first.")
 @click.option("--encoder", "reference", help="Compare views by this encoder's features; default by their pixels.")
-@click.option("--images", type=click.IntRange(2, 4096), default=512, show_default=True, help="Images in the sample.")
-@click.option("--views", type=click.IntRange(2, 64), default=8, show_default=True, help="Views of each.")
+@click.option("--images", type=click.IntRange(2, 2048), default=512, show_default=True, help="Images in the sample.")
+@click.option("--views", type=click.IntRange(2, 32), default=8, show_default=True, help="Views of each.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of sample and views.")
 @json_option
 def requirements(
@@ -147,14 +148,13 @@ def _print_means(recipe: "TheoryRecipe", points: "list[Point]") -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from issl_engine.theory.results import X_NAMES, summaries
-    from issl_engine.theory.verdict import verdict
+    from issl_engine.theory.points import summaries
 
     found = summaries(points)
     metrics = list(dict.fromkeys(metric for _, _, metric in found))
     table = Table(title=recipe.description or recipe.name, title_justify="left")
     table.add_column("series")
-    table.add_column(X_NAMES.get(recipe.experiment.name, "d").replace("_", " "), justify="right")
+    table.add_column(recipe.experiment.x_name.replace("_", " "), justify="right")
     for metric in metrics:
         unit = "" if metric.startswith("cosine") else " %"
         table.add_column(f"{metric.replace('_', ' ')}{unit}", justify="right")
@@ -163,13 +163,10 @@ def _print_means(recipe: "TheoryRecipe", points: "list[Point]") -> None:
         table.add_row(series, f"{x:g}", *cells)
     console = Console()
     console.print(table)
-    for line in verdict(recipe, points):
+    for line in recipe.experiment.verdict(recipe.setup, points):
         console.print(line, highlight=False, soft_wrap=True)
 
 
-def _cell(summary: object) -> str:
-    from issl_engine.report.statistics import Summary
-
-    assert isinstance(summary, Summary)
+def _cell(summary: "Summary") -> str:
     half = "" if summary.half_width is None else f" ± {summary.half_width:.2f}"
     return f"{summary.mean:.2f}{half}"

@@ -40,9 +40,10 @@ class CorruptionsConfig(Config):
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Seed of the noise. The same for all encoders and probes, so that they are judged on the same pixels."""
 
-    def all(self, kind: CorruptionKind) -> tuple["Corruption", ...]:
-        """The strengths of one kind."""
-        return tuple(Corruption(kind=kind, strength=strength, seed=self.seed) for strength in self.strengths)
+    def of_kind(self, kind: CorruptionKind) -> tuple["Corruption", ...]:
+        """All strengths of one kind; one given twice is one."""
+        strengths = dict.fromkeys(self.strengths)
+        return tuple(Corruption(kind=kind, strength=strength, seed=self.seed) for strength in strengths)
 
 
 @dataclass(frozen=True, kw_only=True)

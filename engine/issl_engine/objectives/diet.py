@@ -32,7 +32,7 @@ class DIETConfig(ObjectiveConfig):
         if shape.num_images is None:
             raise ValueError(
                 "objective diet has a class for each training image, and how many there are is not known here, where "
-                "no data is loaded"
+                "no data is loaded; choose another objective"
             )
         return DIET(self, shape.num_images, shape, group)
 

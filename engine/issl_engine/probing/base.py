@@ -24,8 +24,8 @@ class ProbeResult:
     probe: str
     """Name of the probe: linear, knn."""
     metric: str
-    """What is measured: top1 or mean_average_precision (percent), r2, rmse (in deviations of the target over the
-    training images, or in the target's own unit where ``setting`` names it)."""
+    """What is measured: top1, mean_average_precision or average_precision (percent); r2; rmse (in deviations of the
+    targets over the judged images, or in a target's own unit where ``setting`` names it)."""
     value: float
     split: str
     """The split that ``value`` was measured on."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-RESAMPLES = 2000
+RESAMPLES = 1000
 BLOCK_ELEMENTS = 2**23
 """Largest block of counts, resamples x images (64 MiB)."""
 Floats = NDArray[np.float64]
@@ -43,3 +43,10 @@ def percentiles(values_R: Floats) -> tuple[float, float]:
     """The ends of the middle 95 %; resamples in which the metric does not exist (NaN) count for nothing."""
     low, high = np.nanpercentile(values_R, (2.5, 97.5))
     return float(low), float(high)
+
+
+def mean_of_existing(values: Floats, axis: int) -> Floats:
+    """The mean over ``axis`` of values that exist (are not NaN); NaN where none does."""
+    exists = ~np.isnan(values)
+    count = exists.sum(axis)
+    return np.where(count > 0, np.where(exists, values, 0).sum(axis) / np.maximum(count, 1), np.nan)

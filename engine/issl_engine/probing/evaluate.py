@@ -1,7 +1,7 @@
 """All probes of a recipe on one frozen encoder: features once, choice on held-out images, report on test."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,8 +13,10 @@ from issl_engine.data.sources.base import Dataset, ImageSet
 from issl_engine.probing.base import Features, ProbeConfig, ProbeResult
 from issl_engine.probing.feature_view import CPU
 from issl_engine.probing.features import extract_features
+from issl_engine.probing.leak_check import check_blind, check_no_shared_images
 from issl_engine.probing.preprocessing import Preprocessing
-from issl_engine.probing.splits import hold_out
+from issl_engine.probing.shared_images import Chosen
+from issl_engine.probing.splits import Splits, hold_out
 
 if TYPE_CHECKING:
     from issl_engine.recipe.schema import EvaluationConfig
@@ -37,28 +39,22 @@ def evaluate(
             images, resize=evaluation.resize, crop=evaluation.crop, mean=mean, std=std, device=device,
             batch_size=evaluation.batch_size, num_threads=num_threads, interpolation=interpolation,
         )  # fmt: skip
-        return extract_features(encoder, batches, device=device)
+        found = extract_features(encoder, batches, device=device)
+        return found.with_targets(images.values, images.attributes)
 
-    train = features(at_most(dataset.train, evaluation.max_train_images, seed))
+    train_images = at_most(dataset.train, evaluation.max_train_images, seed)
+    train = features(train_images)
     test = features(dataset.test) if evaluation.report_on == "test" else None
     splits = split_features(train, test, held_out_fraction=evaluation.held_out_fraction, seed=seed)
-    del train, test  # a second copy of every feature, and ImageNet's are tens of GiB
+    check_content(splits, train_images, dataset, allow_shared_images=evaluation.allow_shared_images)
+    if evaluation.check_leaks:
+        for probe in probes:
+            check_blind(probe, splits, num_classes=dataset.num_classes, seed=seed, device=device)
     preprocessing = Preprocessing(
         resize=evaluation.resize, crop=evaluation.crop, mean=mean, std=std, interpolation=interpolation
     )
     results = run_probes(probes, splits, num_classes=dataset.num_classes, seed=seed, device=device)
     return [replace(result, preprocessing=preprocessing.describe(raw_pixels=encoder is None)) for result in results]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Splits:
-    """What a probe is fitted on, what chooses its hyper-parameters, and what judges it; no image is in two."""
-
-    train: Features
-    held_out: Features
-    judged: Features
-    judged_split: str
-    """test or held_out."""
 
 
 def split_features(train: Features, test: Features | None, *, held_out_fraction: float, seed: int) -> Splits:
@@ -90,6 +86,20 @@ def run_probes(
         )  # fmt: skip
         results += [replace(result, split=splits.judged_split) for result in found]
     return results
+
+
+def check_content(splits: Splits, train_images: ImageSet, dataset: Dataset, *, allow_shared_images: bool) -> None:
+    """No test image may be in the training split under another name; inside that split it is told, not refused."""
+    if splits.judged_split == "test":
+        whole, judged = Chosen(images=dataset.train), Chosen(images=dataset.test)
+        check_no_shared_images(whole, judged, allowed=allow_shared_images)
+        return
+    fitted_places = splits.train.joined(splits.held_out).in_stored_order().stored_rows.tolist()
+    check_no_shared_images(
+        Chosen(images=train_images, places=fitted_places),
+        Chosen(images=train_images, places=splits.judged.stored_rows.tolist()),
+        allowed=True,
+    )
 
 
 def at_most(images: ImageSet, count: int | None, seed: int) -> ImageSet:

@@ -48,6 +48,13 @@ class FeatureMaker:
         Raises ValueError for features that are NaN or infinite, for an image that cannot be decoded, and where the
         cache has no room; OSError.
         """
+        return self._without_targets(images).with_targets(images.values, images.attributes)
+
+    def corrupted(self, corruption: Corruption) -> "FeatureMaker":
+        """The same, of images under this corruption."""
+        return replace(self, preprocessing=replace(self.preprocessing, corruption=corruption))
+
+    def _without_targets(self, images: ImageSet) -> Features:
         if self.cache is None:
             return extract_features(self.encoder, self._image_batches(images), device=self.device)
         key = self._key(images, self.cache)
@@ -57,10 +64,6 @@ class FeatureMaker:
         else:
             _log.info("%s: features from the cache", self._named(images))
         return Features(x_ND=x_ND, labels_N=torch.from_numpy(images.labels.copy()))
-
-    def corrupted(self, corruption: Corruption) -> "FeatureMaker":
-        """The same, of images under this corruption."""
-        return replace(self, preprocessing=replace(self.preprocessing, corruption=corruption))
 
     def _kept(self, images: ImageSet, key: dict[str, Any], cache: FeatureCache) -> Tensor:
         batches = feature_batches(self.encoder, self._image_batches(images), device=self.device)

@@ -3,7 +3,7 @@
 Letters: N images of the view, D width of the representation; b rows of a block or batch.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -64,20 +64,32 @@ class Features:
     def joined(self, other: "Features") -> "Features":
         """These images, then the other's."""
         stores, offset = self._stores, 0
-        if [id(store) for store in stores] != [id(store) for store in other._stores]:
+        if not self._shares_stores(other):
             offset = sum(map(len, stores))
             stores = stores + other._stores
         return self._view(
             stores,
-            torch.cat([self._rows(), other._rows() + offset]),
+            torch.cat([self.stored_rows, other.stored_rows + offset]),
             torch.cat([self.labels_N, other.labels_N]),
             None if self.values is None or other.values is None else self.values.joined(other.values),
             None if self.attributes is None or other.attributes is None else self.attributes.joined(other.attributes),
         )
 
+    @property
+    def stored_rows(self) -> Tensor:
+        """Where the images lie in what was given as ``x_ND``, int64 [n]; joined stores are counted through."""
+        return torch.arange(len(self)) if self._rows_N is None else self._rows_N
+
+    def with_targets(
+        self, values: TargetTable | None, attributes: TargetTable | None, *, labels_N: Tensor | None = None
+    ) -> "Features":
+        """The same images, with what else the source knows of them; ``labels_N`` None leaves their labels."""
+        labels_N = self.labels_N if labels_N is None else labels_N
+        return self._view(self._stores, self.stored_rows, labels_N, values, attributes)
+
     def in_stored_order(self) -> "Features":
         """The same images as they lie in the source, whatever split them and joined them again."""
-        return self.subset(self._rows().argsort())
+        return self.subset(self.stored_rows.argsort())
 
     def batch(self, index_B: Tensor, device: torch.device) -> Tensor:
         """Rows float32 [b, d] of the images at ``index_B`` (int64), on ``device``."""
@@ -94,8 +106,8 @@ class Features:
             else:
                 yield part, self.batch(torch.arange(part.start, part.stop), device)
 
-    def _rows(self) -> Tensor:
-        return torch.arange(len(self)) if self._rows_N is None else self._rows_N
+    def _shares_stores(self, other: "Features") -> bool:
+        return [id(store) for store in self._stores] == [id(store) for store in other._stores]
 
     def _fetch(self, rows_B: Tensor) -> Tensor:
         if len(self._stores) == 1:
@@ -117,3 +129,16 @@ class Features:
         view.labels_N, view.values, view.attributes = labels_N, values, attributes
         view._stores, view._rows_N = stores, rows_N
         return view
+
+
+def with_rows_of(other: Features, rows_ND: Tensor, views: Sequence[Features]) -> list[Features]:
+    """The same views of one copy of their store in which the rows of ``other`` are ``rows_ND``; a view of another store
+    stays as it is."""
+    store_ND = torch.cat([store.float() for store in other._stores])
+    store_ND[other.stored_rows] = rows_ND
+    return [
+        Features._view((store_ND,), view.stored_rows, view.labels_N, view.values, view.attributes)
+        if view._shares_stores(other)
+        else view
+        for view in views
+    ]

@@ -81,10 +81,14 @@ class GridProbeConfig(ProbeConfig):
     def fit(self, data: FitData) -> FittedPoint:
         train, held_out = self.task.usable(data.train), self.task.usable(data.held_out)
         points = self.points()
-        scores = self.task.scores(self.fit_points(train, points, data), held_out, data.device)
+        scores = self.scores(train, held_out, points, data)
         best = best_of(scores)
         how = "chosen on held-out training images"
         return self.fit_point(train.joined(held_out), points[best], data, held_out_value=scores[best], how=how)
+
+    def scores(self, fit: Features, score: Features, points: Sequence[Point], data: FitData) -> list[float]:
+        """How well each of ``points``, fitted on ``fit``, does on ``score``; the higher the better."""
+        return self.task.scores(self.fit_points(fit, points, data), score, data.device)
 
     def points(self) -> list[Point]:
         """The grid; a value given twice is one value."""
@@ -113,13 +117,16 @@ class GridProbeConfig(ProbeConfig):
 
     def grid_text(self, chosen: Point, how: str) -> str:
         """The grid in words, and on which of its edges the choice lies."""
-        axes = self.axes()
-        text = " x ".join(f"{_words(name)} {_listed(values)}" for name, values in axes.items())
-        text = ", ".join(part for part in (text, self.describe(), how) if part)
-        for name, values in axes.items():
+        text = self.search_text(how)
+        for name, values in self.axes().items():
             if _at_edge(chosen[name], values):
                 text += f"; the chosen {_words(name)} is at the grid's edge"
         return text
+
+    def search_text(self, how: str) -> str:
+        """The grid in words, whatever was chosen."""
+        text = " x ".join(f"{_words(name)} {_listed(values)}" for name, values in self.axes().items())
+        return ", ".join(part for part in (text, self.describe(), how) if part)
 
 
 def best_of(scores: Sequence[float]) -> int:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from issl_engine.probing.base import FitData, Value
-from issl_engine.probing.feature_view import Features
+from issl_engine.probing.feature_view import BLOCK_BYTES, Features
 from issl_engine.probing.grid import GridProbeConfig, Point
 from issl_engine.probing.predictor import Predictor
 
@@ -63,7 +63,8 @@ class Neighbours(Predictor):
 
     def _nearest(self, query_mD: Tensor) -> tuple[Tensor, Tensor]:
         """Cosines, falling, and places of as many training images as the largest k asks for."""
-        size = max(1, self.block_elements // len(query_mD) - self._most)
+        # Few queries would make blocks of so many training images that these take more memory than the similarities.
+        size = max(1, min(self.block_elements // len(query_mD) - self._most, BLOCK_BYTES // (4 * self.train.width)))
         cosine_mk = query_mD.new_empty(len(query_mD), 0)
         place_mk = torch.empty(len(query_mD), 0, dtype=torch.int64, device=query_mD.device)
         for part, x_nD in self.train.blocks(query_mD.device, rows=min(size, len(self.train))):

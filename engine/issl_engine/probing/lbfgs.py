@@ -10,6 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from issl_engine.probing.feature_view import Features
+from issl_engine.probing.predictor import LinearOutputs
+from issl_engine.probing.standardise import moments
 
 RESIDENT_BYTES = 2**30
 """Standardised rows of at most so much are kept on the device; more are read anew at each evaluation."""
@@ -17,6 +19,30 @@ RESIDENT_BYTES = 2**30
 Blocks = Callable[[], Iterable[tuple[slice, Tensor]]]
 LossSum = Callable[[Tensor, slice], Tensor]
 """(outputs [b, c], which images) → the sum of their losses, a scalar."""
+
+
+def fit_path(
+    features: Features, loss_sum: LossSum, *, num_outputs: int, wanted: Sequence[float], Cs: Sequence[float],
+    max_iterations: int, device: torch.device,
+) -> LinearOutputs:  # fmt: skip
+    """The solutions for the Cs that are ``wanted``, on standardised features; the path starts at the strongest penalty
+    of all ``Cs`` and ends at the weakest wanted, so that a solution does not depend on what else is wanted."""
+    scale_D, offset_D = moments(features, device).standardising
+    weakest = max(wanted)
+    path = [strength for strength in sorted(set(Cs)) if strength <= weakest]
+    solutions = minimise_path(
+        standardised_blocks(features, scale_D, offset_D), loss_sum,
+        torch.zeros(num_outputs, features.width, device=device, requires_grad=True),
+        torch.zeros(num_outputs, device=device, requires_grad=True),
+        Cs=path, num_images=len(features), max_iterations=max_iterations,
+    )  # fmt: skip
+    kept = [solutions[path.index(C)] for C in wanted]
+    return LinearOutputs(
+        weights_SCD=torch.stack([weight_CD for weight_CD, _ in kept]),
+        bias_SC=torch.stack([bias_C for _, bias_C in kept]),
+        scale_G1D=scale_D[None, None],
+        offset_G1D=offset_D[None, None],
+    )
 
 
 def standardised_blocks(

@@ -13,6 +13,7 @@ from pydantic import Field
 from torch import Tensor
 
 from issl_engine.probing.base import FitData, Value
+from issl_engine.probing.epoch_order import epoch_order
 from issl_engine.probing.feature_view import Features
 from issl_engine.probing.grid import GridProbeConfig, Point
 from issl_engine.probing.predictor import LinearClassifier, grouped_outputs
@@ -85,7 +86,7 @@ def fit_grid(
     for step in range(epochs * steps_per_epoch):
         within = step % steps_per_epoch
         if within == 0:
-            order_N = torch.randperm(N, generator=generator)
+            order_N = epoch_order(N, 4 * D, generator)
         index_B = order_N[within * B : (within + 1) * B]
         rows_GBD = torch.addcmul(offset_G1D, fit.batch(index_B, device), scale_G1D)
         # The gradient of the mean cross-entropy with respect to the logits: (softmax - one-hot) / B.

@@ -1,12 +1,11 @@
 """Multinomial logistic regression by L-BFGS, over a path of regularisation strengths.
 
-Letters: S points of the path, D width, C classes.
+Letters: C classes, N images, b images of a block.
 """
 
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
-import torch
 from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
@@ -14,9 +13,8 @@ from torch.nn import functional as F
 from issl_engine.probing.base import FitData, Value
 from issl_engine.probing.feature_view import Features
 from issl_engine.probing.grid import GridProbeConfig, Point
-from issl_engine.probing.lbfgs import minimise_path, standardised_blocks
+from issl_engine.probing.lbfgs import fit_path
 from issl_engine.probing.predictor import LinearClassifier
-from issl_engine.probing.standardise import moments
 
 Positive = Annotated[float, Field(gt=0)]
 INVERSE_STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
@@ -39,25 +37,12 @@ class LogisticProbeConfig(GridProbeConfig):
         return f"L-BFGS of at most {self.max_iterations} iterations"
 
     def fit_points(self, features: Features, points: Sequence[Point], data: FitData) -> LinearClassifier:
-        scale_D, offset_D = moments(features, data.device).standardising
         labels_N = features.labels_N.to(data.device)
 
         def loss_sum(logits_bC: Tensor, part: slice) -> Tensor:
             return F.cross_entropy(logits_bC, labels_N[part], reduction="sum")
 
-        wanted = [float(point["C"]) for point in points]
-        weakest = max(wanted)
-        path = [strength for strength in sorted(set(self.Cs)) if strength <= weakest]
-        solutions = minimise_path(
-            standardised_blocks(features, scale_D, offset_D), loss_sum,
-            torch.zeros(data.num_classes, features.width, device=data.device, requires_grad=True),
-            torch.zeros(data.num_classes, device=data.device, requires_grad=True),
-            Cs=path, num_images=len(features), max_iterations=self.max_iterations,
-        )  # fmt: skip
-        kept = [solutions[path.index(C)] for C in wanted]
-        return LinearClassifier(
-            weights_SCD=torch.stack([weight_CD for weight_CD, _ in kept]),
-            bias_SC=torch.stack([bias_C for _, bias_C in kept]),
-            scale_G1D=scale_D[None, None],
-            offset_G1D=offset_D[None, None],
-        )
+        return fit_path(
+            features, loss_sum, num_outputs=data.num_classes, wanted=[float(point["C"]) for point in points],
+            Cs=self.Cs, max_iterations=self.max_iterations, device=data.device,
+        ).classifier()  # fmt: skip

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from issl_engine.probing.base import FitData, Value
+from issl_engine.probing.epoch_order import epoch_order
 from issl_engine.probing.feature_view import Features
 from issl_engine.probing.grid import GridProbeConfig, Point
 from issl_engine.probing.linear import MOMENTUM
@@ -59,7 +60,7 @@ class MLPProbeConfig(GridProbeConfig):
         B = min(self.batch_size, N)
         steps = self.epochs * (N // B)
         batches = itertools.chain.from_iterable(
-            torch.randperm(N, generator=generator)[: N - N % B].split(B) for _ in range(self.epochs)
+            epoch_order(N, 4 * features.width, generator)[: N - N % B].split(B) for _ in range(self.epochs)
         )
         for step, index_B in enumerate(batches):
             x_BD = torch.addcmul(offset_D, features.batch(index_B, data.device), scale_D)

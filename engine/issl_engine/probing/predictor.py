@@ -36,6 +36,10 @@ class LinearOutputs(Predictor):
     def predict(self, x_BD: Tensor) -> Tensor:
         return self.outputs(x_BD).transpose(1, 2)
 
+    def classifier(self) -> "LinearClassifier":
+        """The same weights, to tell classes."""
+        return LinearClassifier(**vars(self))
+
     def outputs(self, x_BD: Tensor) -> Tensor:
         """[s, c, b]."""
         rows_GBD = torch.addcmul(self.offset_G1D, x_BD, self.scale_G1D)

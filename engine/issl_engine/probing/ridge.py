@@ -4,7 +4,6 @@ Letters: S penalties, C classes, b images of a block.
 """
 
 from collections.abc import Sequence
-from dataclasses import fields
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -17,7 +16,7 @@ from issl_engine.probing.grid import GridProbeConfig, Point
 from issl_engine.probing.predictor import LinearClassifier
 from issl_engine.probing.ridge_path import ridge_path
 
-PENALTIES = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+PENALTIES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
 
 
 class RidgeProbeConfig(GridProbeConfig):
@@ -35,5 +34,5 @@ class RidgeProbeConfig(GridProbeConfig):
         def one_hot(part: slice) -> Tensor:
             return F.one_hot(features.labels_N[part].to(data.device), data.num_classes).double()
 
-        outputs = ridge_path(features, one_hot, [float(point["penalty"]) for point in points], data.device)
-        return LinearClassifier(**{field.name: getattr(outputs, field.name) for field in fields(outputs)})
+        penalties = [float(point["penalty"]) for point in points]
+        return ridge_path(features, one_hot, penalties, data.device).classifier()

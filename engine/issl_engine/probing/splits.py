@@ -1,12 +1,27 @@
-"""Splits of the training split for choosing hyper-parameters, balanced over classes.
+"""The splits of probing, and how a part of the training split is held out, balanced over classes.
 
 Letters: N images.
 """
+
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from issl_engine.probing.feature_view import Features
+
+
+@dataclass(frozen=True, kw_only=True)
+class Splits:
+    """What a probe is fitted on, what chooses its hyper-parameters, and what judges it; no image is in two."""
+
+    train: Features
+    held_out: Features
+    judged: Features
+    judged_split: str
+    """test or held_out."""
 
 
 def hold_out(labels: Tensor | NDArray[np.int64], fraction: float, seed: int) -> tuple[Tensor, Tensor]:

@@ -84,7 +84,10 @@ def load_suite(path_or_name: str | Path, overrides: Sequence[str] = ()) -> Suite
 
     Raises RecipeError, with one line for each mistake in the file and on the command line.
     """
-    return _load(Suite, locate_suite(path_or_name), "suite", overrides)[0]
+    try:
+        return _load(Suite, locate_suite(path_or_name), "suite", overrides)[0]
+    except RecipeError as error:
+        raise RecipeError(*(_as_written(mistake) for mistake in error.mistakes)) from None
 
 
 def load_config(schema: type[ConfigT], path_or_name: str | Path, overrides: Sequence[str] = ()) -> tuple[ConfigT, str]:
@@ -115,6 +118,11 @@ def _refuse_experiment(tree: Tree, path_or_name: str | Path) -> None:
     if "experiment" in tree.value:
         message = f"this is an experiment, not a recipe; run it with 'issl-engine theory run {path_or_name}'"
         raise RecipeError(Mistake(origin=tree.value["experiment"].origin, key="experiment", message=message))
+
+
+def _as_written(mistake: Mistake) -> Mistake:
+    """On the command line a suite's keys begin with ``suite.``."""
+    return replace(mistake, key=f"suite.{mistake.key}") if mistake.key and mistake.origin == COMMAND_LINE else mistake
 
 
 def _read_mapping(path: Path, kind: str) -> tuple[str, Tree, list[Mistake]]:

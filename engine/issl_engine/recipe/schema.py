@@ -162,6 +162,12 @@ class EvaluationConfig(Config):
     """Probe on at most this many training images (drawn with the seed), or null for all."""
     report_on: Literal["test", "held_out"] = "test"
     """Split of the reported number; held_out leaves the test split unread, for tuning a recipe."""
+    allow_shared_images: bool = False
+    """With true, test images that are in the training split too, byte by byte, are counted in a warning; with false
+    they are an error. Within the training split such images are a warning always."""
+    check_leaks: bool = False
+    """Also fit each probe twice more, with other images in the place of those that judge it, and stop where that
+    changes a weight or a hyper-parameter."""
 
     @model_validator(mode="after")
     def _crop_fits(self) -> Self:

@@ -13,7 +13,7 @@ from issl_engine.recipe.schema import AnyProbe, AnySource, EvaluationConfig
 class SuiteSource(Config):
     """Another source that the frozen encoder is probed on."""
 
-    setting: Annotated[str, Field(pattern=r"[A-Za-z0-9][A-Za-z0-9_-]*")]
+    setting: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
     """How results name it."""
     source: AnySource
     """Where its images come from."""
@@ -24,7 +24,7 @@ class SuiteSource(Config):
 class Suite(Config):
     """What one frozen encoder is evaluated on. KEY=VALUE on the command line changes a key as suite.KEY=VALUE."""
 
-    name: Annotated[str, Field(pattern=r"[A-Za-z0-9][A-Za-z0-9_-]*")]
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
     """Results lie in the folder suite_<name>."""
     description: str = ""
     """What it is for."""

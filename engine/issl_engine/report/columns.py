@@ -4,10 +4,17 @@ from dataclasses import dataclass
 
 from issl_engine.probing.base import ProbeResult
 
-PROBE_TITLES = {"linear": "linear probe", "knn": "kNN", "logistic": "logistic probe"}
-METRIC_TITLES = {"top1": "top-1 %", "top5": "top-5 %"}
+PROBE_TITLES = {
+    "linear": "linear probe", "knn": "kNN", "logistic": "logistic probe", "mlp": "MLP probe",
+    "nearest_mean": "nearest class mean", "ridge": "ridge regression",
+}  # fmt: skip
+METRIC_TITLES = {
+    "top1": "top-1 %", "top5": "top-5 %", "mean_average_precision": "mAP %", "average_precision": "AP %", "r2": "R²",
+    "rmse": "RMSE",
+}  # fmt: skip
 """How tables call a metric; one that is not here goes by its own name."""
-LOWER_IS_BETTER = frozenset({"mae", "mse", "rmse", "nll", "error", "top1_error", "mce", "ece", "hamming_loss"})
+PERCENT = frozenset({"top1", "top5", "mean_average_precision", "average_precision"})
+LOWER_IS_BETTER = frozenset({"mae", "mse", "rmse", "error"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +40,11 @@ class Column:
     @property
     def lower_is_better(self) -> bool:
         return self.metric in LOWER_IS_BETTER
+
+    @property
+    def digits(self) -> int:
+        """That tables show behind the point."""
+        return 1 if self.metric in PERCENT else 3
 
     def holds(self, result: ProbeResult) -> bool:
         """Whether a result belongs in this column."""

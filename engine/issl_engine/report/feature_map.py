@@ -4,7 +4,6 @@ Letters: M images of the map, D width of the representation, K neighbours.
 """
 
 import hashlib
-import importlib.util
 import io
 import json
 import logging
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from issl_engine.environment import version
 from issl_engine.whole_file import write_whole
 
 _log = logging.getLogger("issl_engine")
@@ -94,7 +94,7 @@ def nearest(unit_MD: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 
 def _umap(unit_MD: Tensor) -> NDArray[np.float32] | None:
-    if importlib.util.find_spec("umap") is None or len(unit_MD) <= UMAP_NEIGHBOURS:
+    if version("umap-learn") is None or len(unit_MD) <= UMAP_NEIGHBOURS:
         return None
     import umap
 

@@ -8,12 +8,12 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from issl_engine.report import plots
 from issl_engine.report.columns import Column
 from issl_engine.report.html_table import environment_table, measures_table, recipe_table, results_table
 from issl_engine.report.page_data import map_data, page_data
 from issl_engine.report.page_files import script, script_hash, style
 from issl_engine.report.run_folder import Run
+from issl_engine.report.svg_figures import curve_figure, score_figure
 from issl_engine.report.table import meaning
 from issl_engine.whole_file import write_whole
 
@@ -21,6 +21,11 @@ NO_MAPS = (
     "There are no feature maps here: the run is not probed yet, reports on held-out images (maps are of test images), "
     "or was made before maps were kept; 'issl-engine run' with the same recipe and folder makes what is missing."
 )
+CURVES = {
+    "loss": "Pretraining loss, a line a seed; losses of different objectives do not compare.",
+    "online_top1": "Top-1 % of the linear probe that is trained beside the encoder, without sending it a gradient.",
+}
+"""Key of metrics.jsonl → caption, of what a browser without scripts shows."""
 UNINSTALLED_UMAP = "UMAP is not here: umap-learn was not installed where the run was probed (issl-engine[umap])."
 
 
@@ -59,12 +64,13 @@ def render_page(title: str, run: Run, *, live: bool = False) -> str:
 
 def facts(run: Run) -> str:
     """Status, date and commit, in one line."""
-    found = [run.status]
+    several = len(run.each) > 1
+    made = []
     for one in run.each:
-        commit = one.environment.get("commit") or "unknown"
-        found += [f"{one.recipe}: " if len(run.each) > 1 else "", _moment(one.environment.get("date"))]
-        found.append(f"commit {commit}")
-    return " · ".join(fact for fact in found if fact)
+        commit = f"commit {one.environment.get('commit') or 'unknown'}"
+        told = ", ".join(part for part in (_moment(one.environment.get("date")), commit) if part)
+        made.append(f"{one.recipe}: {told}" if several else told)
+    return " · ".join([run.status, *made])
 
 
 def _moment(text: Any) -> str:
@@ -93,7 +99,7 @@ def _header(run: Run, sections: list[tuple[str, str, str]]) -> str:
 
 def _results(run: Run, live: bool) -> str:
     notes = "".join(f"<li>{escape(line)}</li>" for line in meaning(run))
-    static = [] if live else [_figure(plots.comparison(run, column), _caption(column)) for column in run.plain_columns]
+    static = [] if live else [_figure(score_figure(run, column), _caption(column)) for column in run.plain_columns]
     return (
         f'<div id="table">{results_table(run)}</div><div id="scores"></div>{_static(static)}'
         f'<details class="notes"><summary>What the numbers mean</summary><ul>{notes}</ul></details>'
@@ -105,17 +111,16 @@ def _training(run: Run, live: bool) -> str:
         return '<div id="curves"></div>'
     if not any(seed.metrics for arm in run.arms for seed in arm.seeds):
         return ""
-    loss, online = plots.curves(run, "loss", "loss"), plots.online_curves(run)
-    figures = [
-        _figure(loss, "Pretraining loss; losses of different objectives do not compare.") if loss else "",
-        _figure(online, "Linear probe trained beside the encoder, without sending it a gradient.") if online else "",
-        _figure(plots.throughput(run), "Throughput, and the share of time spent waiting for data."),
-    ]
-    return f'<div id="curves"></div>{_static(figures)}'
+    return f'<div id="curves"></div>{_static([_curve(run, key, caption) for key, caption in CURVES.items()])}'
+
+
+def _curve(run: Run, key: str, caption: str) -> str:
+    figure = curve_figure(run, key, caption)
+    return _figure(figure, caption) if figure else ""
 
 
 def _caption(column: Column) -> str:
-    return f"{column.title}: mean, 95 % interval, a dot a seed; lines are controls."
+    return f"{column.title}: mean and 95 % interval."
 
 
 def _diagnostics(run: Run, live: bool) -> str:

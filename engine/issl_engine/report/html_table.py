@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
+from issl_engine.report.diagnostics_file import Diagnostics
 from issl_engine.report.recipe_diff import differing_keys
 from issl_engine.report.run_folder import ArmRuns, Run
 from issl_engine.report.statistics import Summary
@@ -26,17 +27,15 @@ class Cell:
 def results_table(run: Run) -> str:
     """A row an arm and control, a column for each probe and setting; the best mean of the arms is marked."""
     columns = run.columns
-    several_runs = len(run.each) > 1
-    titles = ["arm", *(["run"] if several_runs else []), "objective", *(column.title for column in columns)]
-    titles += ["over untrained", "final loss", "images/s", "minutes"]
+    with_run = len(run.each) > 1
+    with_objective = any(not arm.name.endswith(arm.objective or "") for arm in run.arms)
+    titles = ["arm", *(["run"] if with_run else []), *(["objective"] if with_objective else [])]
+    titles += [*(column.title for column in columns), "over untrained", "final loss", "images/s", "minutes"]
     best = [best_row(run, column) for column in columns]
     rows = []
     for index, row in enumerate(run.rows):
-        cells = [
-            Cell(text=row.name),
-            *([Cell(text=row.run)] if several_runs else []),
-            Cell(text=row.objective or NOTHING),
-        ]
+        cells = [Cell(text=row.name), *([Cell(text=row.run)] if with_run else [])]
+        cells += [Cell(text=row.objective or NOTHING)] if with_objective else []
         for column, winner in zip(columns, best, strict=True):
             by_seed = [
                 f"seed {seed.seed}: {result.value:.2f}"
@@ -44,13 +43,15 @@ def results_table(run: Run) -> str:
                 for result in seed.probes
                 if column.holds(result)
             ]
-            cells.append(_score(row.score(column), "; ".join(by_seed), best=winner == index))
+            cells.append(_score(row.score(column), column.digits, "; ".join(by_seed), best=winner == index))
         rows.append([*cells, *_training_cells(row, run)])
     return _table(titles, rows, num_arms=len(run.arms), name="results")
 
 
-def _score(score: Summary | None, note: str, *, best: bool) -> Cell:
-    return Cell(text=NOTHING) if score is None else Cell(text=str(score), number=score.mean, note=note, best=best)
+def _score(score: Summary | None, digits: int, note: str, *, best: bool) -> Cell:
+    if score is None:
+        return Cell(text=NOTHING)
+    return Cell(text=score.text(digits), number=score.mean, note=note, best=best)
 
 
 def _training_cells(row: ArmRuns, run: Run) -> list[Cell]:
@@ -68,18 +69,25 @@ def measures_table(run: Run) -> str:
     arms = [arm for arm in run.arms if any(seed.diagnostics for seed in arm.seeds)]
     found = {arm.name: [seed.diagnostics for seed in arm.seeds if seed.diagnostics] for arm in arms}
     names = dict.fromkeys(name for several in found.values() for one in several for name in one.measures)
+    optima = {name: {one.optimum.get(name) for several in found.values() for one in several} for name in names}
+    shared = all(len(values) == 1 for values in optima.values())  # else each arm's stands in its cell
     rows = []
     for name in names:
-        cells = [Cell(text=name)]
-        for several in found.values():
-            values = [one.measures[name] for one in several if name in one.measures]
-            optima = [one.optimum[name] for one in several if name in one.optimum]
-            cell = _number(sum(values) / len(values) if values else None, "{:.4g}")
-            if optima:
-                cell = Cell(text=f"{cell.text} (optimum {optima[0]:.4g})", number=cell.number)
-            cells.append(cell)
+        cells = [Cell(text=name), *([_number(next(iter(optima[name])), "{:.4g}")] if shared else [])]
+        cells += [_measure(several, name, with_optimum=not shared) for several in found.values()]
         rows.append(cells)
-    return _table(["measure", *found], rows, num_arms=len(rows), name="measures") if rows else ""
+    titles = ["measure", *(["optimum, by theory"] if shared else []), *found]
+    return _table(titles, rows, num_arms=len(rows), name="measures") if rows else ""
+
+
+def _measure(several: list[Diagnostics], name: str, *, with_optimum: bool) -> Cell:
+    """Mean over an arm's seeds."""
+    values = [one.measures[name] for one in several if name in one.measures]
+    cell = _number(sum(values) / len(values) if values else None, "{:.4g}")
+    optimum = next((one.optimum[name] for one in several if name in one.optimum), None)
+    if optimum is None or not with_optimum:
+        return cell
+    return Cell(text=f"{cell.text} (optimum {optimum:.4g})", number=cell.number)
 
 
 def recipe_table(run: Run) -> str:
@@ -97,7 +105,7 @@ def environment_table(run: Run) -> str:
     for key in keys:
         values = [str(one.environment.get(key, NOTHING)) for one in runs]
         rows.append([Cell(text=key), *(Cell(text=value, best=len(set(values)) > 1) for value in values)])
-    titles = ["", *(one.recipe for one in runs)] if len(runs) > 1 else ["", "value"]
+    titles = ["key", *(one.recipe for one in runs)] if len(runs) > 1 else ["key", "value"]
     return _table(titles, rows, num_arms=len(rows), name="environment") if rows else ""
 
 

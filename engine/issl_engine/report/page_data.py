@@ -91,7 +91,7 @@ def _score(row: ArmRuns, column: Column) -> dict[str, Any] | None:
     return {
         "mean": _rounded(score.mean),
         "ends": None if score.ends is None else [_rounded(end) for end in score.ends],
-        "text": str(score),
+        "text": score.text(column.digits),
         "dots": [_rounded(dot) for dot in dots],
     }
 
@@ -123,20 +123,23 @@ def _map(index: int, seed: int, feature_map: FeatureMap) -> dict[str, Any]:
         "row": index,
         "seed": seed,
         "sprite": feature_map.sprite,
-        "pca": _places(feature_map.pca_M2),
+        "pca": _places(feature_map.pca_M2, one_scale=True),
         "explained": [_rounded(float(share)) for share in feature_map.explained_2],
-        "umap": None if feature_map.umap_M2 is None else _places(feature_map.umap_M2),
+        "umap": None if feature_map.umap_M2 is None else _places(feature_map.umap_M2, one_scale=False),
         "neighbours": _encoded(feature_map.neighbours_MK.astype("<i2")),
         "cosines": _encoded(np.round(feature_map.cosines_MK * 10_000).astype("<i2")),
         "num_neighbours": int(feature_map.neighbours_MK.shape[1]),
     }
 
 
-def _places(xy_M2: NDArray[np.float32]) -> str:
-    """Both axes to one scale, so that distances stay true, in the middle of a square of 65535 units."""
-    low, high = xy_M2.min(0), xy_M2.max(0)
-    span = float((high - low).max()) or 1.0
-    unit_M2 = (xy_M2 - (low + high) / 2) / span + 0.5
+def _places(xy_M2: NDArray[np.float32], *, one_scale: bool) -> str:
+    """In the middle of a square of 65535 units. With one scale for both axes distances stay true; UMAP's mean little,
+    and fill the square."""
+    low_2, high_2 = xy_M2.min(0), xy_M2.max(0)
+    spans_2 = high_2 - low_2
+    if one_scale:
+        spans_2 = np.full(2, spans_2.max())
+    unit_M2 = (xy_M2 - (low_2 + high_2) / 2) / np.where(spans_2 > 0, spans_2, 1) + 0.5
     return _encoded(np.round(unit_M2.clip(0, 1) * 65535).astype("<u2"))
 
 

@@ -128,7 +128,9 @@ class _Handler(BaseHTTPRequestHandler):
 
 def _index(runs: dict[str, Path]) -> str:
     lines = "".join(_index_line(digest, folder) for digest, folder in runs.items())
-    head = "".join(f"<th scope=col>{title}</th>" for title in ("run", "recipe", "status", "arms", "folder"))
+    head = "".join(
+        f"<th scope=col>{title}</th>" for title in ("run", "recipe", "status", "last step", "arms", "folder")
+    )
     table = f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table></div>'
     return _plain_page("Runs", table if runs else "<p>There is no run here yet; this page looks again by itself.</p>")
 
@@ -137,9 +139,10 @@ def _index_line(digest: str, folder: Path) -> str:
     link = f'<a href="/run/{digest}/">{escape(folder.name)}</a>'
     try:
         run = load_run(folder)
-        cells = [run.recipe, run.status, ", ".join(arm.name for arm in run.arms)]
+        steps = [step for arm in run.arms for seed in arm.seeds if (step := seed.last("step")) is not None]
+        cells = [run.recipe, run.status, f"{max(steps, default=0):.0f}", ", ".join(arm.name for arm in run.arms)]
     except (ValueError, OSError) as error:
-        cells = ["–", str(error), "–"]
+        cells = ["–", str(error), "–", "–"]
     return f"<tr><th scope=row>{link}</th>{''.join(f'<td>{escape(cell)}</td>' for cell in [*cells, str(folder)])}</tr>"
 
 

@@ -4,7 +4,7 @@ from rich.console import Console
 from rich.table import Table
 
 from issl_engine.probing.base import ProbeResult
-from issl_engine.report.columns import PROBE_TITLES, Column
+from issl_engine.report.columns import METRIC_TITLES, PROBE_TITLES, Column
 from issl_engine.report.run_folder import ArmRuns, Run
 from issl_engine.report.statistics import Summary
 
@@ -22,8 +22,8 @@ def _cells(row: ArmRuns, run: Run, columns: list[Column]) -> list[str]:
     gain = gain_over_untrained(row, run)
     return [
         row.name,
-        *(_text(row.score(column)) for column in columns),
-        f"{gain:+.1f}" if gain is not None else "–",
+        *(_text(row.score(column), column.digits) for column in columns),
+        f"{gain:+.{columns[0].digits}f}" if gain is not None else "–",
         f"{loss.mean:.3f}" if loss else "–",
         f"{speed:.0f}" if speed else "–",
         f"{seconds.mean / 60:.1f}" if seconds else "–",
@@ -53,8 +53,8 @@ def best_row(run: Run, column: Column) -> int | None:
     return max(means, key=lambda index: sign * means[index])
 
 
-def _text(summary: Summary | None) -> str:
-    return "–" if summary is None else str(summary)
+def _text(summary: Summary | None, digits: int) -> str:
+    return "–" if summary is None else summary.text(digits)
 
 
 def print_table(run: Run, console: Console | None = None) -> None:
@@ -99,12 +99,14 @@ def _one_seed(run: Run) -> str:
 def print_probe_results(results: list[ProbeResult], console: Console | None = None) -> None:
     """One line a probe, for a single encoder."""
     console = console or Console()
-    table = Table("probe", "top-1 %", "held-out %", "split", "chosen", "grid")
+    table = Table("probe", "setting", "metric", "value", "95 % interval", "held-out", "split", "chosen", "grid")
     for result in results:
         chosen = ", ".join(f"{key} {value}" for key, value in result.chosen.items())
+        held_out = "–" if result.held_out_value is None else f"{result.held_out_value:.2f}"
+        ends = "–" if result.interval is None else " to ".join(f"{end:.2f}" for end in result.interval)
         table.add_row(
-            result.probe, f"{result.value:.2f}", f"{result.held_out_value:.2f}",
-            f"{result.split} ({result.num_split_images})", chosen, result.grid,
+            result.probe, result.setting, METRIC_TITLES.get(result.metric, result.metric), f"{result.value:.2f}", ends,
+            held_out, f"{result.split} ({result.num_split_images})", chosen, result.grid,
         )  # fmt: skip
     console.print(table)
     if results:

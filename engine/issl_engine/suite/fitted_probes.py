@@ -5,9 +5,10 @@ from functools import cached_property
 
 from issl_engine.data.sources.base import Dataset
 from issl_engine.probing.base import FitData, Fitted, ProbeResult
-from issl_engine.probing.evaluate import Splits
 from issl_engine.probing.feature_maker import FeatureMaker
 from issl_engine.probing.feature_view import Features
+from issl_engine.probing.leak_check import check_blind
+from issl_engine.probing.splits import Splits
 from issl_engine.suite.subject import Subject
 
 
@@ -37,6 +38,9 @@ class FittedProbes:
             train=splits.train, held_out=splits.held_out, num_classes=self.dataset.num_classes, seed=subject.seed,
             device=subject.maker.device,
         )  # fmt: skip
+        if subject.evaluation.check_leaks:
+            for probe in subject.probes:
+                check_blind(probe, splits, num_classes=data.num_classes, seed=data.seed, device=data.device)
         return [probe.fit(data) for probe in subject.probes]
 
     def _judged(self, judged: Features, maker: FeatureMaker) -> list[ProbeResult]:

@@ -59,7 +59,7 @@ def _corruption_parts(
 def _corrupted(probes: FittedProbes, config: CorruptionsConfig, kind: CorruptionKind) -> list[ProbeResult]:
     """The probes, fitted on clean images and judged under each strength of one corruption."""
     results = []
-    for corruption in config.all(kind):
+    for corruption in config.of_kind(kind):
         maker = probes.subject.maker.corrupted(corruption)
         results += in_setting(probes.under(maker), corruption.describe())
     return results

@@ -14,18 +14,14 @@ OVER_ALL = "all corruptions"
 
 def summarised(clean: list[ProbeResult], corrupted: list[ProbeResult]) -> list[ProbeResult]:
     """For each clean top-1: the mean error over all corruptions and strengths, and the share of the clean top-1 that
-    they take away, both in percent."""
+    they take away, both in percent. ``corrupted`` holds, for each corruption, as many results as ``clean`` and in its
+    order."""
+    assert len(corrupted) % len(clean) == 0
     summary = []
-    for result in clean:
+    for place, result in enumerate(clean):
         if result.metric != "top1":
             continue
-        values = [
-            other.value
-            for other in corrupted
-            if (other.probe, other.metric) == (result.probe, result.metric) and other.setting.startswith(result.setting)
-        ]
-        if not values:
-            continue
+        values = [other.value for other in corrupted[place :: len(clean)]]
         mean = fmean(values)
         whole = replace(result, setting=_joined(result.setting, OVER_ALL), interval=None, draws=(), held_out_value=None)
         summary.append(replace(whole, metric="mean_corruption_error", value=100 - mean))

@@ -11,11 +11,11 @@ import issl_engine
 from issl_engine.data.packing.fingerprint import fingerprint
 from issl_engine.data.sources.base import Dataset, ImageSet
 from issl_engine.probing.base import ProbeConfig
-from issl_engine.probing.evaluate import Splits, at_most, split_features
+from issl_engine.probing.evaluate import at_most, check_content, split_features
 from issl_engine.probing.feature_cache import FeatureCache
 from issl_engine.probing.feature_maker import FeatureMaker
 from issl_engine.probing.preprocessing import Preprocessing
-from issl_engine.probing.splits import hold_out
+from issl_engine.probing.splits import Splits, hold_out
 from issl_engine.recipe.schema import EvaluationConfig, Recipe
 from issl_engine.recipe.suite import Suite
 from issl_engine.weights.open_encoder import OpenedEncoder
@@ -67,10 +67,16 @@ class Subject:
         } | others
 
     def splits(self, dataset: Dataset) -> Splits:
-        """Features of what probes are fitted on, chosen by and judged on."""
-        train = self.maker.features(self.train_images(dataset))
-        test = self.maker.features(dataset.test) if self.evaluation.report_on == "test" else None
-        return split_features(train, test, held_out_fraction=self.evaluation.held_out_fraction, seed=self.seed)
+        """Features of what probes are fitted on, chosen by and judged on.
+
+        Raises ValueError where a test image is in the training split too.
+        """
+        evaluation, images = self.evaluation, self.train_images(dataset)
+        train = self.maker.features(images)
+        test = self.maker.features(dataset.test) if evaluation.report_on == "test" else None
+        splits = split_features(train, test, held_out_fraction=evaluation.held_out_fraction, seed=self.seed)
+        check_content(splits, images, dataset, allow_shared_images=evaluation.allow_shared_images)
+        return splits
 
     def train_images(self, dataset: Dataset) -> ImageSet:
         """As many of the training split as ``evaluation.max_train_images`` says."""
@@ -86,9 +92,7 @@ class Subject:
 
 
 def encoder_key(opened: OpenedEncoder) -> str:
-    """SHA-256 over weights and architecture: what a module prints of itself, and its recipe's settings, where there is
-    one (strides and the like are not in the weights)."""
-    encoder = opened.encoder
-    settings = opened.recipe.encoder.model_dump_json() if opened.recipe else ""
-    kind = f"{type(encoder).__module__}.{type(encoder).__qualname__}"
-    return hashlib.sha256("\n".join([opened.digest, kind, str(encoder), settings]).encode()).hexdigest()
+    """SHA-256 over weights and architecture: its settings, and what the module prints of itself (strides and the like
+    are not in the weights)."""
+    architecture = [opened.config.model_dump_json(), str(opened.image_size), str(opened.encoder)]
+    return hashlib.sha256("\n".join([opened.digest, *architecture]).encode()).hexdigest()

@@ -21,9 +21,8 @@ def binary_labelings(num_classes: int, most: int, seed: int) -> Tensor:
     every = 2 ** (num_classes - 1) - 1
     if every <= most and num_classes <= MOST_CLASSES:
         codes = torch.arange(1, every + 1)
-        return (codes[:, None] >> torch.arange(num_classes)[None].sub(1).clamp(min=0)).bitwise_and(1).bool() & (
-            torch.arange(num_classes)[None] > 0
-        )
+        rest = (codes[:, None] >> torch.arange(num_classes - 1)[None]) & 1
+        return torch.nn.functional.pad(rest, (1, 0)).bool()
     generator = torch.Generator().manual_seed(seed)
     drawn: dict[tuple[bool, ...], None] = {}
     while len(drawn) < min(most, every):

@@ -1,7 +1,7 @@
 """How many equivalence classes the augmentations leave, estimated from views of a sample of images.
 
 Two images are equivalent if they can give the same view, or if a chain of such images joins them: the classes are the
-connected components of that graph (Dubois et al. 2022, arXiv 2209.06235, section 2). Here views are never equal to the
+connected components of that graph (Dubois et al. 2022, arXiv 2209.06235). Here views are never equal to the
 last bit, so two images are joined if a view of one is as near to a view of the other as near views of *one* image are.
 The threshold is the quantile q of the distances between two views of an image; q = 1 - 0.05^(1 / V^2) makes two images
 whose views are of one distribution, with V^2 independent pairs of them, be joined with a probability of 95 %.

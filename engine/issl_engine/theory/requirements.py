@@ -1,4 +1,4 @@
-"""What the theory asks of a recipe: width, heads, augmentations, for its number of equivalence classes and probes."""
+"""What the theory asks of a recipe with its probes: width, heads and augmentations, by its equivalence classes."""
 
 from dataclasses import dataclass
 
@@ -42,13 +42,11 @@ def _kind(probe: str) -> str:
 
 
 def _width(kind: str, estimate: ClassEstimate, dim: int) -> Requirement:
-    """Linear: d >= C - 1 (proposition of section 3.2). MLP: on a line, C - 2 hidden ReLUs make all C - 1 changes of
-    sign that a labeling may need, so d = 1 can do."""
+    """Linear: d >= C - 1, the least that can part C classes in every way. MLP: on a line, C - 1 hidden ReLUs make the
+    C - 1 changes of sign that a labeling may need, so d = 1 can do."""
     item, now = f"width for {_title(kind)} probes", f"d = {dim}"
     if kind == "mlp":
-        return Requirement(
-            item=item, now=now, needed="d >= 1 with C - 2 hidden units in the probe; more d, fewer units", met=True
-        )
+        return Requirement(item=item, now=now, needed="d >= 1 with C - 1 hidden units in the probe", met=True)
     if kind == "other":
         return Requirement(item=item, now=now, needed="the theory says nothing of these probes", met=None)
     needed, low, high = estimate.estimate - 1, estimate.low - 1, estimate.high - 1

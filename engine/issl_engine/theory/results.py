@@ -1,4 +1,4 @@
-"""results.csv of an experiment, one line a point and seed, and means over the seeds."""
+"""results.csv of an experiment: one line a point and seed."""
 
 import csv
 import io
@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from issl_engine.environment import device_summary
-from issl_engine.report.statistics import Summary, summarise
-from issl_engine.theory.experiments.base import Point
+from issl_engine.theory.points import Point
 from issl_engine.theory.schema import TheoryRecipe
 from issl_engine.whole_file import write_whole
 
@@ -15,8 +14,6 @@ COLUMNS = (
     "experiment", "series", "x_name", "x", "metric", "unit", "seed", "value", "num_classes", "steps", "batch_size",
     "experiment_seconds", "device", "commit", "date", "command",
 )  # fmt: skip
-X_NAMES = {"coarseness": "labelled_images"}
-"""What x is, where it is not the width of the representation."""
 
 
 def write_results(
@@ -29,7 +26,7 @@ def write_results(
     for point in points:
         writer.writerow({
             "experiment": recipe.experiment.name, "series": point.series,
-            "x_name": X_NAMES.get(recipe.experiment.name, "representation_dim"), "x": f"{point.x:g}",
+            "x_name": recipe.experiment.x_name, "x": f"{point.x:g}",
             "metric": point.metric, "unit": "" if point.metric.startswith("cosine") else "percent",
             "seed": point.seed, "value": round(point.value, 4), "num_classes": recipe.world.num_finest,
             "steps": recipe.pretraining.steps, "batch_size": recipe.pretraining.batch_size,
@@ -38,11 +35,3 @@ def write_results(
             "command": environment.get("command"),
         })  # fmt: skip
     write_whole(path, text.getvalue())
-
-
-def summaries(points: list[Point]) -> dict[tuple[str, float, str], Summary]:
-    """(series, x, metric) → mean and 95 % interval over the seeds, in the order of measuring."""
-    values: dict[tuple[str, float, str], list[float]] = {}
-    for point in points:
-        values.setdefault((point.series, point.x, point.metric), []).append(point.value)
-    return {key: summarise(found) for key, found in values.items()}

@@ -5,10 +5,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from issl_engine.environment import collect_environment
-from issl_engine.theory.experiments.base import Point
-from issl_engine.theory.plots import draw_plot
+from issl_engine.report.plots import INK
+from issl_engine.theory.plots import render
+from issl_engine.theory.points import Point
 from issl_engine.theory.results import write_results
 from issl_engine.theory.schema import TheoryRecipe
 from issl_engine.theory.world import draw_world
@@ -36,7 +38,8 @@ def run_experiment(
     """
     out.mkdir(parents=True, exist_ok=True)
     write_whole(out / "recipe.yaml", text)
-    began, points = time.perf_counter(), list[Point]()
+    began, points, seconds = time.perf_counter(), list[Point](), 0.0
+    environment = collect_environment() | {"command": command}
     setup = recipe.setup
     for seed in recipe.seeds:
         world = draw_world(recipe.world, seed)
@@ -45,12 +48,21 @@ def run_experiment(
                 on_encoder()
             else:
                 points.append(point)
-        _log.info("%s: seed %d is done after %.0f s", recipe.name, seed, time.perf_counter() - began)
-    seconds = time.perf_counter() - began
-    environment = collect_environment() | {"command": command}
-    write_results(out / "results.csv", recipe, points, environment, seconds)
-    svg, png = draw_plot(recipe, points)
-    write_whole(out / "plot.svg", svg)
-    write_whole(out / "plot.png", png)
+        seconds = time.perf_counter() - began
+        _write(out, recipe, points, environment, seconds)  # a run that is broken off keeps its whole seeds
+        _log.info("%s: seed %d is done after %.0f s", recipe.name, seed, seconds)
     files = tuple(out / name for name in ("results.csv", "plot.svg", "plot.png"))
     return Outcome(points=points, seconds=seconds, files=files)
+
+
+def _write(out: Path, recipe: TheoryRecipe, points: list[Point], environment: dict[str, Any], seconds: float) -> None:
+    write_results(out / "results.csv", recipe, points, environment, seconds)
+    figure = recipe.experiment.draw(recipe.setup, points)
+    figure.suptitle(f"{recipe.name}: {_over_seeds(len({point.seed for point in points}))}", fontsize=9, color=INK)
+    svg, png = render(figure)
+    write_whole(out / "plot.svg", svg)
+    write_whole(out / "plot.png", png)
+
+
+def _over_seeds(count: int) -> str:
+    return f"mean and 95 % interval over {count} seeds" if count > 1 else "one seed, so no interval"

@@ -30,13 +30,15 @@ class SampledViews:
 def sample_views(
     images: ImageSet, views: ViewsConfig, *, num_images: int, num_views: int, encoder: nn.Module | None, seed: int
 ) -> SampledViews:
-    """At least ``num_views`` global views (what a teacher sees) of ``num_images`` images, or of all if they are fewer.
+    """``num_views`` global views (what a teacher sees) of ``num_images`` images, or of all if they are fewer; of more
+    than 32, whole batches of 32 only, so that every epoch shows each of them.
 
     ``encoder``, in evaluation mode, makes them into features of length one; None compares pixels. Raises ValueError as
     TrainingViews does.
     """
     chosen = np.sort(np.random.default_rng(seed).permutation(len(images))[:num_images])
-    batch_size = next(size for size in range(min(BATCH, len(chosen)), 0, -1) if len(chosen) % size == 0)
+    batch_size = min(BATCH, len(chosen))
+    chosen = chosen[: len(chosen) // batch_size * batch_size]
     subset = images.subset(chosen.astype(np.int64))
     loader = TrainingViews(
         subset, views, batch_size=batch_size, rank=0, world_size=1, seed=seed, device=torch.device("cpu"),

@@ -9,7 +9,7 @@ import issl_engine.theory.experiments as experiments
 from issl_engine.config import Config
 from issl_engine.models.encoders.small_resnet import SmallResNetConfig
 from issl_engine.objectives.base import ObjectiveConfig
-from issl_engine.theory.experiments.base import ExperimentConfig, Setup
+from issl_engine.theory.experiments.base import ExperimentConfig, Setup, objective_label
 from issl_engine.theory.pretraining import PretrainingConfig
 from issl_engine.theory.world import WorldConfig
 from issl_engine.variants import one_of
@@ -49,6 +49,14 @@ class TheoryRecipe(Config):
     def _seeds_differ(self) -> Self:
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError(f"seeds must differ, not {list(self.seeds)}")
+        return self
+
+    @model_validator(mode="after")
+    def _objectives_can_be_told_apart(self) -> Self:
+        labels = [objective_label(objective) for objective in self.objectives]
+        twice = next((label for label in labels if labels.count(label) > 1), None)
+        if twice is not None:
+            raise ValueError(f"objectives: two are called '{twice}' in tables and plots; leave one out")
         return self
 
     @model_validator(mode="after")

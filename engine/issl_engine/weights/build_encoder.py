@@ -31,7 +31,7 @@ class Identified:
 
 def identify(file: WeightsFile, options: ReferenceOptions) -> Identified:
     """Layout, architecture and preprocessing of a file. Raises WeightsError."""
-    reading = choose_layout(file.tensors, file.path)
+    reading = choose_layout(file.tensors, file.path, root=options.root)
     shapes = {ours: tuple(file.tensors[name].shape) for ours, name in reading.encoder.items()}
     place, layout = f"{file.path} (layout {reading.layout.name})", reading.layout
     if "patch_embed.proj.weight" in shapes:

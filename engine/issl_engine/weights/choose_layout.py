@@ -6,24 +6,41 @@ from pathlib import Path
 import issl_engine.weights.layouts as layouts
 from issl_engine.variants import variants
 from issl_engine.weights.errors import WeightsError
-from issl_engine.weights.layouts.base import Layout, Reading
+from issl_engine.weights.layouts.base import Layout, Reading, encoder_roots
+
+MOST_OF_A_HEAD = 30
+"""Tensors that projection heads and classifiers have at most."""
 
 
-def choose_layout(names: Collection[str], path: Path) -> Reading:
-    """Raises WeightsError where no layout finds an encoder."""
-    readings = [found for kind in variants(layouts, Layout).values() if (found := kind().read(names)) is not None]  # type: ignore[call-arg]
+def choose_layout(names: Collection[str], path: Path, *, root: str = "") -> Reading:
+    """``root`` is the prefix that a user gave; what is not behind it counts for nothing.
+
+    Raises WeightsError where no layout finds an encoder.
+    """
+    behind = [name.removeprefix(root) for name in names if name.startswith(root)]
+    kinds = variants(layouts, Layout).values()
+    readings = [found for kind in kinds if (found := kind().read(behind)) is not None]  # type: ignore[call-arg]
     if not readings:
-        raise WeightsError(f"{path}: no encoder is in it: {_what_is_there(names)}")
-    return max(readings, key=lambda found: (len(found.encoder) + len(found.heads), len(found.layout.signs)))
+        raise WeightsError(f"{path}: {_what_is_there(names, root)}")
+    best = max(readings, key=lambda found: (len(found.encoder) + len(found.heads), len(found.layout.signs)))
+    return best.behind(root)
 
 
-def _what_is_there(names: Collection[str]) -> str:
-    shown = f"its {len(names)} tensors are {listed(names)}"
-    if len(names) <= 30 and not any("layer" in name or "blocks" in name for name in names):
+def _what_is_there(names: Collection[str], root: str) -> str:
+    shown = f"no encoder is in it: its {len(names)} tensors are {listed(names)}"
+    anchors = {anchor for kind in variants(layouts, Layout).values() for anchor in kind.anchors}
+    roots = sorted(set(encoder_roots(names, anchors)))
+    if roots:
+        behind = f" behind '{root}'" if root else ""
+        return (
+            f"no known layout has its encoder where this file has it{behind}: at {listed(roots)}; say which of them to "
+            f"take behind the name: FILE?root={roots[0]}"
+        )
+    if len(names) <= MOST_OF_A_HEAD and not any("layer" in name or "blocks" in name for name in names):
         return f"{shown}, a head alone as it seems; give the file of the encoder"
     return (
-        f"{shown}, and none is a ResNet's layer1.0.conv1.weight or a ViT's patch_embed.proj.weight; "
-        "give the file of such an encoder"
+        f"{shown}, and none is a ResNet's layer1.0.conv1.weight or a ViT's patch_embed.proj.weight; give the file of "
+        "such an encoder"
     )
 
 

@@ -26,7 +26,7 @@ def fetch_published(name: str, published: Published) -> Path:
     if target.is_file():
         return target
     _log.info("%s: downloading %s", name, published.url)
-    handle, partial = -1, ""
+    partial = ""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         handle, partial = tempfile.mkstemp(prefix=f".{target.name}-", dir=target.parent)

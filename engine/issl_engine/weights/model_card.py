@@ -94,7 +94,7 @@ def _settings(record: dict[str, Any]) -> str:
 def _probes(opened: OpenedEncoder) -> list[str]:
     results = probe_results_of(opened)
     if not results:
-        return ["## Probes", "None were made of this checkpoint." if opened.recipe else "None are known."]
+        return ["## Probes", "None were made of this checkpoint." if opened.manifest else "None are known."]
     lines = [
         "| probe | setting | metric | value | held-out | split | fitted on | seed |",
         "|---|---|---|---|---|---|---|---|",
@@ -103,10 +103,14 @@ def _probes(opened: OpenedEncoder) -> list[str]:
         interval = f" ({result.interval[0]:.2f} to {result.interval[1]:.2f})" if result.interval else ""
         lines.append(
             f"| {result.probe} | {result.setting or 'plain'} | {result.metric} | {result.value:.2f}{interval} | "
-            f"{result.held_out_value:.2f} | {result.split} ({result.num_split_images} images) | "
+            f"{_held_out(result)} | {result.split} ({result.num_split_images} images) | "
             f"{result.num_train_images} images | {result.seed} |"
         )
     return ["## Probes", "\n".join(lines), f"Images: {results[0].preprocessing}."]
+
+
+def _held_out(result: ProbeResult) -> str:
+    return "–" if result.held_out_value is None else f"{result.held_out_value:.2f}"
 
 
 def probe_results_of(opened: OpenedEncoder) -> list[ProbeResult]:

@@ -15,6 +15,7 @@ from issl_engine.training.checkpoints.layout import ENCODER
 from issl_engine.training.checkpoints.manifest import Manifest
 from issl_engine.weights.build_encoder import build_encoder, identify
 from issl_engine.weights.engine_file import build_engine_encoder, engine_file_in, is_engine_file, read_metadata
+from issl_engine.weights.hub_config import preprocessing_beside
 from issl_engine.weights.locate import Located, locate
 from issl_engine.weights.preprocessing import Preprocessing, preprocessing_of
 from issl_engine.weights.timm_weights import TIMM, open_timm
@@ -93,9 +94,12 @@ def _open_file(located: Located, path: Path, *, name: str) -> OpenedEncoder:
         )  # fmt: skip
     found = identify(file, located.options)
     encoder = build_encoder(file, found)
+    images = located.preprocessing or preprocessing_beside(path)
+    if located.options.size is not None:
+        images = None  # what the user said is in what was found
     return OpenedEncoder(
         encoder=encoder, name=name, digest=weights_digest(encoder), recipe=None, seed=None, config=found.config,
-        image_size=found.image_size, preprocessing=located.preprocessing or found.preprocessing,
+        image_size=found.image_size, preprocessing=images or found.preprocessing,
         layout=found.reading.layout.name, place=path,
     )  # fmt: skip
 

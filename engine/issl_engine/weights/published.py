@@ -6,7 +6,7 @@ when they are fetched. A checksum is given where the authors give one.
 
 from dataclasses import dataclass, replace
 
-from issl_engine.weights.layouts.dino import DINO_IMAGES
+from issl_engine.weights.layouts.vit import BICUBIC
 from issl_engine.weights.preprocessing import IMAGENET, Preprocessing
 
 DISSL = "https://github.com/YannDubs/Invariant-Self-Supervised-Learning/releases/download/v1.0.0-alpha/"
@@ -78,14 +78,14 @@ def _swav() -> dict[str, Published]:
 def _dino() -> dict[str, Published]:
     source = "facebookresearch/dino: README.md, hubconf.py"
     rows = {
-        "dino_resnet50": ("dino_resnet50_pretrain", "DINO ResNet-50, 800 epochs"),
-        "dino_vits16": ("dino_deitsmall16_pretrain", "DINO ViT-S/16, 800 epochs"),
-        "dino_vits8": ("dino_deitsmall8_pretrain", "DINO ViT-S/8, 800 epochs"),
-        "dino_vitb16": ("dino_vitbase16_pretrain", "DINO ViT-B/16, 400 epochs"),
-        "dino_vitb8": ("dino_vitbase8_pretrain", "DINO ViT-B/8, 300 epochs"),
+        "dino_resnet50": ("dino_resnet50_pretrain", "DINO ResNet-50"),
+        "dino_vits16": ("dino_deitsmall16_pretrain", "DINO ViT-S/16"),
+        "dino_vits8": ("dino_deitsmall8_pretrain", "DINO ViT-S/8"),
+        "dino_vitb16": ("dino_vitbase16_pretrain", "DINO ViT-B/16"),
+        "dino_vitb8": ("dino_vitbase8_pretrain", "DINO ViT-B/8"),
     }
     return {
-        name: Published(url=f"{DINO}{file}/{file}.pth", about=about, source=source, preprocessing=DINO_IMAGES)
+        name: Published(url=f"{DINO}{file}/{file}.pth", about=about, source=source, preprocessing=BICUBIC)
         for name, (file, about) in rows.items()
     }
 
@@ -125,7 +125,7 @@ def _further() -> dict[str, Published]:
         ),
         "vicreg_resnet50": Published(
             url="https://dl.fbaipublicfiles.com/vicreg/resnet50.pth",
-            about="VICReg ResNet-50, 1000 epochs",
+            about="VICReg ResNet-50",
             source="facebookresearch/vicreg: hubconf.py",
         ),
         "vicreg_resnet50w2": Published(
@@ -133,6 +133,14 @@ def _further() -> dict[str, Published]:
             about="VICReg ResNet-50 (2x)",
             source="facebookresearch/vicreg: hubconf.py",
         ),
+        **{
+            f"mae_{name}": Published(
+                url=f"https://dl.fbaipublicfiles.com/mae/pretrain/mae_pretrain_vit_{size}.pth",
+                about=f"MAE ViT-{size[0].upper()}",
+                source="facebookresearch/mae: README.md",
+            )
+            for name, size in (("vitb16", "base"), ("vitl16", "large"), ("vith14", "huge"))
+        },
         "simsiam_resnet50_e100": Published(
             url="https://dl.fbaipublicfiles.com/simsiam/models/100ep/pretrain/checkpoint_0099.pth.tar",
             about="SimSiam ResNet-50, 100 epochs, batches of 512",

@@ -9,6 +9,8 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError
 
 from issl_engine.config import Config
+from issl_engine.recipe.check import EXPECTED
+from issl_engine.recipe.suggest import did_you_mean
 from issl_engine.weights.errors import WeightsError
 
 
@@ -20,6 +22,8 @@ class ReferenceOptions(Config):
     padding."""
     size: Annotated[int, Field(ge=8)] | None = None
     """Side of the images that the encoder is for, in pixels: they are resized to it and not cropped."""
+    root: str = ""
+    """Prefix of the encoder's names, such as state_dict.ema.backbone. with the dot, where no layout knows it."""
     num_heads: Annotated[int, Field(ge=1)] | None = None
     """Attention heads of a ViT, where they are not those of timm's model of that width."""
 
@@ -31,9 +35,13 @@ def split_reference(reference: str) -> tuple[str, ReferenceOptions]:
     known = ", ".join(ReferenceOptions.model_fields)
     for key, equals, _ in pairs:
         if key not in ReferenceOptions.model_fields or not equals:
-            raise WeightsError(f"{reference}: {key!r} is no option of a file of weights; after ? may come {known}")
+            raise WeightsError(
+                f"{reference}: '{key}' is no option of a file of weights (after ? may come {known})"
+                f"{did_you_mean(key, ReferenceOptions.model_fields)}"
+            )
     try:
         return place, ReferenceOptions.model_validate({key: value for key, _, value in pairs})
     except ValidationError as error:
         first = error.errors()[0]
-        raise WeightsError(f"{reference}: {first['loc'][0]}: {first['msg']}") from error
+        wanted = EXPECTED[first["type"]].format(**first.get("ctx", {}))
+        raise WeightsError(f"{reference}: {first['loc'][0]} must be {wanted}, not {first['input']}") from error

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping
-from typing import cast
 
 from issl_engine.models.encoders.residual_blocks import BasicBlock, Bottleneck
 from issl_engine.models.encoders.resnet import ARCHITECTURES, ResNetConfig, Stem
@@ -29,7 +28,7 @@ def resnet_of(shapes: Shapes, place: str, *, stem_of_3x3: Stem | None) -> ResNet
         )
     resized = shapes.get("resizer.conv3.weight")
     return ResNetConfig(
-        name=cast("object", _name(shapes, place)),  # type: ignore[arg-type]
+        name=_name(shapes, place),  # type: ignore[arg-type]
         width_multiplier=first[0] // 64,
         stem=stem,
         dim=None if resized is None else resized[0],

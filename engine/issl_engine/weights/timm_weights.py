@@ -1,5 +1,6 @@
 """``timm:NAME``: a model of timm with the weights that timm itself fetches for it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -34,18 +35,18 @@ def open_timm(model: str) -> TimmModel:
             f"{TIMM}{model}: timm could not fetch the weights ({reason}); on a machine without network, give the file "
             "itself instead"
         ) from error
-    preprocessing = _preprocessing(timm.data.resolve_data_config({}, model=backbone), model)
+    preprocessing = timm_preprocessing(timm.data.resolve_data_config({}, model=backbone), f"{TIMM}{model}")
     config = TimmConfig(name=f"timm/{model}")
     encoder = config.build(image_size=preprocessing.crop)
     encoder.backbone.load_state_dict(backbone.state_dict())
     return TimmModel(encoder=encoder, config=config, image_size=preprocessing.crop, preprocessing=preprocessing)
 
 
-def _preprocessing(settings: dict[str, Any], model: str) -> Preprocessing:
-    """timm's words: the crop is a share ``crop_pct`` of the resized image."""
+def timm_preprocessing(settings: Mapping[str, Any], place: str) -> Preprocessing:
+    """From timm's words: the crop is a share ``crop_pct`` of the resized image. Raises WeightsError, KeyError."""
     crop, interpolation = settings["input_size"][-1], settings["interpolation"]
     if interpolation not in INTERPOLATIONS:
-        raise WeightsError(f"{TIMM}{model} wants images resized by {interpolation}, and here are bilinear and bicubic")
+        raise WeightsError(f"{place} wants images resized by {interpolation}, and here are bilinear and bicubic")
     return Preprocessing(
         resize=int(crop / settings["crop_pct"]),
         crop=crop,

@@ -111,8 +111,8 @@ def _reason(message: str) -> str:
         return "this is no file of weights that torch can read; give a .pth, .pt, .ckpt or .safetensors file"
     return (
         f"beside tensors the file holds a {found[1]}, and to make one would run code that comes with the file; if you "
-        "trust it, take the weights out with: import torch; "
-        "torch.save(torch.load(FILE, map_location='cpu', weights_only=False)['state_dict'], 'weights.pth')"
+        "trust it, take the weights out in Python: content = torch.load(FILE, map_location='cpu', weights_only=False), "
+        "then torch.save(content[KEY], 'weights.pth') with the key that holds them (often state_dict or model)"
     )
 
 

@@ -203,8 +203,8 @@ def _sem(sizes: Sizes, objective: Any) -> list[Message]:
     return [*_cosine(sizes, objective), _reduce("objective", BYTES_OF_FP32)]
 
 
-def _matrix_ssl(sizes: Sizes, objective: Any) -> list[Message]:
-    """As VICReg; the teacher's projections, and their mean for the log."""
+def _with_teacher(sizes: Sizes, objective: Any) -> list[Message]:
+    """Matrix-SSL and SSL-HSIC: as VICReg; the teacher's projections, and their mean for the log."""
     rows = BYTES_OF_FP32 * sizes.recipe.views.num_global_views * sizes.images_per_rank * objective.projection_dim
     return [
         *_vicreg(sizes, objective),
@@ -223,6 +223,6 @@ EXCHANGED: dict[str, Callable[[Sizes, Any], list[Message]]] = {
     "simclr": _contrastive, "cissl": _contrastive, "swav": _swav, "dino": _dino, "dissl": _dissl, "vicreg": _vicreg,
     "barlow_twins": _barlow_twins, "byol": _cosine, "simsiam": _cosine,
     "aninfonce": _contrastive, "mmcr": _vicreg, "sem": _sem, "falcon": _falcon,
-    "matrix_ssl": _matrix_ssl,
+    "matrix_ssl": _with_teacher, "ssl_hsic": _with_teacher,
 }  # fmt: skip
 """Objective → its messages."""

@@ -1,14 +1,18 @@
 """Images and labels in NumPy's or HDF5's files: unsigned bytes, all of one size."""
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import model_validator
 
 from issl_engine.data.sources.array_files import open_array
+from issl_engine.data.sources.array_targets import read_target_table
 from issl_engine.data.sources.base import Dataset, ImageSet, SourceConfig, SourceError
 from issl_engine.data.sources.pixel_images import pixel_images
+from issl_engine.data.sources.target_table import TargetTable
 
 
 class ArraysConfig(SourceConfig):
@@ -27,6 +31,30 @@ class ArraysConfig(SourceConfig):
     """Order of the four axes of images: channels (1 or 3) last or second; of no matter for three axes."""
     classes: tuple[str, ...] | None = None
     """Names of labels 0, 1, ...; null names them by their numbers."""
+    train_values: str | None = None
+    """Numbers [n, columns] of the training images, NaN where one is unknown, for the probe regression; null: none."""
+    test_values: str | None = None
+    """Those of the test images."""
+    value_names: tuple[str, ...] | None = None
+    """Names of the columns of values; null numbers them."""
+    train_attributes: str | None = None
+    """What a training image has (1), has not (0), or may have (NaN) [n, columns], for the probe multi_label; null:
+    none."""
+    test_attributes: str | None = None
+    """Those of the test images."""
+    attribute_names: tuple[str, ...] | None = None
+    """Names of the columns of attributes; null numbers them."""
+
+    @model_validator(mode="after")
+    def _both_splits_have_targets(self) -> Self:
+        for kind in ("values", "attributes"):
+            train, test = getattr(self, f"train_{kind}"), getattr(self, f"test_{kind}")
+            if (train is None) != (test is None):
+                given, missing = ("test", "train") if train is None else ("train", "test")
+                raise ValueError(f"{given}_{kind} is set, but {missing}_{kind} is not; give both or neither")
+            if train is None and getattr(self, f"{kind[:-1]}_names") is not None:
+                raise ValueError(f"{kind[:-1]}_names is set, but train_{kind} is not; set it or remove the names")
+        return self
 
     def load(self) -> Dataset:
         train, test = self._split("train"), self._split("test")
@@ -35,6 +63,14 @@ class ArraysConfig(SourceConfig):
                 f"source.test_images: {self.test_images} has {test.pixels.shape[3]} channels, but the training images "
                 f"have {train.pixels.shape[3]}; make them alike"
             )
+        for kind, here, there in (
+            ("values", train.values, test.values), ("attributes", train.attributes, test.attributes),
+        ):  # fmt: skip
+            if here is not None and there is not None and here.names != there.names:
+                raise SourceError(
+                    f"source.test_{kind}: {getattr(self, f'test_{kind}')} has {len(there.names)} columns, but the "
+                    f"training images have {len(here.names)}; make them alike"
+                )
         num_classes = len(self.classes) if self.classes is not None else int(train.labels.max()) + 1
         for key, labels in (("train_labels", train.labels), ("test_labels", test.labels)):
             if labels.max() >= num_classes:
@@ -63,7 +99,16 @@ class ArraysConfig(SourceConfig):
                 f"source.{split}_labels: {getattr(self, f'{split}_labels')} has {len(labels)} labels, but {place} has "
                 f"{len(pixels)} images; make them agree"
             )
-        return pixel_images(pixels, labels)
+        values = self._targets(split, "values", len(pixels))
+        attributes = self._targets(split, "attributes", len(pixels))
+        return replace(pixel_images(pixels, labels), values=values, attributes=attributes)
+
+    def _targets(self, split: str, kind: str, count: int) -> TargetTable | None:
+        place, names_key = getattr(self, f"{split}_{kind}"), f"{kind[:-1]}_names"
+        if place is None:
+            return None
+        names = getattr(self, names_key)
+        return read_target_table(f"source.{split}_{kind}", place, names, f"source.{names_key}", count)
 
     def _channels_last(self, images: NDArray[Any], place: str) -> NDArray[np.uint8]:
         """[n, H, W, C], without a copy."""

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from issl_engine.config import Config
 from issl_engine.data.sources.byte_ranges import ByteRanges
+from issl_engine.data.sources.target_table import TargetTable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +19,8 @@ class ImageSet:
     """The images of one split, in one of three ways: encoded, a file each; encoded, inside larger files; pixels.
 
     ``labels`` int64 [n]; ``sizes_HW`` int32 [n, 2] in pixels, upright; ``paths`` n absolute file names; ``ranges`` n
-    places in files; ``pixels`` uint8 [n, H, W, C] with C 1 or 3.
+    places in files; ``pixels`` uint8 [n, H, W, C] with C 1 or 3. ``values`` are numbers that probes may predict besides
+    the class and ``attributes`` what an image has or has not, for sources that know them.
     """
 
     labels: NDArray[np.int64]
@@ -26,11 +28,14 @@ class ImageSet:
     paths: tuple[str, ...] | None = None
     ranges: ByteRanges | None = None
     pixels: NDArray[np.uint8] | None = None
+    values: TargetTable | None = None
+    attributes: TargetTable | None = None
 
     def __post_init__(self) -> None:
         stored = [one for one in (self.paths, self.ranges, self.pixels) if one is not None]
         assert len(stored) == 1
         assert len(self.labels) == len(self.sizes_HW) == len(stored[0])
+        assert all(len(table) == len(self.labels) for table in (self.values, self.attributes) if table is not None)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -65,6 +70,8 @@ class ImageSet:
             paths=None if self.paths is None else tuple(self.paths[i] for i in indices),
             ranges=None if self.ranges is None else self.ranges.subset(indices),
             pixels=None if self.pixels is None else self.pixels[indices],
+            values=None if self.values is None else self.values.subset(indices),
+            attributes=None if self.attributes is None else self.attributes.subset(indices),
         )
 
 

@@ -15,6 +15,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from issl_engine.data.cache import cache_folder
 from issl_engine.data.sources.base import Dataset, ImageSet, SourceConfig, SourceError
 from issl_engine.data.sources.shapes_drawing import KINDS, draw
+from issl_engine.data.sources.shapes_targets import read_targets
 
 FORMAT = 3
 """Part of the folder's name: raise it whenever the same Config would give other files."""
@@ -159,13 +160,16 @@ def _read(folder: Path, config: ShapesConfig) -> Dataset:
                 f"{folder / split}: {len(files[split])} images are left of the {expected} that were made; "
                 f"remove {folder}, to have them made anew"
             )
-    train, test = (_image_set(files[split], config.image_size) for split in SPLITS)
+    train, test = (_image_set(folder, split, files[split], config.image_size) for split in SPLITS)
     return Dataset(name="shapes", classes=config.classes, train=train, test=test)
 
 
-def _image_set(files: list[tuple[str, int]], image_size: int) -> ImageSet:
+def _image_set(folder: Path, split: str, files: list[tuple[str, int]], image_size: int) -> ImageSet:
+    values, attributes = read_targets(folder / TABLE, split, len(files), image_size)
     return ImageSet(
         labels=np.array([label for _, label in files], dtype=np.int64),
         sizes_HW=np.full((len(files), 2), image_size, dtype=np.int32),
         paths=tuple(path for path, _ in files),
+        values=values,
+        attributes=attributes,
     )

@@ -6,9 +6,9 @@ function niceTicks(low, high, count) {
   const rough = (high - low) / Math.max(1, count);
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 5, 10].map((factor) => factor * power).find((size) => size >= rough);
-  const ticks = [];
-  for (let tick = Math.ceil(low / step) * step; tick <= high + step * 1e-9; tick += step) ticks.push(Number(tick.toPrecision(12)));
-  return ticks;
+  const first = Math.ceil(low / step);
+  const number = Math.min(100, Math.floor(high / step + 1e-9) - first + 1);
+  return Array.from({ length: Math.max(0, number) }, (_, place) => Number(((first + place) * step).toPrecision(12)));
 }
 
 function logTicks(low, high) {
@@ -55,7 +55,8 @@ function drawChart(host, spec) {
   }
   const [x0, x1] = extent(curves.flatMap((line) => line.points.map((point) => point[0])));
   let [y0, y1] = extent(lines.flatMap((line) => line.points.map((point) => point[1])));
-  if (y0 === y1) [y0, y1] = spec.log ? [y0 / 2, y1 * 2] : [y0 - Math.abs(y0 || 1) * 0.1, y1 + Math.abs(y1 || 1) * 0.1];
+  // The mean of equal numbers may differ in its last bit, and an axis cannot show that.
+  if (y1 - y0 <= Math.abs(y1) * 1e-9) [y0, y1] = spec.log ? [y0 / 2, y1 * 2] : [y0 - Math.abs(y0 || 1) * 0.1, y1 + Math.abs(y1 || 1) * 0.1];
   if (!spec.log) [y0, y1] = [y0 - (y1 - y0) * 0.04, y1 + (y1 - y0) * 0.04];
   const plot = { left: MARGIN.left, right: width - MARGIN.right, top: MARGIN.top, bottom: height - MARGIN.bottom };
   const x = scale(x0, x1, plot.left, plot.right, false);

@@ -77,13 +77,18 @@ function curveControls(redraw) {
   return make("div", { class: "controls" },
     choice("over", X_AXES, view.x, (value) => { view.x = value; redraw(); }),
     toggle("log scale", view.log, (on) => { view.log = on; redraw(); }),
-    toggle("one loss panel an arm", view.panels, (on) => { view.panels = on; redraw(); }),
+    toggle("one loss panel an arm", apart(), (on) => { view.panels = on; redraw(); }),
     make("label", {}, "smoothing", smoothing, told));
+}
+
+// Losses of different objectives do not compare, so each has its own panel until the reader wants otherwise.
+function apart() {
+  return view.panels ?? new Set(page.run.rows.filter((row) => !row.control).map((row) => row.objective)).size > 1;
 }
 
 function lossCards() {
   const objectives = new Set(visibleArms().map((row) => row.objective));
-  if (!view.panels) {
+  if (!apart()) {
     const note = objectives.size > 1 ? "losses of different objectives do not compare" : "";
     const levels = visibleArms().length === 1 ? collapseLine(visibleArms()[0]) : [];
     return [chartCard("Loss", note, () => curveSpec("Loss", "loss", visibleArms(), levels))];
@@ -99,7 +104,11 @@ function furtherCard(redraw) {
   const keys = loggedKeys().filter((key) => !known.has(key) && !key.startsWith("diagnostics."));
   if (!keys.length) return [];
   if (!keys.includes(view.further)) view.further = keys[0];
-  const card = chartCard(choice("", keys.map((key) => [key, key]), view.further, (key) => { view.further = key; redraw(); }), "any other value that was logged",
+  const card = chartCard(choice("", keys.map((key) => [key, key]), view.further, (key) => {
+    view.further = key;
+    redraw();
+    document.querySelector("#curves .card select").focus(); // it was made anew
+  }), "any other value that was logged",
     () => curveSpec(view.further, view.further, visibleArms()));
   card.querySelector("select").setAttribute("aria-label", "Which value");
   return [card];
@@ -108,15 +117,14 @@ function furtherCard(redraw) {
 function startCurves() {
   const place = document.getElementById("curves");
   if (!place) return;
-  const objectives = new Set(page.run.rows.filter((row) => !row.control).map((row) => row.objective));
-  view.panels = objectives.size > 1;
-  const losses = make("div", { class: "grid" });
+  const losses = make("div", { class: "grid small" });
   const others = make("div", { class: "grid" });
   const redraw = () => {
     const keys = new Set(loggedKeys());
-    losses.className = view.panels ? "grid small" : "grid";
-    losses.replaceChildren(...(keys.has("loss") ? lossCards() : []));
+    const cards = keys.has("loss") ? lossCards() : [];
+    losses.replaceChildren(...(apart() ? cards : []));
     others.replaceChildren(
+      ...(apart() ? [] : cards),
       ...FIRST_CURVES.slice(1).filter(([key]) => keys.has(key)).map(([key, title]) => chartCard(title, "", () => curveSpec(title, key, visibleArms()))),
       ...furtherCard(redraw));
     drawDiagnosticCurves();

@@ -158,7 +158,10 @@ function neighbours(panel, image, shared) {
     const title = `${name}, cosine ${one.cosine.toFixed(3)}${alike ? ", the same class" : ", another class"}`;
     const button = make("button", { type: "button", class: alike ? "same" : "other", title, "aria-label": title },
       thumbnail(sprite, one.image, 56), make("span", {}, name), make("span", {}, one.cosine.toFixed(3)));
-    button.addEventListener("click", () => shared.pick(one.image, panel.map.sprite));
+    button.addEventListener("click", () => {
+      shared.pick(one.image, panel.map.sprite);
+      panel.canvas.focus({ preventScroll: true }); // the button is gone
+    });
     return make("li", {}, button);
   });
   return [make("p", {}, `${same} of ${near.length} share the class`), make("ol", {}, ...items)];

@@ -25,7 +25,7 @@ function drawScores(host, column, place) {
     return;
   }
   const width = host.clientWidth;
-  const names = Math.min(150, Math.max(60, ...arms.map(({ row }) => row.name.length * 7)));
+  const names = Math.min(0.38 * width, Math.max(60, ...arms.map(({ row }) => row.name.length * 7)));
   const top = controls.length ? 16 + 13 * controls.length : 8;
   const plot = { left: names + 10, right: width - 14, top, bottom: top + arms.length * 30 };
   const all = rows.flatMap(({ score }) => [score.mean, ...(score.ends ?? []), ...score.dots]);

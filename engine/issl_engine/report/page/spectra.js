@@ -32,14 +32,14 @@ function startSpectra() {
   const place = document.getElementById("spectra");
   if (!place) return;
   let log = true;
+  const grid = make("div", { class: "grid" });
   const fill = () => {
     const names = new Set(page.run.rows.flatMap((row) => row.seeds.flatMap((seed) => Object.keys(seed.spectra))));
-    if (!names.size) return;
-    const cards = [...names].map((name) => chartCard(`Spectrum: ${name}`, "singular values over their sum", () => spectrumSpec(name, log)));
-    place.replaceChildren(
-      make("h3", {}, "Spectra after training"),
-      make("div", { class: "controls" }, toggle("log scale", log, (on) => { log = on; fill(); })),
-      make("div", { class: "grid" }, ...cards));
+    if (names.size && !grid.isConnected) {
+      const controls = make("div", { class: "controls" }, toggle("log scale", log, (on) => { log = on; fill(); }));
+      place.replaceChildren(make("h3", {}, "Spectra after training"), controls, grid);
+    }
+    grid.replaceChildren(...[...names].map((name) => chartCard(`Spectrum: ${name}`, "singular values over their sum", () => spectrumSpec(name, log))));
   };
   fill();
   onChange(fill);

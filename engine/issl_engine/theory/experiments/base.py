@@ -2,30 +2,19 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from issl_engine.config import Config
 from issl_engine.models.encoders.base import Encoder
 from issl_engine.models.encoders.small_resnet import SmallResNetConfig
 from issl_engine.objectives.base import ObjectiveConfig
+from issl_engine.theory.points import Point
 from issl_engine.theory.pretraining import PretrainingConfig, encode, pretrain
 from issl_engine.theory.world import FACTORS, Factor, World, WorldConfig
-
-
-@dataclass(frozen=True, kw_only=True)
-class Point:
-    """One measured value."""
-
-    series: str
-    """What was measured: an objective, or a representation made by hand."""
-    x: float
-    """Where on the experiment's axis."""
-    metric: str
-    """worst_error, mean_error, ... ; errors and accuracies are percent of the test images."""
-    seed: int
-    value: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +44,9 @@ class ExperimentConfig(Config):
 
     name: str
 
+    x_name: ClassVar[str] = "representation_dim"
+    """What a point's x is."""
+
     def check(self, setup: Setup) -> None:
         """Raises ValueError where the experiment cannot be made of this setup."""
 
@@ -65,6 +57,20 @@ class ExperimentConfig(Config):
     def points(self, setup: Setup, world: World, seed: int) -> Iterator[Point | None]:
         """All points of one seed; None after each trained encoder, for progress."""
         raise AssertionError(f"{type(self).__name__} must implement points")
+
+    def draw(self, setup: Setup, points: list[Point]) -> Figure:
+        """Means over seeds with intervals, and what the theory says drawn in."""
+        raise AssertionError(f"{type(self).__name__} must implement draw")
+
+    def verdict(self, setup: Setup, points: list[Point]) -> list[str]:
+        """Sentences that the numbers decide: the theory's beside the measured ones."""
+        raise AssertionError(f"{type(self).__name__} must implement verdict")
+
+
+def check_distinct(key: str, values: tuple[object, ...]) -> None:
+    """Raises ValueError where a value is there twice: a point would be measured twice."""
+    if len(set(values)) != len(values):
+        raise ValueError(f"{key}: the values must differ, not {list(values)}; leave out the repeated one")
 
 
 def objective_label(objective: ObjectiveConfig) -> str:

@@ -4,14 +4,15 @@ from collections.abc import Iterator
 from typing import Annotated, Literal
 
 import torch
+from matplotlib.figure import Figure
 from pydantic import Field
 from torch.nn import functional as F
 
+from issl_engine.report.plots import INK, PALETTE
 from issl_engine.theory.etf import geometry, simplex_etf
 from issl_engine.theory.experiments.base import (
     ExperimentConfig,
     Measured,
-    Point,
     Setup,
     by_hand,
     measure,
@@ -21,6 +22,8 @@ from issl_engine.theory.experiments.base import (
 )
 from issl_engine.theory.experiments.dimension import linear_points
 from issl_engine.theory.labelings import binary_labelings
+from issl_engine.theory.plots import panels_of
+from issl_engine.theory.points import Point, series_of, summaries
 from issl_engine.theory.world import FACTORS, Drawings, World
 
 ETF, PIXELS, UNTRAINED = "ETF of M(X), by hand", "raw pixels", "untrained encoder"
@@ -57,6 +60,46 @@ class CeilingConfig(ExperimentConfig):
             for metric in ("within", "between_mean", "between_max"):
                 value = getattr(found, metric)
                 yield Point(series=series, x=dim, metric=f"cosine_{metric}", seed=seed, value=value)
+
+    def draw(self, setup: Setup, points: list[Point]) -> Figure:
+        figure, panels = panels_of(2)
+        names = series_of(points)
+        found = {(series, metric): summary for (series, _, metric), summary in summaries(points).items()}
+        titles = {"worst_error": "worst invariant task", "mean_error": "mean over invariant tasks"}
+        for axes, (metric, title) in zip(panels, titles.items(), strict=True):
+            for place, name in enumerate(reversed(names)):
+                summary = found[name, metric]
+                colour = PALETTE[names.index(name) % len(PALETTE)]
+                axes.barh(
+                    place, summary.mean, height=0.6, color=colour, alpha=0.85, xerr=summary.half_width,
+                    error_kw={"ecolor": INK, "capsize": 3, "lw": 1.2},
+                )  # fmt: skip
+                end = summary.mean + (summary.half_width or 0.0)
+                axes.annotate(
+                    str(summary),
+                    (max(end, 0), place),
+                    xytext=(4, 0),
+                    textcoords="offset points",
+                    va="center",
+                    fontsize=7,
+                )
+            axes.set_yticks(range(len(names)), [*reversed(names)] if axes is panels[0] else [""] * len(names))
+            axes.set_title(title, fontsize=9, color=INK)
+            axes.set_xlabel("error of the linear probe, % of test images")
+            axes.margins(x=0.25)
+            axes.set_xlim(left=0)
+        return figure
+
+    def verdict(self, setup: Setup, points: list[Point]) -> list[str]:
+        classes = setup.world.num_finest
+        cosine = float((simplex_etf(classes)[0] * simplex_etf(classes)[1]).sum())
+        means = {(series, metric): found.mean for (series, _, metric), found in summaries(points).items()}
+        return [
+            f"{series}: cosine of two images of a class {means[series, 'cosine_within']:.3f} (theory 1), of two "
+            f"classes {means[series, 'cosine_between_mean']:.3f} on average, {means[series, 'cosine_between_max']:.3f} at most "
+            f"(theory {cosine:.3f})"
+            for series in dict.fromkeys(series for series, _ in means)
+        ]
 
 
 def _pixels(world: World) -> Measured:

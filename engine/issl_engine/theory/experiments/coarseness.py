@@ -1,23 +1,28 @@
 """How many labels a task needs: coarser augmentations leave fewer equivalence classes to see."""
 
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
+from matplotlib.figure import Figure
 from pydantic import Field
 
 from issl_engine.probing.base import Features
 from issl_engine.probing.logistic import LogisticProbeConfig
+from issl_engine.report.plots import INK, PALETTE
 from issl_engine.theory.etf import simplex_etf
 from issl_engine.theory.experiments.base import (
     ExperimentConfig,
     Measured,
-    Point,
     Setup,
     by_hand,
+    check_distinct,
     measure,
+    objective_label,
     train_encoder,
 )
+from issl_engine.theory.plots import MARKERS, draw_line, panels_of
+from issl_engine.theory.points import Point, series_of, summaries
 from issl_engine.theory.world import Factor, World
 
 WEIGHT_DECAY = 1e-3
@@ -29,6 +34,9 @@ class CoarsenessConfig(ExperimentConfig):
 
     name: Literal["coarseness"]
     """Which experiment this is."""
+
+    x_name: ClassVar[str] = "labelled_images"
+
     keeps: Annotated[tuple[Annotated[tuple[Factor, ...], Field(min_length=1)], ...], Field(min_length=2)]
     """The factors that the augmentations keep, coarsest augmentations first; each holds kind, which is the task."""
     labelled_images: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=2)]
@@ -41,6 +49,8 @@ class CoarsenessConfig(ExperimentConfig):
     """The accuracy, in percent, for which the number of labelled images is counted."""
 
     def check(self, setup: Setup) -> None:
+        check_distinct("experiment.keeps", self.keeps)
+        check_distinct("experiment.labelled_images", self.labelled_images)
         for keep in self.keeps:
             if "kind" not in keep:
                 raise ValueError(
@@ -68,7 +78,8 @@ class CoarsenessConfig(ExperimentConfig):
             for objective in setup.objectives:
                 encoder = train_encoder(setup, world, objective, dim=self.dim, seed=seed, keep=keep)
                 yield None
-                yield from self._accuracies(f"{objective.name}, {label}", world, measure(encoder, world, keep), seed)
+                series = f"{objective_label(objective)}, {label}"
+                yield from self._accuracies(series, world, measure(encoder, world, keep), seed)
 
     def _accuracies(self, series: str, world: World, measured: Measured, seed: int) -> Iterator[Point]:
         kind_F = world.classes(("kind",))
@@ -81,9 +92,32 @@ class CoarsenessConfig(ExperimentConfig):
                 chosen_n = torch.randperm(len(train_N), generator=generator)[:count]
                 fit = Features(x_ND=measured.train_Nd[chosen_n], labels_N=train_N[chosen_n])
                 accuracies.append(_accuracy(fit, test, world.config.kinds))
-            yield Point(
-                series=series, x=count, metric="accuracy", seed=seed, value=float(torch.tensor(accuracies).mean())
-            )
+            mean = sum(accuracies) / len(accuracies)
+            yield Point(series=series, x=count, metric="accuracy", seed=seed, value=mean)
+
+    def draw(self, setup: Setup, points: list[Point]) -> Figure:
+        figure, panels = panels_of(1)
+        axes = panels[0]
+        levels = {f"keeps {' + '.join(keep)}": index for index, keep in enumerate(self.keeps)}
+        for series in series_of(points):
+            level = series.rsplit(", ", 1)[1].split(":")[0]
+            draw_line(axes, points, series, "accuracy", colour=PALETTE[levels[level]], marker=MARKERS[levels[level]])
+        axes.axhline(self.accuracy, color=INK, lw=0.8, ls=":")
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(self.labelled_images, [str(count) for count in self.labelled_images])
+        axes.set_xlabel("labelled images of the task")
+        axes.set_ylabel("accuracy of the logistic probe, % of test images")
+        figure.legend(frameon=False, fontsize=7, loc="outside lower center", ncols=2)
+        return figure
+
+    def verdict(self, setup: Setup, points: list[Point]) -> list[str]:
+        means = {(series, x): found.mean for (series, x, _), found in summaries(points).items()}
+        lines = []
+        for series in dict.fromkeys(name for name, _ in means):
+            enough = [x for (name, x), mean in means.items() if name == series and mean >= self.accuracy]
+            reached = f"{min(enough):g}" if enough else f"more than {max(self.labelled_images)}"
+            lines.append(f"{series}: {self.accuracy:g} % with {reached} labelled images")
+        return lines
 
 
 def _accuracy(fit: Features, test: Features, num_classes: int) -> float:

@@ -4,22 +4,26 @@ from collections.abc import Iterator
 from typing import Annotated, Literal
 
 import torch
+from matplotlib.figure import Figure
 from pydantic import Field
 from torch import Tensor
 
+from issl_engine.report.plots import INK
 from issl_engine.theory.etf import simplex_etf
 from issl_engine.theory.experiments.base import (
     ExperimentConfig,
     Measured,
-    Point,
     Setup,
     by_hand,
+    check_distinct,
     measure,
     objective_label,
     train_encoder,
 )
-from issl_engine.theory.labelings import binary_labelings, labels_of_images
+from issl_engine.theory.labelings import binary_labelings, labels_of_images, least_mean_error, least_worst_error
 from issl_engine.theory.linear_probes import linear_errors
+from issl_engine.theory.plots import draw_break, draw_lines, panels_of
+from issl_engine.theory.points import Point, summaries
 from issl_engine.theory.world import World
 
 ETF = "ETF of M(X), projected"
@@ -33,6 +37,9 @@ class DimensionConfig(ExperimentConfig):
     dims: Annotated[tuple[Annotated[int, Field(ge=1, le=256)], ...], Field(min_length=1)]
     """Widths d of the representation; the theory has the error fall to zero at C - 1."""
 
+    def check(self, setup: Setup) -> None:
+        check_distinct("experiment.dims", self.dims)
+
     def num_encoders(self, setup: Setup) -> int:
         return len(self.dims) * len(setup.objectives)
 
@@ -45,6 +52,45 @@ class DimensionConfig(ExperimentConfig):
                 encoder = train_encoder(setup, world, objective, dim=dim, seed=seed)
                 yield None
                 yield from linear_points(objective_label(objective), dim, measure(encoder, world), labelings_LC, seed)
+
+    def draw(self, setup: Setup, points: list[Point]) -> Figure:
+        classes = setup.world.num_finest
+        floors = {"worst_error": least_worst_error, "mean_error": least_mean_error}
+        titles = {"worst_error": "worst invariant task", "mean_error": "mean over invariant tasks"}
+        figure, panels = panels_of(2)
+        for axes, (metric, floor) in zip(panels, floors.items(), strict=True):
+            draw_lines(axes, points, metric)
+            dims = list(range(1, int(max(point.x for point in points)) + 1))
+            axes.step(
+                dims, [100 * floor(classes, dim) for dim in dims], where="post", color=INK, lw=1.0, ls=":",
+                label="floor (theory)",
+            )  # fmt: skip
+            draw_break(axes, classes)
+            axes.set_title(titles[metric], fontsize=9, color=INK)
+            axes.set_xlabel("width d of the representation")
+            axes.set_ylabel("error of the linear probe, % of test images")
+            axes.set_ylim(bottom=-1)
+        panels[0].legend(frameon=False, fontsize=7)
+        return figure
+
+    def verdict(self, setup: Setup, points: list[Point]) -> list[str]:
+        needed = setup.world.num_finest - 1
+        every = summaries(points).items()
+        means = {(series, x): found.mean for (series, x, metric), found in every if metric == "worst_error"}
+        lines = []
+        for series in dict.fromkeys(series for series, _ in means):
+            below = [(x, mean) for (name, x), mean in means.items() if name == series and x < needed]
+            above = [(x, mean) for (name, x), mean in means.items() if name == series and x >= needed]
+            parts = []
+            if below:
+                x, mean = max(below)
+                floor = 100 * least_worst_error(setup.world.num_finest, int(x))
+                parts.append(f"{mean:.1f} % at d = {x:g} (floor by theory {floor:.1f} %)")
+            if above:
+                x, mean = min(above)
+                parts.append(f"{mean:.1f} % at d = {x:g} (theory 0 % from d = C - 1 = {needed} on)")
+            lines.append(f"{series}: worst invariant task {', '.join(parts)}")
+        return lines
 
 
 def projected_etf(num_classes: int, dim: int, seed: int) -> Tensor:

@@ -3,12 +3,14 @@
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
+from matplotlib.figure import Figure
 from pydantic import Field
 
+from issl_engine.report.plots import INK
 from issl_engine.theory.experiments.base import (
     ExperimentConfig,
-    Point,
     Setup,
+    check_distinct,
     measure,
     objective_label,
     train_encoder,
@@ -16,6 +18,8 @@ from issl_engine.theory.experiments.base import (
 from issl_engine.theory.experiments.dimension import error_points, linear_points
 from issl_engine.theory.labelings import binary_labelings, labels_of_images
 from issl_engine.theory.mlp_probes import mlp_errors
+from issl_engine.theory.plots import draw_break, draw_lines, panels_of
+from issl_engine.theory.points import Point, summaries
 from issl_engine.theory.world import World
 
 
@@ -30,6 +34,9 @@ class HeadsConfig(ExperimentConfig):
     """Hidden units of the MLP probes."""
     mlp_steps: Annotated[int, Field(ge=1)] = 200
     """Steps of the MLP probes."""
+
+    def check(self, setup: Setup) -> None:
+        check_distinct("experiment.dims", self.dims)
 
     def num_encoders(self, setup: Setup) -> int:
         return len(self.dims) * len(setup.objectives)
@@ -48,3 +55,27 @@ class HeadsConfig(ExperimentConfig):
                     hidden_dim=self.mlp_hidden_dim, steps=self.mlp_steps, seed=seed,
                 )  # fmt: skip
                 yield from error_points(series, dim, errors_L, seed, suffix="_mlp")
+
+    def draw(self, setup: Setup, points: list[Point]) -> Figure:
+        figure, panels = panels_of(2)
+        for axes, probe in zip(panels, ("linear", "mlp"), strict=True):
+            draw_lines(axes, points, f"worst_error_{probe}")
+            draw_break(axes, setup.world.num_finest)
+            axes.set_title(f"{'linear' if probe == 'linear' else 'MLP'} probe", fontsize=9, color=INK)
+            axes.set_xlabel("width d of the representation")
+            axes.set_ylabel("error on the worst invariant task, % of test images")
+            axes.set_ylim(bottom=-1)
+        panels[1].legend(frameon=False, fontsize=7)
+        return figure
+
+    def verdict(self, setup: Setup, points: list[Point]) -> list[str]:
+        means = {key: found.mean for key, found in summaries(points).items()}
+        series = list(dict.fromkeys(name for name, _, _ in means))
+        lines = []
+        for x in sorted({x for _, x, _ in means}):
+            for probe in ("linear", "mlp"):
+                metric = f"worst_error_{probe}"
+                best = min(series, key=lambda name: means[name, x, metric])
+                listed = ", ".join(f"{name} {means[name, x, metric]:.1f} %" for name in series)
+                lines.append(f"d = {x:g}, {probe} probe, worst task: {listed}; lowest: {best}")
+        return lines

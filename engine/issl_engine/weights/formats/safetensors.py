@@ -1,6 +1,7 @@
 """A folder with model.safetensors, which says itself what it holds, and a model card."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Literal
 
@@ -27,10 +28,15 @@ class SafetensorsFormat(ExportFormat):
         tensors = {
             name: tensor.detach().cpu().contiguous().clone() for name, tensor in opened.encoder.state_dict().items()
         }
-        out.mkdir(parents=True, exist_ok=True)
+        card, weights = model_card(opened, license_name=license_name), save(tensors, metadata=_metadata(opened))
         usage = f"tensors = safetensors.torch.load_file({str(out / FILE_NAME)!r})"
-        write_whole(out / CARD_NAME, model_card(opened, license_name=license_name))
-        write_whole(out / FILE_NAME, save(tensors, metadata=_metadata(opened)))
+        out.mkdir()
+        try:
+            write_whole(out / CARD_NAME, card)
+            write_whole(out / FILE_NAME, weights)
+        except OSError:
+            shutil.rmtree(out)
+            raise
         return Exported(files=(out / FILE_NAME, out / CARD_NAME), usage=usage)
 
 

@@ -8,8 +8,6 @@ from issl_engine.weights.formats.base import Exported, ExportFormat
 from issl_engine.weights.open_encoder import OpenedEncoder
 from issl_engine.weights.state_dict import plain_resnet, write_state_dict
 
-USUAL_SIZE = 224
-
 
 class TimmFormat(ExportFormat):
     """A .pth file that loads strictly into timm.create_model(NAME, num_classes=0)."""
@@ -20,7 +18,7 @@ class TimmFormat(ExportFormat):
         config, tensors = opened.config, opened.encoder.state_dict()
         if isinstance(config, TimmConfig):
             settings = "" if config.num_heads is None else f", num_heads={config.num_heads}"
-            if "backbone.pos_embed" in tensors and opened.image_size != USUAL_SIZE:
+            if "backbone.pos_embed" in tensors and not config.model.endswith(f"_{opened.image_size}"):
                 settings += f", img_size={opened.image_size}"
             name = config.model
             tensors = {key.removeprefix("backbone."): value for key, value in tensors.items()}

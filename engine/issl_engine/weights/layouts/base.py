@@ -7,7 +7,7 @@ Our names are torchvision's for ResNets and timm's for ViTs.
 
 import re
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from issl_engine.config import Config
@@ -35,6 +35,17 @@ class Reading:
     """Names beside the encoder's that neither belong to it nor are known."""
     others: tuple[str, ...]
     """Names that begin otherwise than the encoder's and are not known."""
+
+    def behind(self, root: str) -> "Reading":
+        """The same of names that all have another prefix in front."""
+        return replace(
+            self,
+            root=root + self.root,
+            encoder={ours: root + name for ours, name in self.encoder.items()},
+            heads=tuple(root + name for name in self.heads),
+            left_over=tuple(root + name for name in self.left_over),
+            others=tuple(root + name for name in self.others),
+        )
 
 
 class Layout(Config):

@@ -3,13 +3,10 @@
 The teacher is taken, as its authors' eval_linear.py does; images are resized bicubically there.
 """
 
-from dataclasses import replace
 from typing import ClassVar, Literal
 
 from issl_engine.weights.layouts.base import Layout
-from issl_engine.weights.preprocessing import IMAGENET
-
-DINO_IMAGES = replace(IMAGENET, interpolation="bicubic")
+from issl_engine.weights.layouts.vit import BICUBIC
 
 
 class DinoLayout(Layout):
@@ -23,4 +20,4 @@ class DinoLayout(Layout):
         r"student\.(module\.)?(backbone\.)?.+",
         r"(dino_loss|fp16_scaler)\..+",
     )
-    preprocessing: ClassVar = DINO_IMAGES
+    preprocessing: ClassVar = BICUBIC

@@ -1,4 +1,4 @@
-"""Plain ResNets and ViTs.
+"""Plain ResNets.
 
 torchvision's resnet*.pth, timm's model.safetensors, the published backbones of DINO, Barlow Twins and VICReg.
 """
@@ -9,12 +9,10 @@ from issl_engine.weights.layouts.base import Layout
 
 
 class TorchvisionLayout(Layout):
-    """A plain ResNet or ViT: names as torchvision and timm give them, perhaps with a classifier."""
+    """A plain ResNet: names as torchvision and timm give them, perhaps with a classifier."""
 
     name: Literal["torchvision"] = "torchvision"
 
-    roots: ClassVar = ("", r"(state_dict\.|model\.|model_state_dict\.)?(module\.|model\.)?")
-    heads: ClassVar = (
-        r"(\w+\.)*(fc|head|head_dist|classifier|linear|projector|projection_head|projection|predictor)\..+",
-        r"(\w+\.)*mask_token",
-    )
+    anchors: ClassVar = ("layer1.0.conv1.weight",)
+    roots: ClassVar = ("", r"(state_dict\.|model\.|model_state_dict\.)?(module\.|model\.|_orig_mod\.)*")
+    heads: ClassVar = (r"(\w+\.)*(fc|head|classifier|linear|projector|projection_head|projection|predictor)\..+",)
