@@ -109,6 +109,16 @@ def test_a_perfect_representation_is_at_every_optimum() -> None:
     assert found.spectra["representation"] == pytest.approx([0.25] * 4, abs=1e-6)
 
 
+def test_images_of_an_etf_are_taken_from_all_over_the_split() -> None:
+    """Listed class by class, eight equal images each: five neighbours would be one point."""
+    corners = torch.eye(5, dtype=torch.float64) - 0.2
+    x_ND = (corners @ torch.linalg.svd(corners).Vh[:4].T).repeat_interleave(8, 0)
+    found = Diagnosis(split="test", num_images=40, num_views=2, dim=4)
+    measure_views(found, x_ND[:, None].expand(40, 2, 4))
+    assert found.measures["image_etf_cosine"] == pytest.approx(-0.25)
+    assert found.measures["image_etf_distance"] == pytest.approx(0, abs=1e-6)
+
+
 def test_a_collapsed_representation_is_said_and_stays_valid_json(caplog: pytest.LogCaptureFixture) -> None:
     found = Diagnosis(split="test", num_images=6, num_views=2, dim=4)
     measure_representation(found, torch.full((6, 4), 0.5), torch.arange(6) % 2)

@@ -94,7 +94,8 @@ def measure_views(found: Diagnosis, z_NVD: Tensor) -> None:
     found.add("invariance", partial(invariance, z_NVD), 0.0)
     found.add("lidar", partial(lidar, z_NVD), largest_effective_rank(N, D))
     M = min(N, D + 1)  # more cannot form an ETF in D dimensions
-    means_MD = z_NVD[:M].double().mean(1)
+    apart_M = torch.linspace(0, N - 1, M).long()  # a source may list its images class by class
+    means_MD = z_NVD[apart_M].double().mean(1)
     found.add("image_etf_cosine", partial(etf_cosine, means_MD), optimal_etf_cosine(M))
     found.add("image_etf_angle_std", partial(etf_angle_std, means_MD), 0.0)
     found.add("image_etf_distance", partial(etf_distance, means_MD), 0.0)
