@@ -26,7 +26,7 @@ class DIETConfig(ObjectiveConfig):
     name: Literal["diet"] = "diet"
     """Which objective this is."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.8
-    """Share of the target that is spread evenly over all images; the larger, the faster training converges."""
+    """Share of the target that is spread evenly over all images."""
 
     def build(self, shape: ObjectiveShape, group: ProcessGroup | None) -> Objective:
         if shape.num_images is None:
