@@ -145,14 +145,29 @@ def test_spectra_and_diagnostic_curves_are_drawn(page: Browser) -> None:
     page.wait("document.querySelectorAll('#diagnostics .card svg').length === 3")
 
 
-def test_a_class_is_shown_alone(page: Browser) -> None:
-    page.run("document.querySelector('.classes .chip').click()")
-    pressed = page.run("[...document.querySelectorAll('.classes .chip')].map(c => c.getAttribute('aria-pressed'))")
-    assert pressed == ["true", "false", "false"]
-    page.run("document.querySelector('.maps canvas.plot').focus()")
-    for _ in range(6):
-        page.key("ArrowRight")
-        assert page.run("document.querySelector('#map-readout strong').textContent") == CLASSES[0]
+def test_a_class_alone_has_its_own_thumbnails_and_neighbours(page: Browser) -> None:
+    colour = (
+        "(() => { const copy = document.createElement('canvas').getContext('2d', {willReadFrequently: true});"
+        "copy.drawImage(document.querySelector('#map-readout canvas'), 0, 0);"
+        "return [...copy.getImageData(24, 24, 1, 1).data]; })()"
+    )
+    for label, name in enumerate(CLASSES):
+        page.run(f"document.querySelectorAll('.classes .chip')[{label}].click()")
+        pressed = page.run("[...document.querySelectorAll('.classes .chip')].map(c => c.getAttribute('aria-pressed'))")
+        assert pressed == [str(other == label).lower() for other in range(len(CLASSES))]
+        page.run("document.querySelector('.maps canvas.plot').focus()")
+        for arrow in ("ArrowRight", "ArrowRight", "ArrowUp", "ArrowRight", "ArrowDown", "ArrowLeft", "ArrowDown"):
+            page.key(arrow)
+            assert page.run("document.querySelector('#map-readout strong').textContent") == name
+            page.wait("document.querySelector('#map-readout canvas').dataset.drawn !== undefined")
+            pixel = page.run(colour)
+            assert pixel.index(max(pixel[:3])) == label  # images are of one colour a class
+        page.key("Enter", "\r")
+        titles = page.run("[...document.querySelectorAll('.neighbours button')].map(b => b.title)")
+        assert len(titles) == 4 * 8
+        assert all(title.startswith(f"{name}, cosine 0.9") for title in titles)  # classes lie apart
+        page.key("Escape")
+        page.run(f"document.querySelectorAll('.classes .chip')[{label}].click()")
 
 
 def test_pointing_shows_the_thumbnail_and_picking_the_neighbours_in_every_panel(page: Browser) -> None:
@@ -163,10 +178,6 @@ def test_pointing_shows_the_thumbnail_and_picking_the_neighbours_in_every_panel(
     page.wait("document.querySelector('#map-readout canvas').dataset.drawn !== undefined")
     name = page.run("document.querySelector('#map-readout strong').textContent")
     assert name in CLASSES
-    pixel = page.run(
-        "[...document.querySelector('#map-readout canvas').getContext('2d').getImageData(24, 24, 1, 1).data]"
-    )
-    assert pixel.index(max(pixel[:3])) == CLASSES.index(name)  # the picture is of its class
     page.point(*spot, click=True)
     assert page.run("document.querySelectorAll('.neighbours ol').length") == 4
     titles = page.run("[...document.querySelectorAll('.neighbours button')].map(b => b.title)")
