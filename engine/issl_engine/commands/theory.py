@@ -75,9 +75,7 @@ def requirements(
     _print_requirements(chosen.objective.name, estimate, found, space=reference or "pixels")
 
 
-def _print_requirements(
-    objective: str, estimate: "ClassEstimate", found: "list[Requirement]", *, space: str
-) -> None:  # fmt: skip
+def _print_requirements(objective: str, estimate: "ClassEstimate", found: "list[Requirement]", *, space: str) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -115,7 +113,7 @@ def _print_requirements(
 def run_theory(experiment: str, overrides: tuple[str, ...], out: Path | None) -> None:
     """Run EXPERIMENT (a file, or a packaged one of theory/) on images whose equivalence classes are known.
 
-    Writes results.csv, plot.svg and plot.png, and prints means over seeds.
+    Writes results.csv, plot.svg and plot.png after each seed, in place of earlier ones, and prints means over seeds.
 
     \b
     Examples:

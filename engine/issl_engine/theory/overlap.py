@@ -1,8 +1,8 @@
 """How many equivalence classes the augmentations leave, estimated from views of a sample of images.
 
 Two images are equivalent if they can give the same view, or if a chain of such images joins them: the classes are the
-connected components of that graph (Dubois et al. 2022, arXiv 2209.06235). Here views are never equal to the
-last bit, so two images are joined if a view of one is as near to a view of the other as near views of *one* image are.
+connected components of that graph (Dubois et al. 2022, arXiv 2209.06235). Here views are never equal to the last
+bit, so two images are joined if a view of one is as near to a view of the other as near views of *one* image are.
 The threshold is the quantile q of the distances between two views of an image; q = 1 - 0.05^(1 / V^2) makes two images
 whose views are of one distribution, with V^2 independent pairs of them, be joined with a probability of 95 %.
 
@@ -25,6 +25,8 @@ from torch import Tensor
 
 JOINED = 0.95
 """Probability with which two images of one class are joined."""
+EXACT = "donot_use_mm_for_euclid_dist"
+"""Of torch.cdist: by differences, since by products equal views have distances above zero."""
 BLOCK_IMAGES = 16
 """Images whose distances to all views are in memory at a time."""
 
@@ -103,7 +105,7 @@ def _by_labels(joined_nn: Tensor, labels_n: Tensor, num_images: int) -> tuple[fl
 def join_threshold(x_nVD: Tensor) -> float:
     """The distance up to which two views join their images."""
     views = x_nVD.shape[1]
-    within_nVV = torch.cdist(x_nVD, x_nVD)
+    within_nVV = torch.cdist(x_nVD, x_nVD, compute_mode=EXACT)
     first, second = torch.triu_indices(views, views, offset=1)
     quantile = 1 - (1 - JOINED) ** (1 / views**2)
     distances = within_nVV[:, first, second].flatten().sort().values
@@ -116,7 +118,7 @@ def nearest_views(x_nVD: Tensor) -> Tensor:
     every_RD = x_nVD.reshape(n * views, width)
     rows = []
     for block_bVD in x_nVD.split(BLOCK_IMAGES):
-        distance_bVR = torch.cdist(block_bVD.reshape(-1, width), every_RD)
+        distance_bVR = torch.cdist(block_bVD.reshape(-1, width), every_RD, compute_mode=EXACT)
         rows.append(distance_bVR.reshape(len(block_bVD), views, n, views).amin(dim=(1, 3)))
     return torch.cat(rows)
 

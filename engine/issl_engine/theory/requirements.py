@@ -50,12 +50,11 @@ def _width(kind: str, estimate: ClassEstimate, dim: int) -> Requirement:
     if kind == "other":
         return Requirement(item=item, now=now, needed="the theory says nothing of these probes", met=None)
     needed, low, high = estimate.estimate - 1, estimate.low - 1, estimate.high - 1
-    if dim >= high:
-        met, advice = True, ""
-    elif dim >= low and dim >= needed:
-        met, advice = True, f"if no two images are equivalent, d = {high} would be needed"
-    else:
-        met, advice = False, "raise encoder.dim as far as memory allows, or make the augmentations coarser"
+    met, advice = dim >= needed, ""
+    if not met:
+        advice = "raise encoder.dim as far as memory allows, or make the augmentations coarser"
+    elif dim < high:
+        advice = f"if no two images are equivalent, d = {high} would be needed"
     return Requirement(item=item, now=now, needed=f"d >= C - 1 = {needed} ({low} to {high})", met=met, advice=advice)
 
 

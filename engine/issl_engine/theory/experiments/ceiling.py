@@ -94,12 +94,14 @@ class CeilingConfig(ExperimentConfig):
         classes = setup.world.num_finest
         cosine = float((simplex_etf(classes)[0] * simplex_etf(classes)[1]).sum())
         means = {(series, metric): found.mean for (series, _, metric), found in summaries(points).items()}
-        return [
-            f"{series}: cosine of two images of a class {means[series, 'cosine_within']:.3f} (theory 1), of two "
-            f"classes {means[series, 'cosine_between_mean']:.3f} on average, {means[series, 'cosine_between_max']:.3f} at most "
-            f"(theory {cosine:.3f})"
-            for series in dict.fromkeys(series for series, _ in means)
-        ]
+        lines = []
+        for series in dict.fromkeys(series for series, _ in means):
+            within, mean, most = (means[series, f"cosine_{kind}"] for kind in ("within", "between_mean", "between_max"))
+            lines.append(
+                f"{series}: cosine of two images of a class {within:.3f} (theory 1), of two classes {mean:.3f} on "
+                f"average and {most:.3f} at most (theory {cosine:.3f})"
+            )
+        return lines
 
 
 def _pixels(world: World) -> Measured:
