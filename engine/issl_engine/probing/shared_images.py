@@ -45,10 +45,11 @@ def shared_images(fitted: Chosen, judged: Chosen) -> list[Pair]:
         places: defaultdict[Hashable, list[int]] = defaultdict(list)
         for place in fitted_left:
             places[stage(fitted.images, place)].append(place)
-        found = {place: places[key] for place in judged_left if (key := stage(judged.images, place)) in places}
-        fitted_left = sorted({place for candidates in found.values() for place in candidates})
+        found = {place: key for place in judged_left if (key := stage(judged.images, place)) in places}
+        # Key by key: pixels all have one length, and each judged image has all fitted ones as candidates then.
+        fitted_left = sorted(place for key in set(found.values()) for place in places[key])
         judged_left = list(found)
-        left = [(place, candidates[0]) for place, candidates in found.items()]
+        left = [(place, places[key][0]) for place, key in found.items()]
     return left
 
 
