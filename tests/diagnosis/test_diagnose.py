@@ -15,7 +15,9 @@ from issl_engine.data.views import ViewsConfig
 from issl_engine.diagnosis.diagnose import diagnose, diagnose_learner
 from issl_engine.diagnosis.meaning import what_it_says
 from issl_engine.diagnosis.measure import Diagnosis, as_json, measure_representation, measure_views
+from issl_engine.diagnosis.objective_state import recorded_outputs
 from issl_engine.diagnosis.view_features import global_views, judged_images, some_images, view_features
+from issl_engine.models.heads import LinearHead
 from issl_engine.recipe.schema import Recipe
 from issl_engine.training.checkpoints.learner import load_learner
 from issl_engine.training.deepspeed import start_ranks
@@ -174,6 +176,20 @@ def test_a_trained_objective_is_measured_as_it_was_saved(
     assert all(what_it_says(name, found) for name in found.measures)
     warnings = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
     assert not [warning for warning in warnings if warning.startswith("diagnostics:")]
+
+
+def test_recorded_outputs_are_what_the_heads_gave_before_a_loss_overwrote_it() -> None:
+    objective = nn.Module()
+    objective.head = LinearHead(3, 5)
+    x_VBD = torch.randn(2, 4, 3)
+    with recorded_outputs(objective) as outputs:
+        given = objective.head(x_VBD)
+        expected = given.detach().clone().flatten(0, 1)
+        given.detach().zero_()
+    assert set(outputs) == {"head"}
+    torch.testing.assert_close(outputs["head"], expected)
+    objective.head(2 * x_VBD)
+    torch.testing.assert_close(outputs["head"], expected)
 
 
 def test_an_objective_of_single_training_images_is_not_run_on_others(dataset: Dataset, tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def measure_objective(
     )
     learner.eval()
     try:
-        with _recorded_outputs(learner.objective) as outputs:
+        with recorded_outputs(learner.objective) as outputs:
             done = learner(next(loader).to(device), progress)
     finally:
         loader.close()
@@ -75,7 +75,7 @@ def _add_spectra(found: Diagnosis, objective: nn.Module, outputs: dict[str, Tens
 
 
 @contextmanager
-def _recorded_outputs(objective: nn.Module) -> Iterator[dict[str, Tensor]]:
+def recorded_outputs(objective: nn.Module) -> Iterator[dict[str, Tensor]]:
     """Collects inside what each head gave last, as rows [R, H]. Heads whose last layer is made inside the loss
     (objective.logits_in_blocks) give none."""
     outputs: dict[str, Tensor] = {}
