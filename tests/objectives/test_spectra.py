@@ -1,5 +1,7 @@
 """Spectral functions: values, and gradients that are finite where singular values or eigenvalues coincide or vanish."""
 
+import math
+
 import pytest
 import torch
 
@@ -84,3 +86,13 @@ def test_the_logarithms_gradient_is_finite_for_degenerate_spectra(matrix: torch.
         assert a.grad is not None
         assert a.grad.isfinite().all()
         assert a.grad.abs().max() <= 4.01 / LOG_EPSILON
+
+
+@pytest.mark.parametrize("ratio", [1 + 1e-12, 1.001, 1.015, 1.025, 1.5, 1e3])
+def test_the_logarithms_divided_difference_is_exact_on_both_sides_of_its_series(ratio: float) -> None:
+    """Of two eigenvalues b and b·ratio: log1p(ratio − 1) / (b·ratio − b) is what an off-diagonal entry is scaled by."""
+    a = torch.diag(torch.tensor([0.5 * ratio, 0.5], dtype=torch.float64)).requires_grad_()
+    symmetric_log(a)[0, 1].backward()
+    assert a.grad is not None
+    gap = (a[0, 0] - a[1, 1]).item()
+    assert 2 * a.grad[0, 1].item() == pytest.approx(math.log1p(gap / 0.5) / gap, rel=1e-12)
