@@ -81,6 +81,25 @@ def test_an_optimum_that_arms_do_not_share_stands_in_each_cell(tmp_path: Path) -
     assert rows[:2] == [["measure", "a", "b"], ["etf_cosine", "-0.2 (optimum -0.5)", "-0.1 (optimum -0.25)"]]
 
 
+def test_diagnostics_that_are_logged_now_and_then_have_their_section(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", {"a": 60.0}, seeds=[0])
+    (run / "a" / "seed0" / "diagnostics.json").unlink()
+    metrics = run / "a" / "seed0" / "metrics.jsonl"
+    metrics.write_text(metrics.read_text() + '{"step": 60, "epoch": 6.0, "loss": 1.0, "images_per_second": 1}\n')
+    assert 'id="diagnostic-curves"' in write_report(run).read_text()
+    metrics.write_text('{"step": 60, "epoch": 6.0, "loss": 1.0, "images_per_second": 1}\n')
+    assert 'id="diagnostic-curves"' not in write_report(run).read_text()
+
+
+def test_the_untrained_encoders_measures_stand_beside_the_arms(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", {"a": 60.0}, seeds=[0])
+    path = run / "controls" / "seed0" / "untrained_diagnostics.json"
+    path.write_text(json.dumps({"measures": {"rank_me": 2.5}}))
+    rows = [[text for _, text in row] for row in table(write_report(run).read_text(), "measures")]
+    assert rows[0] == ["measure", "optimum, by theory", "a", "untrained encoder"]
+    assert rows[2] == ["rank_me", "–", "7", "2.5"]
+
+
 def test_damaged_diagnostics_are_named(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", {"a": 60.0})
     (run / "a" / "seed0" / "diagnostics.json").write_text('{"measures": [1]}')

@@ -125,7 +125,8 @@ def _caption(column: Column) -> str:
 
 def _diagnostics(run: Run, live: bool) -> str:
     table = measures_table(run)
-    logged = any("diagnostics." in key for arm in run.arms for seed in arm.seeds for key in (seed.metrics or [{}])[-1])
+    lines = (line for arm in run.arms for seed in arm.seeds for line in seed.metrics)
+    logged = any(key.startswith("diagnostics.") for line in lines for key in line)
     if not table and not logged and not live:
         return ""
     return f'{table}<div id="spectra"></div><div id="diagnostic-curves"></div>'

@@ -65,15 +65,18 @@ def _training_cells(row: ArmRuns, run: Run) -> list[Cell]:
 
 
 def measures_table(run: Run) -> str:
-    """A row a measure of diagnostics.json, a column an arm (mean over seeds), the theory's value beside it."""
-    arms = [arm for arm in run.arms if any(seed.diagnostics for seed in arm.seeds)]
+    """A row a measure, a column an arm or control that has some (mean over seeds), the theory's value beside it."""
+    arms = [row for row in run.rows if any(seed.diagnostics for seed in row.seeds)]
     found = {arm.name: [seed.diagnostics for seed in arm.seeds if seed.diagnostics] for arm in arms}
     names = dict.fromkeys(name for several in found.values() for one in several for name in one.measures)
-    optima = {name: {one.optimum.get(name) for several in found.values() for one in several} for name in names}
-    shared = all(len(values) == 1 for values in optima.values())  # else each arm's stands in its cell
+    optima = {
+        name: {one.optimum[name] for several in found.values() for one in several if name in one.optimum}
+        for name in names
+    }
+    shared = all(len(values) <= 1 for values in optima.values())  # else each arm's stands in its cell
     rows = []
     for name in names:
-        cells = [Cell(text=name), *([_number(next(iter(optima[name])), "{:.4g}")] if shared else [])]
+        cells = [Cell(text=name), *([_number(next(iter(optima[name]), None), "{:.4g}")] if shared else [])]
         cells += [_measure(several, name, with_optimum=not shared) for several in found.values()]
         rows.append(cells)
     titles = ["measure", *(["optimum, by theory"] if shared else []), *found]

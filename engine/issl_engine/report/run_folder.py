@@ -210,6 +210,7 @@ def _control(folder: Path, name: str, seeds: list[int]) -> list[SeedRun]:
             metrics=[],
             probes=_probes(place / f"{name}.json"),
             feature_map=_if_there(place / f"{name}.feature_map.npz"),
+            diagnostics=read_diagnostics(place / f"{name}_diagnostics.json"),
         )
         for seed, place in places.items()
         if (place / f"{name}.json").is_file()

@@ -44,7 +44,7 @@ function drawScores(host, column, place) {
   }
   controls.forEach(({ row, score }, line) => {
     const at = x(score.mean);
-    const anchor = at > (plot.left + plot.right) / 2 ? "end" : "start";
+    const anchor = at + 6 * `${row.name} ${score.text}`.length > plot.right ? "end" : "start";
     svg.append(
       draw("line", { x1: at, x2: at, y1: 10 + 13 * line, y2: plot.bottom, "stroke-dasharray": line ? "2 3" : "6 3", style: { stroke: "var(--control)" } }),
       draw("text", { x: at + (anchor === "end" ? -5 : 5), y: 16 + 13 * line, "text-anchor": anchor }, `${row.name} ${score.text}`),
@@ -67,7 +67,7 @@ function scoreLine(row, score, x, plot, middle) {
     for (const dot of score.dots) group.append(draw("circle", { cx: x(dot), cy: middle, r: 3, style: { fill: "var(--card)", stroke: colour, strokeWidth: 1.4 } }));
   }
   group.append(draw("circle", { cx: x(score.mean), cy: middle, r: 5, style: { fill: colour } }));
-  const right = x(score.mean) > plot.right - 70;
+  const right = x(score.mean) + 7 * score.text.length > plot.right;
   group.append(draw("text", { class: "strong", x: x(score.mean) + (right ? -9 : 9), y: middle - 8, "text-anchor": right ? "end" : "start" }, score.text));
   return group;
 }
