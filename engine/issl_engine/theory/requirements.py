@@ -6,7 +6,7 @@ from issl_engine.data.views import Augmentation
 from issl_engine.recipe.schema import Recipe
 from issl_engine.theory.overlap import ClassEstimate
 
-LINEAR = ("linear", "logistic")
+LINEAR = ("linear", "logistic", "ridge")
 """Probes that are linear in the representation."""
 OFTEN_EQUIVALENT = 0.5
 """With an estimate above this share of the images, hardly two images share a view."""

@@ -8,7 +8,6 @@ from matplotlib.figure import Figure
 from pydantic import Field
 
 from issl_engine.probing.base import Features
-from issl_engine.probing.evaluate import Splits, run_probes
 from issl_engine.probing.logistic import LogisticProbeConfig
 from issl_engine.report.plots import INK, PALETTE
 from issl_engine.theory.etf import simplex_etf
@@ -129,5 +128,4 @@ def _accuracy(fit: Features, test: Features, num_classes: int) -> float:
     first = torch.zeros(1, dtype=torch.int64)
     rest = torch.arange(1, len(fit))
     train = fit.subset(rest) if len(fit) > 1 else fit
-    splits = Splits(train=train, held_out=fit.subset(first), judged=test, judged_split="test")
-    return run_probes([PROBE], splits, num_classes=num_classes, seed=0)[0].value
+    return PROBE.evaluate(train=train, held_out=fit.subset(first), test=test, num_classes=num_classes, seed=0).value
