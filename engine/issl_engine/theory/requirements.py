@@ -6,7 +6,7 @@ from issl_engine.data.views import Augmentation
 from issl_engine.recipe.schema import Recipe
 from issl_engine.theory.overlap import ClassEstimate
 
-LINEAR = ("linear", "logistic")
+LINEAR = ("linear", "logistic", "ridge")
 """Probes that are linear in the representation."""
 OFTEN_EQUIVALENT = 0.5
 """With an estimate above this share of the images, hardly two images share a view."""
@@ -91,7 +91,7 @@ def _coarseness(recipe: Recipe, estimate: ClassEstimate) -> Requirement:
     item, needed = "coarse augmentations", "few classes, none of which joins two labels"
     if not estimate.evidence:
         advice = (
-            "images of one label are joined no more often than images of two: hardly two images share a view, or this "
+            "images of one label are joined hardly more often than images of two: few images share a view, or this "
             "comparison cannot tell; try --encoder with a pretrained one, and stronger augmentations that keep labels"
         )
         return Requirement(item=item, now=now, needed=needed, met=None, advice=advice + _extra(recipe))

@@ -67,6 +67,7 @@ class DimensionConfig(ExperimentConfig):
             )  # fmt: skip
             draw_break(axes, classes)
             axes.set_title(titles[metric], fontsize=9, color=INK)
+            axes.set_xticks(self.dims)
             axes.set_xlabel("width d of the representation")
             axes.set_ylabel("error of the linear probe, % of test images")
             axes.set_ylim(bottom=-1)

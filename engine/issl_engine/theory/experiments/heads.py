@@ -64,6 +64,7 @@ class HeadsConfig(ExperimentConfig):
             axes.set_title(f"{'linear' if probe == 'linear' else 'MLP'} probe", fontsize=9, color=INK)
             axes.set_xlabel("width d of the representation")
             axes.set_ylabel("error on the worst invariant task, % of test images")
+            axes.set_xticks(self.dims)
             axes.set_ylim(bottom=-1)
         panels[1].legend(frameon=False, fontsize=7)
         return figure
