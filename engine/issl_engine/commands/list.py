@@ -60,7 +60,7 @@ def _objectives() -> Names:
     from issl_engine.objectives.base import ObjectiveConfig
     from issl_engine.variants import variants
 
-    return _first_lines(variants(package, ObjectiveConfig))
+    return _first_sentences(variants(package, ObjectiveConfig))
 
 
 def _regularizers() -> Names:
@@ -68,7 +68,7 @@ def _regularizers() -> Names:
     from issl_engine.regularizers.base import RegularizerConfig
     from issl_engine.variants import variants
 
-    return _first_lines(variants(package, RegularizerConfig))
+    return _first_sentences(variants(package, RegularizerConfig))
 
 
 def _encoders() -> Names:
@@ -78,7 +78,7 @@ def _encoders() -> Names:
 
     return {
         f"{name}<model>" if name.endswith("/") else name: text
-        for name, text in _first_lines(variants(package, EncoderConfig)).items()
+        for name, text in _first_sentences(variants(package, EncoderConfig)).items()
     }
 
 
@@ -87,7 +87,7 @@ def _sources() -> Names:
     from issl_engine.data.sources.base import SourceConfig
     from issl_engine.variants import variants
 
-    return _first_lines(variants(package, SourceConfig))
+    return _first_sentences(variants(package, SourceConfig))
 
 
 def _probes() -> Names:
@@ -95,7 +95,7 @@ def _probes() -> Names:
     from issl_engine.probing.base import ProbeConfig
     from issl_engine.variants import variants
 
-    return _first_lines(variants(package, ProbeConfig))
+    return _first_sentences(variants(package, ProbeConfig))
 
 
 def _optimizers() -> Names:
@@ -103,7 +103,7 @@ def _optimizers() -> Names:
     from issl_engine.optim.base import OptimizerConfig
     from issl_engine.variants import variants
 
-    return _first_lines(variants(package, OptimizerConfig))
+    return _first_sentences(variants(package, OptimizerConfig))
 
 
 def _weights() -> Names:
@@ -119,7 +119,7 @@ def _layouts() -> Names:
     from issl_engine.variants import variants
     from issl_engine.weights.layouts.base import Layout
 
-    return _first_lines(variants(package, Layout))
+    return _first_sentences(variants(package, Layout))
 
 
 def _formats() -> Names:
@@ -127,11 +127,16 @@ def _formats() -> Names:
     from issl_engine.variants import variants
     from issl_engine.weights.formats.base import ExportFormat
 
-    return _first_lines(variants(package, ExportFormat))
+    return _first_sentences(variants(package, ExportFormat))
 
 
-def _first_lines(classes: dict[str, type]) -> Names:
-    return {name: (inspect.getdoc(cls) or "").partition("\n")[0] for name, cls in classes.items()}
+def _first_sentences(classes: dict[str, type]) -> Names:
+    return {name: _first_sentence(inspect.getdoc(cls) or "") for name, cls in classes.items()}
+
+
+def _first_sentence(text: str) -> str:
+    paragraph = " ".join(text.partition("\n\n")[0].split())
+    return paragraph.partition(". ")[0].removesuffix(".") + "."
 
 
 _READERS: dict[str, Callable[[], Names]] = {
