@@ -20,7 +20,7 @@ COLUMNS: dict[str, Literal["left", "right"]] = {
     "chosen": "left",
     "n": "right",
 }
-"""Title → how it is aligned; 95 % are the ends of the interval, n the images judged. One without entries is left out."""
+"""Title → how it is aligned; 95 % are the ends of the interval, n the images judged. Empty ones are left out."""
 UNITS = {"top1": "%", "mean_corruption_error": "%", "relative_drop": "%"}
 """Metric → unit behind its number, where it has one."""
 
@@ -29,7 +29,7 @@ def print_suite(outcome: SuiteOutcome, title: str, console: Console | None = Non
     """One line a result, then what all share, and which sources were left out and why."""
     console = console or Console()
     rows = _without_repeats([_cells(result) for result in outcome.results])
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
     empty = {column for column in COLUMNS if not any(row[column] for row in rows)}
     shown = [column for column in COLUMNS if column not in empty]
     for column in shown:
