@@ -18,9 +18,9 @@ COLUMNS: dict[str, Literal["left", "right"]] = {
     "95 %": "right",
     "held out": "right",
     "chosen": "left",
-    "split": "left",
+    "n": "right",
 }
-"""Title → how it is aligned; 95 % are the ends of the interval. One without entries is left out."""
+"""Title → how it is aligned; 95 % are the ends of the interval, n the images judged. Empty ones are left out."""
 UNITS = {"top1": "%", "mean_corruption_error": "%", "relative_drop": "%"}
 """Metric → unit behind its number, where it has one."""
 
@@ -29,10 +29,9 @@ def print_suite(outcome: SuiteOutcome, title: str, console: Console | None = Non
     """One line a result, then what all share, and which sources were left out and why."""
     console = console or Console()
     rows = _without_repeats([_cells(result) for result in outcome.results])
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    splits = list(dict.fromkeys(row["split"] for row in rows))
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
     empty = {column for column in COLUMNS if not any(row[column] for row in rows)}
-    shown = [column for column in COLUMNS if column not in empty | ({"split"} if len(splits) == 1 else set())]
+    shown = [column for column in COLUMNS if column not in empty]
     for column in shown:
         longest_word = max(len(word) for row in rows for word in row[column].split() or [""])
         table.add_column(
@@ -47,8 +46,8 @@ def print_suite(outcome: SuiteOutcome, title: str, console: Console | None = Non
         last_of_group = index + 1 < len(groups) and groups[index + 1] != groups[index]
         table.add_row(*(row[column] for column in shown), end_section=last_of_group)
     console.print(table)
-    if len(splits) == 1:
-        console.print(f"judged on (images): {splits[0]}", highlight=False)
+    splits = dict.fromkeys(result.split for result in outcome.results)
+    console.print(f"n images judged, of the split: {', '.join(splits)}", highlight=False)
     for text in dict.fromkeys(result.preprocessing.partition(";")[0] for result in outcome.results):
         console.print(f"preprocessing: {text}", highlight=False, soft_wrap=True)
     for text in dict.fromkeys(f"{result.probe}: {result.grid}" for result in outcome.results):
@@ -74,13 +73,13 @@ def _cells(result: ProbeResult) -> dict[str, str]:
     low, high = result.interval or (0.0, 0.0)
     return {
         "probe": result.probe.replace("_", " "),
-        "setting": result.setting,
+        "setting": result.setting.replace("_", " "),
         "metric": f"{result.metric.replace('_', ' ')} {unit}".rstrip(),
         "value": f"{result.value:.2f}",
         "95 %": f"{low:.1f}–{high:.1f}" if result.interval else "",
         "held out": "" if result.held_out_value is None else f"{result.held_out_value:.2f}",
         "chosen": ", ".join(f"{key.replace('_', ' ')} {_shown(value)}" for key, value in result.chosen.items()),
-        "split": f"{result.split} ({result.num_split_images})",
+        "n": str(result.num_split_images),
     }
 
 
