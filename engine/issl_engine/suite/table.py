@@ -21,6 +21,8 @@ COLUMNS: dict[str, Literal["left", "right"]] = {
     "n": "right",
 }
 """Title → how it is aligned; 95 % are the ends of the interval, n the images judged. Empty ones are left out."""
+OTHERS_WIDTH = 72
+"""Characters that the columns beside "chosen" take at most, where no word is cut."""
 UNITS = {"top1": "%", "mean_corruption_error": "%", "relative_drop": "%"}
 """Metric → unit behind its number, where it has one."""
 
@@ -38,7 +40,8 @@ def print_suite(outcome: SuiteOutcome, title: str, console: Console | None = Non
             column,
             justify=COLUMNS[column],
             no_wrap=COLUMNS[column] == "right",
-            min_width=0 if column == "chosen" else longest_word,
+            min_width=None if column == "chosen" else longest_word,
+            max_width=max(8, console.width - OTHERS_WIDTH) if column == "chosen" else None,
             overflow="fold",
         )
     groups = [re.sub(r" \d$", "", result.setting) for result in outcome.results]  # all strengths of a corruption
