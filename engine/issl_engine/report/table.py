@@ -3,8 +3,7 @@
 from rich.console import Console
 from rich.table import Table
 
-from issl_engine.probing.base import ProbeResult
-from issl_engine.report.columns import METRIC_TITLES, PROBE_TITLES, Column
+from issl_engine.report.columns import PROBE_TITLES, Column
 from issl_engine.report.run_folder import ArmRuns, Run
 from issl_engine.report.statistics import Summary
 
@@ -94,20 +93,3 @@ def _one_seed(run: Run) -> str:
     if any(result.interval is not None for result in run.results):
         return "one seed; brackets are the 95 % bootstrap interval over the judged images"
     return "one seed, so no interval"
-
-
-def print_probe_results(results: list[ProbeResult], console: Console | None = None) -> None:
-    """One line a probe, for a single encoder."""
-    console = console or Console()
-    table = Table("probe", "setting", "metric", "value", "95 % interval", "held-out", "split", "chosen", "grid")
-    for result in results:
-        chosen = ", ".join(f"{key} {value}" for key, value in result.chosen.items())
-        held_out = "–" if result.held_out_value is None else f"{result.held_out_value:.2f}"
-        ends = "–" if result.interval is None else " to ".join(f"{end:.2f}" for end in result.interval)
-        table.add_row(
-            result.probe, result.setting, METRIC_TITLES.get(result.metric, result.metric), f"{result.value:.2f}", ends,
-            held_out, f"{result.split} ({result.num_split_images})", chosen, result.grid,
-        )  # fmt: skip
-    console.print(table)
-    if results:
-        console.print(f"preprocessing: {results[0].preprocessing}; seed {results[0].seed}", highlight=False)
