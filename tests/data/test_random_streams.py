@@ -27,5 +27,5 @@ def test_no_two_purposes_share_numbers() -> None:
 def test_purposes_keep_their_places() -> None:
     assert {purpose.name: purpose.value for purpose in Purpose} == {
         "ORDER": 0, "VIEWS": 1, "ROTATION": 2, "JITTER_ORDER": 3, "POLICY": 4, "NOISE": 5, "NOISE_FIELD": 6,
-        "OPERATORS": 7, "MASKS": 8,
+        "OPERATORS": 7, "MASKS": 8, "CORRUPTION": 9,
     }  # fmt: skip

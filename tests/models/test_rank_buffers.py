@@ -81,7 +81,7 @@ SMALL = {
 @pytest.mark.parametrize("name", list(variants(objectives, ObjectiveConfig)))
 def test_every_buffer_of_an_objective_has_a_rule(name: str) -> None:
     config = variants(objectives, ObjectiveConfig)[name].model_validate({"name": name} | SMALL.get(name, {}))
-    shape = ObjectiveShape(feature_dim=6, num_views=2, num_global_views=2, batch_size=8)
+    shape = ObjectiveShape(feature_dim=6, num_views=2, num_global_views=2, batch_size=8, num_images=64)
     undeclared = [found for found, _, rule in buffer_rules(config.build(shape, None)) if rule == Identical(False)]
     assert undeclared == []
 

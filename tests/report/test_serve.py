@@ -147,11 +147,17 @@ def test_runs_are_found_below_folders_and_not_through_links(runs: Path, tmp_path
     assert find_runs([runs / "one", runs]) == find_runs([runs])
 
 
+def _as_in_a_terminal() -> None:
+    """What a shell starts in the background, these tests too, ignores Ctrl-C and hands that on."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_ctrl_c_ends_it_in_peace(runs: Path) -> None:
     command = [sys.executable, "-m", "issl_engine", "serve", str(runs), "--port", "0"]
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"PYTHONUNBUFFERED": "1"}
-    )
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"PYTHONUNBUFFERED": "1"},
+        preexec_fn=_as_in_a_terminal,
+    )  # fmt: skip
     assert process.stdout is not None
     assert "serving 2 runs at http://127.0.0.1:" in process.stdout.readline()
     process.send_signal(signal.SIGINT)

@@ -541,7 +541,7 @@ def test_objectives_that_are_not_contrastive_are_refused(objective: str) -> None
 def test_the_configs_that_say_so_have_embeddings() -> None:
     said = {n for n, config in variants(objectives, ObjectiveConfig).items() if config.loss_compares_embeddings}
     assert said == set(CONTRASTIVE)
-    shape = ObjectiveShape(feature_dim=16, num_views=3, num_global_views=2, batch_size=4)
+    shape = ObjectiveShape(feature_dim=16, num_views=3, num_global_views=2, batch_size=4, num_images=64)
     for name in SMALL_OBJECTIVES:
         built = type(make_recipe(name).objective.build(shape, None))
         assert (built.embed is not Objective.embed) == (built.compare is not Objective.compare) == (name in said)
