@@ -31,7 +31,7 @@ def check_disjoint(train: Iterable[StoredImage], test: Iterable[StoredImage]) ->
     if shared:
         raise SourceError(
             f"{shared[0][1]}: the same image is in the training split, as {shared[0][0]} ({len(shared)} such "
-            "pairs); remove it from one of them"
+            f"{'pair' if len(shared) == 1 else 'pairs'}); remove it from one of them"
         )
 
 
