@@ -1,6 +1,5 @@
 """issl-engine bench diagnostics: what measuring the representation during training costs."""
 
-import csv
 import json
 import logging
 import shlex
@@ -42,30 +41,22 @@ def bench_diagnostics(
     with reserved_stdout():
         from issl_engine.experiment import load_dataset
         from issl_engine.recipe.load import load_recipe
-        from issl_engine.training.deepspeed import start_ranks
-        from issl_profiling.data.results_file import check_results_file, origin
+        from issl_profiling.data.results_file import append_lines, check_results_file, origin
         from issl_profiling.train.case import TrainCase
         from issl_profiling.train.diagnostics_cost import COLUMNS, WHAT, measure_cost
+        from issl_profiling.train.one_rank import start_one_rank
 
         results = out or default_results("diagnostics.csv")
         check_results_file(results, COLUMNS, WHAT)
         chosen = load_recipe(recipe, overrides, arms or None).arms
-        ranks = start_ranks()
-        if ranks.world_size > 1:
-            raise ValueError(
-                f"bench diagnostics times one rank, and WORLD_SIZE is {ranks.world_size}; start it without a launcher"
-            )
+        ranks = start_one_rank("bench diagnostics")
         made_by = origin(shlex.join(["issl-engine", *sys.argv[1:]]))
         lines = []
         for arm, one in chosen.items():
             _log.info("%s: %d pairs of steps", arm, pairs)
             case = TrainCase.of(arm, one, load_dataset(one), ranks)
             lines.append(measure_cost(case, pairs=pairs).record(made_by))
-        with results.open("a", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, fieldnames=COLUMNS)
-            if file.tell() == 0:
-                writer.writeheader()
-            writer.writerows(lines)
+        append_lines(results, COLUMNS, lines)
     if as_json:
         click.echo(json.dumps(lines, indent=1))
         return

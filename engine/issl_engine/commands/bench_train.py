@@ -47,20 +47,16 @@ def bench_train(
     with reserved_stdout():
         from issl_engine.experiment import load_dataset
         from issl_engine.recipe.load import load_recipe
-        from issl_engine.training.deepspeed import start_ranks
         from issl_profiling.data.results_file import check_results_file, origin
         from issl_profiling.train.bench import bench_arm
         from issl_profiling.train.case import TrainCase
+        from issl_profiling.train.one_rank import start_one_rank
         from issl_profiling.train.report import ABOUT, COLUMNS, WHAT, append_records, records, render
 
         results = out or default_results("train.csv")
         check_results_file(results, COLUMNS, WHAT)
         chosen = load_recipe(recipe, overrides, arms or None).arms
-        ranks = start_ranks()
-        if ranks.world_size > 1:
-            raise ValueError(
-                f"bench train times one rank, and WORLD_SIZE is {ranks.world_size}; start it without a launcher"
-            )
+        ranks = start_one_rank("bench train")
         cases = [TrainCase.of(arm, one, load_dataset(one), ranks) for arm, one in chosen.items()]
         made_by = origin(shlex.join(["issl-engine", *sys.argv[1:]]))
         lines, text, ratios = [], "", {}

@@ -8,11 +8,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from issl_engine.data.dali import EvaluationImages
 from issl_engine.data.sources.base import Dataset, ImageSet
 from issl_engine.probing.base import Features, ProbeConfig, ProbeResult
+from issl_engine.probing.feature_maker import FeatureMaker
 from issl_engine.probing.feature_view import CPU
-from issl_engine.probing.features import extract_features
 from issl_engine.probing.leak_check import check_blind, check_no_shared_images
 from issl_engine.probing.preprocessing import Preprocessing
 from issl_engine.probing.shared_images import Chosen
@@ -35,27 +34,32 @@ def evaluate(
     the training split, and for a probe of targets that the source does not give.
     """
 
-    def features(images: ImageSet) -> Features:
-        batches = EvaluationImages(
-            images, resize=evaluation.resize, crop=evaluation.crop, mean=mean, std=std, device=device,
-            batch_size=evaluation.batch_size, num_threads=num_threads, interpolation=interpolation,
-        )  # fmt: skip
-        found = extract_features(encoder, batches, device=device)
-        return found.with_targets(images.values, images.attributes)
-
-    train_images = at_most(dataset.train, evaluation.max_train_images, seed)
-    train = features(train_images)
-    test = features(dataset.test) if evaluation.report_on == "test" else None
-    splits = split_features(train, test, held_out_fraction=evaluation.held_out_fraction, seed=seed)
-    check_content(splits, train_images, dataset, allow_shared_images=evaluation.allow_shared_images)
-    if evaluation.check_leaks:
-        for probe in probes:
-            check_blind(probe, splits, num_classes=dataset.num_classes, seed=seed, device=device)
     preprocessing = Preprocessing(
         resize=evaluation.resize, crop=evaluation.crop, mean=mean, std=std, interpolation=interpolation
     )
+    maker = FeatureMaker(
+        encoder=encoder, preprocessing=preprocessing, device=device, batch_size=evaluation.batch_size,
+        num_threads=num_threads,
+    )  # fmt: skip
+    splits = make_splits(maker, dataset, evaluation, seed)
+    if evaluation.check_leaks:
+        for probe in probes:
+            check_blind(probe, splits, num_classes=dataset.num_classes, seed=seed, device=device)
     results = run_probes(probes, splits, num_classes=dataset.num_classes, seed=seed, device=device)
     return [replace(result, preprocessing=preprocessing.describe(raw_pixels=encoder is None)) for result in results]
+
+
+def make_splits(maker: FeatureMaker, dataset: Dataset, evaluation: "EvaluationConfig", seed: int) -> Splits:
+    """Features of what probes are fitted on, chosen by and judged on.
+
+    Raises ValueError as ``evaluate`` does for images and their classes.
+    """
+    train_images = at_most(dataset.train, evaluation.max_train_images, seed)
+    train = maker.features(train_images)
+    test = maker.features(dataset.test) if evaluation.report_on == "test" else None
+    splits = split_features(train, test, held_out_fraction=evaluation.held_out_fraction, seed=seed)
+    check_content(splits, train_images, dataset, allow_shared_images=evaluation.allow_shared_images)
+    return splits
 
 
 def split_features(train: Features, test: Features | None, *, held_out_fraction: float, seed: int) -> Splits:

@@ -29,18 +29,21 @@ class FeatureMaker:
 
     encoder: nn.Module | None
     """On ``device``; None gives the raw pixels."""
-    encoder_key: str
-    """Equal keys, equal encoders."""
     preprocessing: Preprocessing
     device: torch.device
     batch_size: int
     """Images in one forward pass."""
     num_threads: int
     """Of DALI."""
+    encoder_key: str = ""
+    """Equal keys, equal encoders; the cache goes by it."""
     cache: FeatureCache | None = None
     """None keeps nothing."""
     on_image: OnImage | None = None
     """Called with how many images are done, and of how many."""
+
+    def __post_init__(self) -> None:
+        assert self.cache is None or self.encoder_key, "a cache without a key would give one encoder another's features"
 
     def features(self, images: ImageSet) -> Features:
         """Of all images, in order; those of the cache are mapped from its file.

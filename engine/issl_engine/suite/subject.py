@@ -11,7 +11,7 @@ import issl_engine
 from issl_engine.data.packing.fingerprint import fingerprint
 from issl_engine.data.sources.base import Dataset, ImageSet
 from issl_engine.probing.base import ProbeConfig
-from issl_engine.probing.evaluate import at_most, check_content, split_features
+from issl_engine.probing.evaluate import at_most, make_splits
 from issl_engine.probing.feature_cache import FeatureCache
 from issl_engine.probing.feature_maker import FeatureMaker
 from issl_engine.probing.preprocessing import Preprocessing
@@ -71,12 +71,7 @@ class Subject:
 
         Raises ValueError where a test image is in the training split too.
         """
-        evaluation, images = self.evaluation, self.train_images(dataset)
-        train = self.maker.features(images)
-        test = self.maker.features(dataset.test) if evaluation.report_on == "test" else None
-        splits = split_features(train, test, held_out_fraction=evaluation.held_out_fraction, seed=self.seed)
-        check_content(splits, images, dataset, allow_shared_images=evaluation.allow_shared_images)
-        return splits
+        return make_splits(self.maker, dataset, self.evaluation, self.seed)
 
     def train_images(self, dataset: Dataset) -> ImageSet:
         """As many of the training split as ``evaluation.max_train_images`` says."""

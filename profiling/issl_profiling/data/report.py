@@ -1,6 +1,5 @@
 """What bench data prints and keeps: a table, what to change, lines of data.csv."""
 
-import csv
 import io
 from pathlib import Path
 from statistics import median
@@ -12,6 +11,7 @@ from rich.table import Table
 from issl_profiling.data.cases import DataCase
 from issl_profiling.data.loaders import LOADER
 from issl_profiling.data.rates import Rate
+from issl_profiling.data.results_file import append_lines
 
 WIDTH = 120
 NOTICEABLE = 1.05
@@ -53,11 +53,7 @@ def _digits(value: float) -> float:
 def append_records(path: Path, case: DataCase, rates: list[Rate], made_by: dict[str, Any]) -> list[dict[str, Any]]:
     """Adds a line for each candidate to the file, and gives them back."""
     lines = records(case, rates, made_by)
-    with path.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=COLUMNS)
-        if file.tell() == 0:
-            writer.writeheader()
-        writer.writerows(lines)
+    append_lines(path, COLUMNS, lines)
     return lines
 
 

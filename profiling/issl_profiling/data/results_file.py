@@ -20,6 +20,15 @@ def check_results_file(path: Path, columns: tuple[str, ...] | None, what: str) -
                 raise ValueError(f"{path} holds something else than {what}; name another file")
 
 
+def append_lines(path: Path, columns: tuple[str, ...], lines: list[dict[str, Any]]) -> None:
+    """Adds the lines, under a header where the file is new or empty."""
+    with path.open("a", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=columns)
+        if file.tell() == 0:
+            writer.writeheader()
+        writer.writerows(lines)
+
+
 def origin(command: str) -> dict[str, Any]:
     """Machine, versions, commit, date and command."""
     environment = collect_environment()

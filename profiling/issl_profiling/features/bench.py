@@ -1,6 +1,5 @@
 """Runs the steps one after the other, and their figures as lines of a CSV and as a table."""
 
-import csv
 import multiprocessing
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -10,6 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from issl_profiling.data.results_file import append_lines
 from issl_profiling.features.case import FeatureCase
 from issl_profiling.features.steps import STEPS, Measured, measure
 
@@ -43,11 +43,7 @@ def append_records(
 ) -> list[dict[str, Any]]:
     """Adds a line for each step to the file, and gives them back."""
     lines = [_record(case, one) | {key: made_by[key] for key in COLUMNS[-5:]} for one in measured]
-    with path.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=COLUMNS)
-        if file.tell() == 0:
-            writer.writeheader()
-        writer.writerows(lines)
+    append_lines(path, COLUMNS, lines)
     return lines
 
 

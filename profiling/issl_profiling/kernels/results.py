@@ -5,6 +5,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from issl_profiling.data.results_file import append_lines
+
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
@@ -57,11 +59,7 @@ def check_results_file(path: Path) -> None:
 def append_rows(path: Path, rows: list[Row]) -> None:
     """Adds the rows, under a header if the file is new or empty. Raises ValueError if it has another header."""
     check_results_file(path)
-    with path.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=COLUMNS)
-        if file.tell() == 0:
-            writer.writeheader()
-        writer.writerows(as_record(row) for row in rows)
+    append_lines(path, COLUMNS, [as_record(row) for row in rows])
 
 
 def read_rows(path: Path) -> list[Row]:

@@ -1,6 +1,5 @@
 """What bench train prints and keeps: a table an arm, ratios, lines of train.csv."""
 
-import csv
 import io
 from pathlib import Path
 from statistics import fmean, median
@@ -9,6 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from issl_profiling.data.results_file import append_lines
 from issl_profiling.kernels.timing import spread
 from issl_profiling.train.candidate import WHOLE, LeftOut, Rounds
 from issl_profiling.train.case import TrainCase
@@ -60,11 +60,7 @@ def _digits(value: float) -> float:
 
 def append_records(path: Path, lines: list[dict[str, Any]]) -> None:
     """Adds the lines to the file."""
-    with path.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=COLUMNS)
-        if file.tell() == 0:
-            writer.writeheader()
-        writer.writerows(lines)
+    append_lines(path, COLUMNS, lines)
 
 
 def render(case: TrainCase, lines: list[dict[str, Any]], found: list[Ratio], left_out: list[LeftOut]) -> str:
