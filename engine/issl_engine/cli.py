@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from issl_engine import __version__
+from issl_engine.mistakes import is_mistake, sentence_of
 
 # OpenMP's threads spin while they wait. Where cores are shared (DALI's threads, another process), a spinning thread
 # keeps the one it waits for from running: steps took up to seven times as long. Must be set before torch is loaded.
@@ -55,14 +56,14 @@ COMMANDS = {
     "report": LazyCommand(place="issl_engine.commands.report:report", help="Write a run folder's report again."),
     "serve": LazyCommand(place="issl_engine.commands.serve:serve", help="Watch runs in the browser, live."),
     "profile": LazyCommand(
-        place="issl_engine.commands.profile:profile", help="Where the time of a recipe's training step goes."
+        place="issl_profiling.commands.profile:profile", help="Where the time of a recipe's training step goes."
     ),
     "tune": LazyCommand(
-        place="issl_engine.commands.tune:tune", help="The settings with which this machine trains a recipe fastest."
+        place="issl_profiling.commands.tune:tune", help="The settings with which this machine trains a recipe fastest."
     ),
-    "bench": LazyCommand(place="issl_engine.commands.bench:bench", help="Time kernels, loaders and training."),
+    "bench": LazyCommand(place="issl_profiling.commands.bench:bench", help="Time kernels, loaders and training."),
     "plan": LazyCommand(
-        place="issl_engine.commands.plan:plan", help="Predict a recipe's time and memory on many GPUs."
+        place="issl_profiling.commands.plan:plan", help="Predict a recipe's time and memory on many GPUs."
     ),
     "theory": LazyCommand(
         place="issl_engine.commands.theory:theory", help="What a recipe needs by the theory, and the theory tried out."
@@ -89,7 +90,7 @@ class UserError(click.ClickException):
 class CommandLine(click.Group):
     """A group that imports a command when it is called, and tells users' mistakes from defects.
 
-    A ValueError or OSError is the user's (wrong recipe, missing folder): one sentence, exit code 1, and with
+    A mistake (``mistakes.py``: a wrong recipe, a missing folder) gives one sentence and exit code 1, and with
     ``--debug`` the traceback. Anything else is a defect and always shows its traceback.
     """
 
@@ -113,17 +114,10 @@ class CommandLine(click.Group):
             return super().invoke(ctx)
         except BrokenPipeError:
             raise
-        except (ValueError, OSError) as error:
-            if ctx.params["debug"]:
+        except Exception as error:
+            if ctx.params["debug"] or not is_mistake(error):
                 raise
-            raise UserError(_sentence(error)) from error
-
-
-def _sentence(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        place = ", ".join(str(name) for name in (error.filename, error.filename2) if name is not None)
-        return f"{place}: {error.strerror}" if place else error.strerror
-    return str(error) or type(error).__name__
+            raise UserError(sentence_of(error)) from error
 
 
 @click.command(cls=CommandLine, lazy=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})

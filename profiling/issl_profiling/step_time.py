@@ -13,10 +13,10 @@ from typing import TypeVar
 
 import torch
 
-from issl_engine.data.sources.base import Dataset
+from issl_engine.ranks import Ranks
 from issl_engine.recipe.schema import Recipe
+from issl_engine.sources.base import Dataset
 from issl_engine.training.build import build_engine, build_learner, build_views
-from issl_engine.training.deepspeed import Ranks
 from issl_engine.training.plan import make_plan
 from issl_engine.training.step import after_step, train_step
 

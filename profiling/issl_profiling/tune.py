@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from statistics import median
 
+from issl_engine.mistakes import Mistake
 from issl_engine.recipe.load import change_recipe
 from issl_engine.recipe.schema import Recipe
 from issl_profiling.tuning.micro_batch import fewest_passes
@@ -82,7 +83,7 @@ def tune(recipe: Recipe, attempt: Attempt, settings: TuneSettings) -> Tuned:
 def _of_one_rank(recipe: Recipe, ranks: int) -> Recipe:
     batch = recipe.training.global_batch_size
     if batch % ranks:
-        raise ValueError(f"training.global_batch_size ({batch}) must be a multiple of --ranks ({ranks})")
+        raise Mistake(f"training.global_batch_size ({batch}) must be a multiple of --ranks ({ranks})")
     return recipe if ranks == 1 else change_recipe(recipe, (f"training.global_batch_size={batch // ranks}",))
 
 

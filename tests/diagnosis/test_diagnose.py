@@ -10,18 +10,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from issl_engine.data.sources.base import Dataset, ImageSet
-from issl_engine.data.views import ViewsConfig
 from issl_engine.diagnosis.diagnose import diagnose, diagnose_learner
 from issl_engine.diagnosis.meaning import what_it_says
 from issl_engine.diagnosis.measure import Diagnosis, as_json, measure_representation, measure_views
 from issl_engine.diagnosis.objective_state import recorded_outputs
 from issl_engine.diagnosis.view_features import global_views, judged_images, some_images, view_features
 from issl_engine.models.heads import LinearHead
+from issl_engine.ranks import start_ranks
 from issl_engine.recipe.schema import Recipe
+from issl_engine.sources.base import Dataset, ImageSet
 from issl_engine.training.checkpoints.learner import load_learner
-from issl_engine.training.deepspeed import start_ranks
 from issl_engine.training.pretrain import pretrain
+from issl_engine.views.config import ViewsConfig
 
 UNCHANGED = ViewsConfig.model_validate(
     {

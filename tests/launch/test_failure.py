@@ -9,8 +9,9 @@ import torch
 from issl_engine.launch.failure import Failure, Kind, describe, root_cause, sentence_of_exit
 from issl_engine.launch.hosts import Place
 from issl_engine.launch.rank_failure import failure_of
-from issl_engine.training.interruption import Interrupted
-from issl_engine.training.meeting import RanksDidNotMeet
+from issl_engine.mistakes import Mistake
+from issl_engine.ranks import RanksDidNotMeet
+from issl_engine.training.watch.interruption import Interrupted
 
 
 def failure(rank: int, time: float, kind: Kind = "mistake", sentence: str = "the disk is full") -> Failure:
@@ -63,7 +64,9 @@ def test_an_end_without_a_word_is_explained() -> None:
 @pytest.mark.parametrize(
     ("error", "kind", "sentence"),
     [
-        (ValueError("the source is empty"), "mistake", "the source is empty"),
+        (Mistake("the source is empty"), "mistake", "the source is empty"),
+        (ValueError("shapes do not match"), "defect", "ValueError: shapes do not match"),
+        (OSError(28, "No space left"), "defect", "OSError: [Errno 28] No space left"),
         (FileNotFoundError(2, "No such file", "x.jpg"), "mistake", "x.jpg: No such file"),
         (ZeroDivisionError("division by zero"), "defect", "ZeroDivisionError: division by zero"),
         (Interrupted("stopped at step 3"), "interrupted", "stopped at step 3"),

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from issl_engine.launch.folder_lock import check_folder_is_free, locked_folder
-from issl_engine.training.deepspeed import start_ranks
+from issl_engine.ranks import start_ranks
 
 
 def test_the_holder_is_named_with_host_process_and_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from issl_engine.data.sources.base import Dataset, ImageSet, SourceError
 from issl_engine.launch.checkpoint_size import checkpoint_bytes
 from issl_engine.launch.facts import data_facts, recipe_digest
 from issl_engine.launch.preflight import check_before_training, describe_ranks, look
+from issl_engine.ranks import start_ranks
 from issl_engine.recipe.load import load_recipe
 from issl_engine.recipe.schema import Recipe
-from issl_engine.training.deepspeed import start_ranks
+from issl_engine.sources.base import Dataset, ImageSet, SourceError
 from issl_engine.training.plan import make_plan
 from issl_engine.training.pretrain import pretrain
 

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from issl_engine.probing.base import FitData, ProbeResult
-from issl_engine.probing.feature_view import CPU, Features
-from issl_engine.probing.grid import FittedPoint, GridProbeConfig, Point
+from issl_engine.probing.features.features import CPU, Features
+from issl_engine.probing.probes.base import FitData, ProbeResult
+from issl_engine.probing.probes.grid import FittedPoint, GridProbeConfig, Point
 
 NUM_CLASSES = 5
 

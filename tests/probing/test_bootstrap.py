@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from issl_engine.probing.bootstrap import RESAMPLES, mean_interval, resamples, share_interval
+from issl_engine.probing.judging.bootstrap import RESAMPLES, mean_interval, resamples, share_interval
 
 
 def test_the_interval_of_a_share_has_the_binomials_width() -> None:
@@ -30,7 +30,7 @@ def test_the_interval_of_a_ratio_is_that_of_resampled_images() -> None:
 
 
 def test_every_resample_draws_as_many_images_as_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("issl_engine.probing.bootstrap.BLOCK_ELEMENTS", 70)
+    monkeypatch.setattr("issl_engine.probing.judging.bootstrap.BLOCK_ELEMENTS", 70)
     blocks = list(resamples(10, seed=0))
     assert max(map(len, blocks)) == 7
     counts_RN = np.concatenate(blocks)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from issl_engine.probing.epoch_order import epoch_order
+from issl_engine.probing.probes.fitting.epoch_order import epoch_order
 
 
 def order(rows: int, *, row_bytes: int, buffer_bytes: int, run_bytes: int, seed: int = 0) -> Tensor:

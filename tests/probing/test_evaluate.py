@@ -10,16 +10,16 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from issl_engine.data.sources.base import Dataset, ImageSet
-from issl_engine.data.sources.target_table import TargetTable
-from issl_engine.probing.base import FitData, Fitted, ProbeConfig, ProbeResult
-from issl_engine.probing.evaluate import evaluate
-from issl_engine.probing.feature_view import Features
-from issl_engine.probing.knn import KNNProbeConfig
-from issl_engine.probing.linear import LinearProbeConfig
-from issl_engine.probing.regression import RegressionProbeConfig
-from issl_engine.probing.results import results_from_json, results_to_json
+from issl_engine.probing.features.features import Features
+from issl_engine.probing.judging.evaluate import evaluate
+from issl_engine.probing.judging.results import results_from_json, results_to_json
+from issl_engine.probing.probes.base import FitData, Fitted, ProbeConfig, ProbeResult
+from issl_engine.probing.probes.knn import KNNProbeConfig
+from issl_engine.probing.probes.linear import LinearProbeConfig
+from issl_engine.probing.probes.regression import RegressionProbeConfig
 from issl_engine.recipe.schema import EvaluationConfig
+from issl_engine.sources.base import Dataset, ImageSet
+from issl_engine.sources.target_table import TargetTable
 
 CLASSES = 3
 

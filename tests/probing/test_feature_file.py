@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from issl_engine.probing.feature_file import HEADER_BYTES, DamagedFileError, read_features, write_features
+from issl_engine.probing.features.file import HEADER_BYTES, DamagedFileError, read_features, write_features
 
 ROWS = torch.randn(50, 7, generator=torch.Generator().manual_seed(0))
 

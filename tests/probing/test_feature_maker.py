@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from issl_engine.data.corruptions import Corruption
-from issl_engine.data.sources.base import ImageSet
-from issl_engine.probing.feature_cache import FeatureCache
-from issl_engine.probing.feature_maker import FeatureMaker
-from issl_engine.probing.preprocessing import Preprocessing
+from issl_engine.probing.features.cache import FeatureCache
+from issl_engine.probing.features.maker import FeatureMaker
+from issl_engine.probing.features.preprocessing import Preprocessing
+from issl_engine.sources.base import ImageSet
+from issl_engine.views.corruptions import Corruption
 
 
 class Counting(nn.Module):

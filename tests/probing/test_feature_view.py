@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from issl_engine.data.sources.target_table import TargetTable
-from issl_engine.probing.feature_view import CPU, Features
+from issl_engine.probing.features.features import CPU, Features
+from issl_engine.sources.target_table import TargetTable
 
 
 def table(values: torch.Tensor) -> TargetTable:
@@ -87,7 +87,7 @@ def test_rows_come_as_float32(dtype: torch.dtype) -> None:
 
 
 def test_blocks_keep_to_their_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("issl_engine.probing.feature_view.BLOCK_BYTES", 4 * 3 * 2)
+    monkeypatch.setattr("issl_engine.probing.features.features.BLOCK_BYTES", 4 * 3 * 2)
     assert [len(block) for _, block in numbered(5).blocks(CPU)] == [2, 2, 1]
-    monkeypatch.setattr("issl_engine.probing.feature_view.BLOCK_BYTES", 1)
+    monkeypatch.setattr("issl_engine.probing.features.features.BLOCK_BYTES", 1)
     assert [len(block) for _, block in numbered(2).blocks(CPU)] == [1, 1]

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from issl_engine.probing.features import extract_features
+from issl_engine.probing.features.extract import extract_features
 
 CPU = torch.device("cpu")
 

@@ -10,15 +10,15 @@ from sklearn.model_selection import GridSearchCV, PredefinedSplit
 from sklearn.neighbors import KNeighborsClassifier
 from torch.nn import functional as F
 
-from issl_engine.probing.base import FitData, ProbeResult
-from issl_engine.probing.cross_validation import cross_validated, stratified_folds
-from issl_engine.probing.evaluate import run_probes, split_features
-from issl_engine.probing.feature_view import Features
-from issl_engine.probing.few_labels import FewLabelsProbeConfig
-from issl_engine.probing.knn import KNNProbeConfig
-from issl_engine.probing.label_subsets import share_of_each_class, shots_of_each_class
-from issl_engine.probing.nearest_mean import NearestMeanProbeConfig
-from issl_engine.probing.ridge import RidgeProbeConfig
+from issl_engine.probing.features.features import Features
+from issl_engine.probing.judging.evaluate import run_probes, split_features
+from issl_engine.probing.probes.base import FitData, ProbeResult
+from issl_engine.probing.probes.few_labels import FewLabelsProbeConfig
+from issl_engine.probing.probes.fitting.cross_validation import cross_validated, stratified_folds
+from issl_engine.probing.probes.fitting.label_subsets import share_of_each_class, shots_of_each_class
+from issl_engine.probing.probes.knn import KNNProbeConfig
+from issl_engine.probing.probes.nearest_mean import NearestMeanProbeConfig
+from issl_engine.probing.probes.ridge import RidgeProbeConfig
 
 from .conftest import NUM_CLASSES, blobs, fit_data, fitted
 

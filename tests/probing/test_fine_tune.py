@@ -7,14 +7,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import issl_engine.probing.fine_tuned_accuracy as fine_tuned_accuracy_module
-from issl_engine.data.sources.base import ImageSet
+import issl_engine.probing.fine_tuning.accuracy as fine_tuned_accuracy_module
 from issl_engine.models.encoders.base import Encoder
 from issl_engine.models.encoders.small_resnet import SmallResNetConfig
-from issl_engine.probing.fine_tune import FineTuningConfig, Tuner, parameter_groups
-from issl_engine.probing.fine_tuned_accuracy import LabelledImages, fine_tuned_accuracy
-from issl_engine.probing.label_share import label_share
-from issl_engine.probing.preprocessing import Preprocessing
+from issl_engine.probing.features.preprocessing import Preprocessing
+from issl_engine.probing.fine_tuning.accuracy import LabelledImages, fine_tuned_accuracy
+from issl_engine.probing.fine_tuning.label_share import label_share
+from issl_engine.probing.fine_tuning.tuner import FineTuningConfig, Tuner, parameter_groups
+from issl_engine.sources.base import ImageSet
 
 CLASSES = 3
 PREPROCESSING = Preprocessing(resize=16, crop=16, mean=(0.5,) * 3, std=(0.25,) * 3, interpolation="bilinear")

@@ -1,16 +1,16 @@
 """Recipes can name every probe."""
 
-import issl_engine.probing as probing
-from issl_engine.probing.base import ProbeConfig
-from issl_engine.probing.few_labels import FewLabelsProbeConfig
-from issl_engine.probing.knn import KNNProbeConfig
-from issl_engine.probing.linear import LinearProbeConfig
-from issl_engine.probing.logistic import LogisticProbeConfig
-from issl_engine.probing.mlp import MLPProbeConfig
-from issl_engine.probing.multi_label import MultiLabelProbeConfig
-from issl_engine.probing.nearest_mean import NearestMeanProbeConfig
-from issl_engine.probing.regression import RegressionProbeConfig
-from issl_engine.probing.ridge import RidgeProbeConfig
+import issl_engine.probing.probes as probing
+from issl_engine.probing.probes.base import ProbeConfig
+from issl_engine.probing.probes.few_labels import FewLabelsProbeConfig
+from issl_engine.probing.probes.knn import KNNProbeConfig
+from issl_engine.probing.probes.linear import LinearProbeConfig
+from issl_engine.probing.probes.logistic import LogisticProbeConfig
+from issl_engine.probing.probes.mlp import MLPProbeConfig
+from issl_engine.probing.probes.multi_label import MultiLabelProbeConfig
+from issl_engine.probing.probes.nearest_mean import NearestMeanProbeConfig
+from issl_engine.probing.probes.regression import RegressionProbeConfig
+from issl_engine.probing.probes.ridge import RidgeProbeConfig
 from issl_engine.variants import variants
 
 

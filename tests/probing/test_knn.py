@@ -6,9 +6,9 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from issl_engine.probing.class_task import ClassTask
-from issl_engine.probing.feature_view import CPU, Features
-from issl_engine.probing.knn import BLOCK_ELEMENTS, KNNProbeConfig, Neighbours
+from issl_engine.probing.features.features import CPU, Features
+from issl_engine.probing.judging.class_task import ClassTask
+from issl_engine.probing.probes.knn import BLOCK_ELEMENTS, KNNProbeConfig, Neighbours
 
 from .conftest import NUM_CLASSES, blobs, evaluated, shuffled_labels
 

@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 import torch
 
-import issl_engine.probing as probing
-from issl_engine.data.sources.base import ImageSet
-from issl_engine.data.sources.target_table import TargetTable
-from issl_engine.probing.base import FitData, ProbeConfig
-from issl_engine.probing.evaluate import Splits, run_probes, split_features
-from issl_engine.probing.feature_view import Features
-from issl_engine.probing.few_labels import FewLabelsProbeConfig, FittedFewLabels
-from issl_engine.probing.grid import FittedPoint, Point
-from issl_engine.probing.leak_check import LeakError, check_blind, check_no_shared_images, with_other_judged
-from issl_engine.probing.nearest_mean import ClassMeans, NearestMeanProbeConfig
-from issl_engine.probing.shared_images import Chosen, shared_images
+import issl_engine.probing.probes as probing
+from issl_engine.probing.features.features import Features
+from issl_engine.probing.judging.evaluate import Splits, run_probes, split_features
+from issl_engine.probing.judging.leak_check import LeakError, check_blind, check_no_shared_images, with_other_judged
+from issl_engine.probing.judging.shared_images import Chosen, shared_images
+from issl_engine.probing.probes.base import FitData, ProbeConfig
+from issl_engine.probing.probes.few_labels import FewLabelsProbeConfig, FittedFewLabels
+from issl_engine.probing.probes.grid import FittedPoint, Point
+from issl_engine.probing.probes.nearest_mean import ClassMeans, NearestMeanProbeConfig
+from issl_engine.sources.base import ImageSet
+from issl_engine.sources.target_table import TargetTable
 from issl_engine.variants import variants
 
 from .conftest import NUM_CLASSES, blobs

@@ -9,9 +9,9 @@ from pydantic import ValidationError
 from sklearn.linear_model import LogisticRegression
 from torch.nn import functional as F
 
-from issl_engine.probing.feature_view import Features
-from issl_engine.probing.grid import Point
-from issl_engine.probing.linear import LinearProbeConfig, fit_grid
+from issl_engine.probing.features.features import Features
+from issl_engine.probing.probes.grid import Point
+from issl_engine.probing.probes.linear import LinearProbeConfig, fit_grid
 
 from .conftest import NUM_CLASSES, blobs, evaluated, shuffled_labels, top1
 

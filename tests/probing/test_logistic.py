@@ -6,9 +6,9 @@ from pydantic import ValidationError
 from sklearn.linear_model import LogisticRegression
 from torch.nn import functional as F
 
-from issl_engine.probing.feature_view import Features
-from issl_engine.probing.lbfgs import minimise_path, standardised_blocks
-from issl_engine.probing.logistic import LogisticProbeConfig
+from issl_engine.probing.features.features import Features
+from issl_engine.probing.probes.fitting.lbfgs import minimise_path, standardised_blocks
+from issl_engine.probing.probes.logistic import LogisticProbeConfig
 
 from .conftest import NUM_CLASSES, blobs, evaluated, fitted, shuffled_labels, top1
 
@@ -25,7 +25,7 @@ def test_a_c_is_scikit_learns_c(C: float) -> None:
 
 
 def test_reading_the_rows_anew_at_each_evaluation_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("issl_engine.probing.feature_view.BLOCK_ROWS", 70)  # the last block is shorter
+    monkeypatch.setattr("issl_engine.probing.features.features.BLOCK_ROWS", 70)  # the last block is shorter
     fit = blobs(400, seed=0, noise=2)
     scale_D, offset_D = torch.ones(fit.width), torch.zeros(fit.width)
 
@@ -45,7 +45,7 @@ def test_reading_the_rows_anew_at_each_evaluation_changes_nothing(monkeypatch: p
 
 
 def test_streaming_takes_block_after_block(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("issl_engine.probing.feature_view.BLOCK_ROWS", 30)
+    monkeypatch.setattr("issl_engine.probing.features.features.BLOCK_ROWS", 30)
     fit = blobs(100, seed=0)
     scale_D, offset_D = torch.full((fit.width,), 2.0), torch.ones(fit.width)
     streamed = list(standardised_blocks(fit, scale_D, offset_D, resident_bytes=0)())

@@ -8,9 +8,9 @@ from pydantic import ValidationError
 from torch import nn
 from torch.nn import functional as F
 
-from issl_engine.probing.feature_view import Features
-from issl_engine.probing.mlp import MLPProbeConfig
-from issl_engine.probing.mlp_stack import MLPStack
+from issl_engine.probing.features.features import Features
+from issl_engine.probing.probes.fitting.mlp_stack import MLPStack
+from issl_engine.probing.probes.mlp import MLPProbeConfig
 
 from .conftest import NUM_CLASSES, blobs, evaluated, fit_data, shuffled_labels, top1
 

@@ -6,11 +6,11 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score
 
-from issl_engine.data.sources.target_table import TargetTable
-from issl_engine.probing.attribute_task import average_precision
-from issl_engine.probing.base import FitData, ProbeResult
-from issl_engine.probing.feature_view import Features
-from issl_engine.probing.multi_label import MultiLabelProbeConfig
+from issl_engine.probing.features.features import Features
+from issl_engine.probing.judging.attribute_task import average_precision
+from issl_engine.probing.probes.base import FitData, ProbeResult
+from issl_engine.probing.probes.multi_label import MultiLabelProbeConfig
+from issl_engine.sources.target_table import TargetTable
 
 from .conftest import blobs
 

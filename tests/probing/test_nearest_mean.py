@@ -4,8 +4,8 @@ import torch
 from sklearn.neighbors import NearestCentroid
 from torch.nn import functional as F
 
-from issl_engine.probing.feature_view import Features
-from issl_engine.probing.nearest_mean import NearestMeanProbeConfig
+from issl_engine.probing.features.features import Features
+from issl_engine.probing.probes.nearest_mean import NearestMeanProbeConfig
 
 from .conftest import blobs, evaluated, fitted, shuffled_labels, top1
 

@@ -6,11 +6,11 @@ import torch
 from sklearn.linear_model import Ridge
 from sklearn.metrics import r2_score, root_mean_squared_error
 
-from issl_engine.data.sources.target_table import TargetTable
-from issl_engine.probing.base import FitData, ProbeResult
-from issl_engine.probing.bootstrap import resamples
-from issl_engine.probing.feature_view import Features
-from issl_engine.probing.regression import RegressionProbeConfig
+from issl_engine.probing.features.features import Features
+from issl_engine.probing.judging.bootstrap import resamples
+from issl_engine.probing.probes.base import FitData, ProbeResult
+from issl_engine.probing.probes.regression import RegressionProbeConfig
+from issl_engine.sources.target_table import TargetTable
 
 from .conftest import blobs
 

@@ -6,9 +6,9 @@ from pydantic import ValidationError
 from sklearn.linear_model import Ridge
 from torch.nn import functional as F
 
-from issl_engine.probing.feature_view import CPU
-from issl_engine.probing.ridge import RidgeProbeConfig
-from issl_engine.probing.ridge_path import ridge_path
+from issl_engine.probing.features.features import CPU
+from issl_engine.probing.probes.fitting.ridge_path import ridge_path
+from issl_engine.probing.probes.ridge import RidgeProbeConfig
 
 from .conftest import NUM_CLASSES, blobs, evaluated, shuffled_labels, top1
 
@@ -18,7 +18,7 @@ PENALTIES = [1e-3, 0.1, 10.0]
 @pytest.mark.parametrize("count", [8, 300])
 @pytest.mark.parametrize("rows", [5, 4096])
 def test_each_penalty_gives_scikit_learns_solution(count: int, rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("feature_view", "ridge_path"):
+    for module in ("features.features", "probes.fitting.ridge_path"):
         monkeypatch.setattr(f"issl_engine.probing.{module}.BLOCK_ROWS", rows)
     fit = blobs(count, seed=0)
     targets_NT = torch.randn(count, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64) + 5

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from issl_engine.probing.splits import hold_out
+from issl_engine.probing.judging.splits import hold_out
 
 LABELS = torch.tensor([0] * 40 + [1] * 20 + [2] * 2)[torch.randperm(62, generator=torch.Generator().manual_seed(3))]
 

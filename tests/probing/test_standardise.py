@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from issl_engine.probing.feature_view import CPU, Features
-from issl_engine.probing.standardise import moments
+from issl_engine.probing.features.features import CPU, Features
+from issl_engine.probing.probes.fitting.standardise import moments
 
 
 def features(offset: float) -> Features:
@@ -16,7 +16,7 @@ def features(offset: float) -> Features:
 @pytest.mark.parametrize("offset", [0.0, 1e4])
 @pytest.mark.parametrize("rows", [1, 10, 101])
 def test_blocks_of_any_size_give_the_moments_of_all(offset: float, rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("issl_engine.probing.feature_view.BLOCK_ROWS", rows)
+    monkeypatch.setattr("issl_engine.probing.features.features.BLOCK_ROWS", rows)
     data = features(offset)
     found, wide = moments(data, CPU), data.x_ND.double()
     torch.testing.assert_close(found.mean_D, wide.mean(0), rtol=1e-12, atol=1e-12)

@@ -5,11 +5,12 @@ from typing import Any
 import pytest
 import torch
 
-import issl_engine.probing as probing
-from issl_engine.probing import feature_view, lbfgs, ridge_path
-from issl_engine.probing.base import ProbeConfig, ProbeResult
-from issl_engine.probing.feature_view import Features
-from issl_engine.probing.splits import Splits
+import issl_engine.probing.probes as probing
+from issl_engine.probing.features import features as feature_view
+from issl_engine.probing.features.features import Features
+from issl_engine.probing.judging.splits import Splits
+from issl_engine.probing.probes.base import ProbeConfig, ProbeResult
+from issl_engine.probing.probes.fitting import lbfgs, ridge_path
 from issl_engine.variants import variants
 
 from .conftest import NUM_CLASSES
@@ -38,7 +39,7 @@ def test_rows_come_in_small_blocks_and_the_result_is_the_same(name: str, monkeyp
     monkeypatch.setattr(feature_view, "BLOCK_ROWS", ROWS)
     monkeypatch.setattr(ridge_path, "BLOCK_ROWS", ROWS)
     monkeypatch.setattr(lbfgs, "RESIDENT_BYTES", 0)
-    monkeypatch.setattr("issl_engine.probing.knn.BLOCK_ELEMENTS", ROWS * 200)
+    monkeypatch.setattr("issl_engine.probing.probes.knn.BLOCK_ELEMENTS", ROWS * 200)
     asked: list[int] = []
     fetch = Features._fetch
 

@@ -10,8 +10,8 @@ import torch
 from click.testing import CliRunner, Result
 
 from issl_engine.cli import main
-from issl_engine.data.sources.base import ImageSet
-from issl_engine.data.views import Augmentation, Blur, ColourJitter, CropGroup, GaussianNoise, Solarise, ViewsConfig
+from issl_engine.sources.base import ImageSet
+from issl_engine.views.config import Augmentation, Blur, ColourJitter, CropGroup, GaussianNoise, Solarise, ViewsConfig
 from issl_profiling.data import loaders, rates
 from issl_profiling.data.cases import DataCase, small_case
 from issl_profiling.data.loaders import LOADER, Candidate, changes, packed_side, peers, stages

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from issl_engine.probing.feature_cache import FeatureCache
+from issl_engine.probing.features.cache import FeatureCache
 from issl_profiling.features.bench import COLUMNS, append_records, print_features
 from issl_profiling.features.case import FeatureCase
 from issl_profiling.features.memory import own_memory, read_from_disk_mib

@@ -165,7 +165,7 @@ def test_messages_are_known_of_objectives_that_there_are() -> None:
 def test_calls_are_counted_and_put_back() -> None:
     import torch.distributed as dist
 
-    from issl_engine.training.deepspeed import start_ranks
+    from issl_engine.ranks import start_ranks
 
     start_ranks()
     real, traffic = dist.all_reduce, Traffic()

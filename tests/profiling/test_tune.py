@@ -11,9 +11,9 @@ import yaml
 from click.testing import CliRunner
 
 from issl_engine.cli import main
-from issl_engine.commands.tune import TRIED_KEYS
 from issl_engine.recipe.load import load_recipe
 from issl_engine.recipe.schema import Recipe
+from issl_profiling.commands.tune import TRIED_KEYS
 from issl_profiling.tune import TuneSettings, tune
 from issl_profiling.tuning import trial
 from issl_profiling.tuning.micro_batch import fewest_passes, possible_passes

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from issl_engine.training.alarms import CollapseAlarm
-from issl_engine.training.deepspeed import start_ranks
+from issl_engine.ranks import start_ranks
 from issl_engine.training.pretrain import pretrain
+from issl_engine.training.watch.alarms import CollapseAlarm
 from issl_profiling.plan.counts import count
 from issl_profiling.train.case import TrainCase
 from issl_profiling.train.plain import PlainTraining

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from issl_engine.data.sources.base import Dataset, ImageSet
-from issl_engine.probing.base import ProbeResult
+from issl_engine.probing.probes.base import ProbeResult
 from issl_engine.report.feature_map import FeatureMap, make_feature_map, write_feature_map
 from issl_engine.report.thumbnails import write_thumbnails
+from issl_engine.sources.base import Dataset, ImageSet
 
 SEEDS = [0, 1, 2]
 CLASSES = ("cat", "dog", "<script>alert('class')</script>")

@@ -9,12 +9,12 @@ import torch
 from click.testing import CliRunner
 
 from issl_engine.cli import main
-from issl_engine.data.sources.base import ImageSet
-from issl_engine.data.views import Augmentation, CropGroup, ViewsConfig
 from issl_engine.recipe.load import load_recipe
+from issl_engine.sources.base import ImageSet
 from issl_engine.theory.overlap import ClassEstimate, estimate_classes
 from issl_engine.theory.requirements import Requirement, requirements
 from issl_engine.theory.sampled_views import sample_views
+from issl_engine.views.config import Augmentation, CropGroup, ViewsConfig
 
 
 def estimate_of(classes: int, *, low: int = 10, high: int = 4096, evidence: bool = True) -> ClassEstimate:

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from issl_engine.data.sources.base import Dataset, ImageSet
 from issl_engine.recipe.schema import Recipe
+from issl_engine.sources.base import Dataset, ImageSet
 
 NUM_TRAIN = 40
 BATCH = 8  # five steps an epoch

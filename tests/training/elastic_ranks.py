@@ -16,17 +16,17 @@ from typing import Any
 
 import torch
 
-from issl_engine.data.dali import TrainingViews
-from issl_engine.data.sources.base import Dataset
+from issl_engine.loading import TrainingViews
 from issl_engine.probing.online import OnlineProbe
-from issl_engine.training.batch_diagnostics import BatchDiagnostics
+from issl_engine.ranks import Ranks, start_ranks
+from issl_engine.sources.base import Dataset
 from issl_engine.training.build import build_engine, build_learner
 from issl_engine.training.checkpoints.manifest import CheckpointError
 from issl_engine.training.checkpoints.restore import restore_checkpoint
 from issl_engine.training.checkpoints.saver import CheckpointSaver
-from issl_engine.training.deepspeed import Ranks, start_ranks
 from issl_engine.training.plan import make_plan
 from issl_engine.training.step import after_step, train_step
+from issl_engine.training.watch.batch_diagnostics import BatchDiagnostics
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parent))

@@ -16,17 +16,17 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from issl_engine.data.dali import TrainingViews
-from issl_engine.data.sources.base import Dataset
-from issl_engine.data.views import MultiCropBatch
+from issl_engine.loading import TrainingViews
 from issl_engine.models.guarded_buffers import GuardedBuffers
+from issl_engine.ranks import Ranks, start_ranks
 from issl_engine.recipe.schema import Recipe
+from issl_engine.sources.base import Dataset
 from issl_engine.training.build import build_engine, build_learner
-from issl_engine.training.deepspeed import Ranks, start_ranks
 from issl_engine.training.guard import GuardSettings, StepGuard
 from issl_engine.training.learner import Learner
 from issl_engine.training.plan import Plan, make_plan
 from issl_engine.training.step import after_step, train_step
+from issl_engine.views.config import MultiCropBatch
 
 if __name__ == "__main__":
     from conftest import SMALL_OBJECTIVES, make_images, make_recipe

@@ -25,10 +25,10 @@ from safetensors.torch import load_file
 
 import issl_engine.training.checkpoints.keep as keeping
 import issl_engine.training.checkpoints.writer as writing
-from issl_engine.data.dali import TrainingViews
-from issl_engine.data.sources.base import Dataset
+from issl_engine.loading import TrainingViews
+from issl_engine.ranks import start_ranks
+from issl_engine.sources.base import Dataset
 from issl_engine.training.checkpoints.verify import latest_checkpoint, verify_checkpoint
-from issl_engine.training.deepspeed import start_ranks
 from issl_engine.training.learner import Learner
 from issl_engine.training.pretrain import pretrain
 

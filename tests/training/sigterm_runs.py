@@ -17,7 +17,7 @@ from typing import Any
 import torch.distributed as dist
 
 import issl_engine.commands.run  # noqa: F401 (so that the forked runs need not import it)
-import issl_engine.data.dali.training as loading
+import issl_engine.loading.training as loading
 import issl_engine.training.checkpoints.writer as writing
 from issl_engine import experiment
 from issl_engine.cli import main

@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from issl_engine.data.dali import TrainingViews
-from issl_engine.data.sources.base import Dataset
-from issl_engine.data.views import MultiCropBatch
+from issl_engine.loading import TrainingViews
 from issl_engine.objectives.base import Progress
+from issl_engine.ranks import start_ranks
 from issl_engine.recipe.schema import DataConfig
-from issl_engine.training.alarms import DataAlarm
-from issl_engine.training.balance import DeviceTimer, Interval
-from issl_engine.training.deepspeed import start_ranks
+from issl_engine.sources.base import Dataset
 from issl_engine.training.pretrain import pretrain
+from issl_engine.training.watch.alarms import DataAlarm
+from issl_engine.training.watch.balance import DeviceTimer, Interval
+from issl_engine.views.config import MultiCropBatch
 
 from .conftest import make_recipe
 

@@ -10,15 +10,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from issl_engine.data.sources.base import Dataset
-from issl_engine.diagnostics.batch import batch_measures
-from issl_engine.diagnostics.config import DiagnosticsConfig
+from issl_engine.measures.batch import batch_measures
+from issl_engine.measures.config import DiagnosticsConfig
 from issl_engine.objectives.base import ObjectiveShape
-from issl_engine.training.batch_diagnostics import BatchDiagnostics
-from issl_engine.training.deepspeed import start_ranks
-from issl_engine.training.interruption import Interrupted
+from issl_engine.ranks import start_ranks
+from issl_engine.sources.base import Dataset
 from issl_engine.training.pretrain import pretrain
 from issl_engine.training.step import StepResult
+from issl_engine.training.watch.batch_diagnostics import BatchDiagnostics
+from issl_engine.training.watch.interruption import Interrupted
 
 from .conftest import make_recipe
 from .test_resume import stop_at

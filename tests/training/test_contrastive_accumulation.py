@@ -19,19 +19,19 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 import issl_engine.objectives as objectives
-from issl_engine.data.dali import TrainingViews
-from issl_engine.data.sources.base import Dataset
+from issl_engine.loading import TrainingViews
 from issl_engine.objectives.base import Objective, ObjectiveConfig, ObjectiveOutput, ObjectiveShape, Progress
 from issl_engine.objectives.simclr import SimCLR
-from issl_engine.training.alarms import TrainingStopped
+from issl_engine.ranks import Ranks, start_ranks
+from issl_engine.sources.base import Dataset
 from issl_engine.training.build import build_engine, build_learner
 from issl_engine.training.contrastive_accumulation import AccumulatedLoss, contrastive_accumulation
-from issl_engine.training.deepspeed import Ranks, start_ranks
-from issl_engine.training.interruption import Interrupted
 from issl_engine.training.learner import encode_views
 from issl_engine.training.plan import make_plan
 from issl_engine.training.pretrain import pretrain
 from issl_engine.training.step import train_step
+from issl_engine.training.watch.alarms import TrainingStopped
+from issl_engine.training.watch.interruption import Interrupted
 from issl_engine.variants import variants
 from issl_kernels import info_nce
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from issl_engine.training.deepspeed import start_ranks
+from issl_engine.ranks import start_ranks
 
 from .elastic_ranks import CASES, Stretch, train
 

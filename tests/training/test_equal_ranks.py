@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 import torch
 
-from issl_engine.data.views import MultiCropBatch
-from issl_engine.training.deepspeed import start_ranks
+from issl_engine.ranks import start_ranks
+from issl_engine.views.config import MultiCropBatch
 
 from .equality import OBJECTIVES, Case, launch, make_batches, run
 

@@ -18,21 +18,21 @@ import torch
 from torch import Tensor
 
 import issl_engine.optim as optim
-from issl_engine.data.dali import TrainingViews
-from issl_engine.data.sources.base import Dataset
-from issl_engine.experiment import _check_folder, arm_folder
+from issl_engine.loading import TrainingViews
 from issl_engine.objectives.base import ObjectiveOutput, Progress
 from issl_engine.objectives.simclr import SimCLR
 from issl_engine.optim.base import OptimizerConfig
 from issl_engine.probing.online import OnlineProbe
+from issl_engine.ranks import Ranks, start_ranks
 from issl_engine.recipe.schema import Recipe
-from issl_engine.training.alarms import TrainingStopped
+from issl_engine.run.experiment import _check_folder, arm_folder
+from issl_engine.sources.base import Dataset
 from issl_engine.training.build import build_engine, build_learner
-from issl_engine.training.deepspeed import Ranks, start_ranks
 from issl_engine.training.learner import Learner
 from issl_engine.training.plan import make_plan
 from issl_engine.training.pretrain import pretrain
 from issl_engine.training.step import train_step
+from issl_engine.training.watch.alarms import TrainingStopped
 from issl_engine.variants import variants
 
 if __name__ == "__main__":

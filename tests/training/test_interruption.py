@@ -11,8 +11,8 @@ from datetime import timedelta
 import pytest
 import torch.distributed as dist
 
-from issl_engine.training import interruption
-from issl_engine.training.interruption import Interrupted, end_after_notice, sigterm_interrupts, stop_on_signals
+from issl_engine.training.watch import interruption
+from issl_engine.training.watch.interruption import Interrupted, end_after_notice, sigterm_interrupts, stop_on_signals
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -7,10 +7,10 @@ from datetime import timedelta
 import pytest
 import torch
 
+from issl_engine.ranks import RanksDidNotMeet, failed_meeting, interface_towards
 from issl_engine.recipe.schema import TrainingConfig
 from issl_engine.training import deepspeed
 from issl_engine.training.batch_size import check_batch_size
-from issl_engine.training.meeting import RanksDidNotMeet, failed_meeting, interface_towards
 
 
 def test_the_interface_towards_this_machine_is_the_loopback_one() -> None:

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from issl_engine.data.sources.base import Dataset
+from issl_engine.ranks import start_ranks
 from issl_engine.recipe.schema import Recipe
+from issl_engine.sources.base import Dataset
 from issl_engine.training.build import build_engine, build_learner, build_views
-from issl_engine.training.deepspeed import start_ranks
 from issl_engine.training.learner import encode_views
 from issl_engine.training.plan import make_plan
 from issl_engine.training.step import train_step

@@ -14,14 +14,14 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from issl_engine.data.dali import TrainingViews
-from issl_engine.data.sources.base import Dataset
+from issl_engine.loading import TrainingViews
 from issl_engine.objectives.base import ObjectiveOutput
 from issl_engine.objectives.simclr import SimCLR
 from issl_engine.probing.online import OnlineProbe
+from issl_engine.ranks import start_ranks
 from issl_engine.recipe.schema import Recipe
+from issl_engine.sources.base import Dataset
 from issl_engine.training.build import build_engine, build_learner
-from issl_engine.training.deepspeed import start_ranks
 from issl_engine.training.plan import make_plan
 from issl_engine.training.step import train_step
 

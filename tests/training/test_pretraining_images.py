@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from issl_engine.data.sources.base import Dataset
-from issl_engine.experiment import probe_encoder
+from issl_engine.ranks import start_ranks
+from issl_engine.run.experiment import probe_encoder
+from issl_engine.sources.base import Dataset
 from issl_engine.training.checkpoints.encoder import load_encoder
 from issl_engine.training.checkpoints.verify import latest_checkpoint
-from issl_engine.training.deepspeed import start_ranks
-from issl_engine.training.interruption import Interrupted
 from issl_engine.training.plan import make_plan
 from issl_engine.training.pretrain import pretrain
+from issl_engine.training.watch.interruption import Interrupted
 
 from .conftest import BATCH, NUM_TRAIN, make_images, make_recipe
 

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 import torch
 
-from issl_engine.data.sources.base import Dataset
 from issl_engine.models.encoders.small_resnet import SmallResNet
 from issl_engine.objectives.base import ObjectiveShape, Progress
-from issl_engine.training.alarms import collapse_alarm
-from issl_engine.training.deepspeed import start_ranks
+from issl_engine.ranks import start_ranks
+from issl_engine.sources.base import Dataset
 from issl_engine.training.pretrain import pretrain
-from issl_engine.training.representation_alarm import GENERAL_ADVICE, SIGNS, RepresentationAlarm
+from issl_engine.training.watch.alarms import collapse_alarm
+from issl_engine.training.watch.representation_alarm import GENERAL_ADVICE, SIGNS, RepresentationAlarm
 
 from .conftest import SMALL_OBJECTIVES, make_recipe
 

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
-from issl_engine.data.sources.base import Dataset
+from issl_engine.ranks import start_ranks
+from issl_engine.sources.base import Dataset
 from issl_engine.training.checkpoints import writer
 from issl_engine.training.checkpoints.manifest import CheckpointError, read_manifest
 from issl_engine.training.checkpoints.verify import latest_checkpoint
-from issl_engine.training.deepspeed import start_ranks
-from issl_engine.training.interruption import Interrupted
 from issl_engine.training.pretrain import pretrain
+from issl_engine.training.watch.interruption import Interrupted
 
 from .conftest import make_recipe
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from issl_engine.training.deepspeed import Ranks
-from issl_engine.training.slow_ranks import OwnWork, SlowRankAlarm
+from issl_engine.ranks import Ranks
+from issl_engine.training.watch.slow_ranks import OwnWork, SlowRankAlarm
 
 CPU = torch.device("cpu")
 

@@ -17,11 +17,11 @@ from typing import Any, TypeAlias
 import pytest
 import torch.distributed as dist
 
-from issl_engine.training import process_end
-from issl_engine.training import watchdog as module
-from issl_engine.training.hang import Beat, describe_hang
-from issl_engine.training.heartbeat import Heartbeat, Phase
-from issl_engine.training.watchdog import HUNG_EXIT_CODE, Watchdog
+from issl_engine.training.watch import process_end
+from issl_engine.training.watch import watchdog as module
+from issl_engine.training.watch.hang import Beat, describe_hang
+from issl_engine.training.watch.heartbeat import Heartbeat, Phase
+from issl_engine.training.watch.watchdog import HUNG_EXIT_CODE, Watchdog
 
 Process: TypeAlias = "subprocess.Popen[str]"
 Pair = Callable[[float], list[Process]]
@@ -181,8 +181,8 @@ PROGRAM = """
 import os, sys, time
 from datetime import timedelta
 import torch, torch.distributed as dist
-from issl_engine.training.heartbeat import Heartbeat
-from issl_engine.training.watchdog import Watchdog
+from issl_engine.training.watch.heartbeat import Heartbeat
+from issl_engine.training.watch.watchdog import Watchdog
 
 rank, port, seconds = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
 store = dist.TCPStore("127.0.0.1", port, 2, rank == 0, timeout=timedelta(seconds=60))

@@ -12,7 +12,7 @@ from issl_engine.commands.options import is_quiet, json_option, overrides_argume
 from issl_engine.commands.stdout import reserved_stdout
 
 if TYPE_CHECKING:
-    from issl_engine.data.inspection import Inspection
+    from issl_engine.sources.inspection import Inspection
 
 EXAMPLES_SHOWN = 3
 
@@ -73,7 +73,7 @@ def shapes(folder: Path, num_train: int, num_test: int, num_classes: int, image_
     with reserved_stdout():
         from pydantic import ValidationError
 
-        from issl_engine.data.sources.shapes import ShapesConfig, make_shapes
+        from issl_engine.sources.shapes import ShapesConfig, make_shapes
 
         try:
             config = ShapesConfig(
@@ -111,7 +111,7 @@ def fashion_mnist(folder: Path | None, origin: Path | None) -> None:
       issl-engine data fetch fashion-mnist --folder fashion --origin downloads
     """
     with reserved_stdout():
-        from issl_engine.data.sources.fashion_mnist import fetch_fashion_mnist
+        from issl_engine.sources.fashion_mnist import fetch_fashion_mnist
 
         place = fetch_fashion_mnist(folder, origin=origin)
     click.echo(place)
@@ -137,7 +137,7 @@ def inspect(source: str, overrides: tuple[str, ...], as_json: bool) -> None:
     with reserved_stdout():
         from issl_engine.commands.counting_display import CountingDisplay
         from issl_engine.commands.named_source import named_source
-        from issl_engine.data.inspection import inspect_dataset
+        from issl_engine.sources.inspection import inspect_dataset
 
         dataset = named_source(source, overrides).survey()
         with CountingDisplay("inspecting", "images", quiet=is_quiet()) as display:

@@ -7,6 +7,7 @@ import click
 
 from issl_engine.commands.options import json_option, overrides_argument
 from issl_engine.commands.stdout import reserved_stdout
+from issl_engine.mistakes import Mistake
 
 
 @click.command()
@@ -37,11 +38,11 @@ def diagnose(
         from issl_engine.diagnosis.diagnose import diagnose as diagnose_encoder
         from issl_engine.diagnosis.measure import as_json as diagnosis_to_json
         from issl_engine.diagnosis.table import print_diagnosis
-        from issl_engine.experiment import diagnose_checkpoint, load_dataset
+        from issl_engine.ranks import start_ranks
         from issl_engine.recipe.load import change_recipe, load_recipe
+        from issl_engine.run.experiment import diagnose_checkpoint, load_dataset
         from issl_engine.training.checkpoints.find import checkpoint_if_any
         from issl_engine.training.checkpoints.layout import ENCODER
-        from issl_engine.training.deepspeed import start_ranks
         from issl_engine.weights.open_encoder import open_encoder
 
         opened = open_encoder(reference)
@@ -49,7 +50,7 @@ def diagnose(
         if recipe_name is not None:
             recipe = opened.preprocessing.applied_to(next(iter(load_recipe(recipe_name).arms.values())))
         if recipe is None:
-            raise ValueError(
+            raise Mistake(
                 f"{opened.name}: these weights come without a recipe, so nothing says on which images and views to "
                 "measure them; name one with --recipe"
             )

@@ -16,9 +16,10 @@ from issl_engine.launch.folder_lock import Resume, check_folder_is_free
 from issl_engine.launch.hosts import Host, read_hostfile
 from issl_engine.launch.rank_environment import FAILURE_PIPE, joined_place
 from issl_engine.launch.start import Reach, run_ranks, this_machine
+from issl_engine.mistakes import Mistake
 from issl_engine.recipe.schema import Recipe
 from issl_engine.training.batch_size import check_batch_size
-from issl_engine.training.interruption import Interrupted
+from issl_engine.training.watch.interruption import Interrupted
 
 _log = logging.getLogger("issl_engine")
 
@@ -45,13 +46,13 @@ def hosts_to_start(launch: LaunchOptions) -> tuple[Host, ...] | None:
     place = joined_place()
     if place is not None and (place.world_size > 1 or FAILURE_PIPE in os.environ):
         if asked is not None and FAILURE_PIPE not in os.environ:
-            raise ValueError(
+            raise Mistake(
                 f"{asked}: a launcher has started this process as rank {place.rank} of {place.world_size}, and decides "
                 f"how many there are; leave {asked} out, or start without the launcher"
             )
         return None
     if launch.ranks is not None and launch.hostfile is not None:
-        raise ValueError("--ranks and --hostfile both say how many ranks there are; give one of them")
+        raise Mistake("--ranks and --hostfile both say how many ranks there are; give one of them")
     if launch.hostfile is not None:
         return read_hostfile(launch.hostfile)
     if place is not None and asked is None:
@@ -67,7 +68,7 @@ def _ranks_of_this_machine(asked: int | None) -> int:
     if asked is None:
         return max(1, num_gpus)
     if num_gpus and asked > num_gpus:
-        raise ValueError(
+        raise Mistake(
             f"--ranks is {asked}, and this machine has {num_gpus} GPU{'s' if num_gpus > 1 else ''}; start at most one "
             "rank a GPU, or set CUDA_VISIBLE_DEVICES to nothing for ranks on the CPU"
         )
@@ -91,4 +92,4 @@ def run_as_ranks(
         return
     if outcome.exit_code == INTERRUPTED_EXIT_CODE:
         raise InterruptedRun(outcome.message)
-    raise ValueError(outcome.message)
+    raise Mistake(outcome.message)

@@ -83,16 +83,16 @@ def _encoders() -> Names:
 
 
 def _sources() -> Names:
-    import issl_engine.data.sources as package
-    from issl_engine.data.sources.base import SourceConfig
+    import issl_engine.sources as package
+    from issl_engine.sources.base import SourceConfig
     from issl_engine.variants import variants
 
     return _first_sentences(variants(package, SourceConfig))
 
 
 def _probes() -> Names:
-    import issl_engine.probing as package
-    from issl_engine.probing.base import ProbeConfig
+    import issl_engine.probing.probes as package
+    from issl_engine.probing.probes.base import ProbeConfig
     from issl_engine.variants import variants
 
     return _first_sentences(variants(package, ProbeConfig))

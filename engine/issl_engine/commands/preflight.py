@@ -16,6 +16,7 @@ from issl_engine.commands.options import (
     run_folder_option,
 )
 from issl_engine.commands.stdout import reserved_stdout
+from issl_engine.mistakes import Mistake
 
 if TYPE_CHECKING:
     from issl_engine.launch.preflight import Preflight, RankReport
@@ -51,10 +52,10 @@ def preflight(recipe: str, overrides: tuple[str, ...], out: Path | None, launch:
             run_as_ranks(hosts, file.arms, folder, launch)
             return
         with reserved_stdout():
-            from issl_engine.experiment import load_dataset
             from issl_engine.launch.folder_lock import locked_folder
             from issl_engine.launch.preflight import look
-            from issl_engine.training.deepspeed import start_ranks
+            from issl_engine.ranks import start_ranks
+            from issl_engine.run.experiment import load_dataset
 
             ranks = start_ranks()
             failures.meet(ranks.store)
@@ -63,7 +64,7 @@ def preflight(recipe: str, overrides: tuple[str, ...], out: Path | None, launch:
         if ranks.is_first:
             _show(done, as_json=as_json)
         if done.errors:
-            raise ValueError("\n".join(done.errors))
+            raise Mistake("\n".join(done.errors))
 
 
 def _show(done: "Preflight", *, as_json: bool) -> None:

@@ -16,6 +16,7 @@ from issl_engine.commands.options import (
     run_folder_option,
 )
 from issl_engine.commands.stdout import reserved_stdout
+from issl_engine.mistakes import Mistake
 
 if TYPE_CHECKING:
     from issl_engine.recipe.schema import RecipeFile
@@ -61,9 +62,9 @@ def pretrain(
             return
         with reserved_stdout():
             from issl_engine.commands.training_display import TrainingDisplay
-            from issl_engine.experiment import arm_folder, run_recipe
+            from issl_engine.ranks import start_ranks
+            from issl_engine.run.experiment import arm_folder, run_recipe
             from issl_engine.training.checkpoints.verify import latest_checkpoint
-            from issl_engine.training.deepspeed import start_ranks
 
             ranks = start_ranks()
             failures.meet(ranks.store)
@@ -82,7 +83,7 @@ def _one_arm_and_seed(recipe: str, overrides: tuple[str, ...], arm: str | None, 
 
     file = load_recipe(recipe, (*overrides, "probes=[]"), [arm] if arm else None)
     if len(file.arms) > 1:
-        raise ValueError(f"{recipe}: the recipe has the arms {', '.join(file.arms)}; choose one with --arm")
+        raise Mistake(f"{recipe}: the recipe has the arms {', '.join(file.arms)}; choose one with --arm")
     name, chosen = next(iter(file.arms.items()))
     seeds = chosen.seeds[:1] if seed is None else (seed,)
     return file.model_copy(update={"arms": {name: chosen.model_copy(update={"seeds": seeds})}})

@@ -10,6 +10,7 @@ import click
 
 from issl_engine.commands.options import json_option, overrides_argument
 from issl_engine.commands.stdout import reserved_stdout
+from issl_engine.mistakes import Mistake
 
 if TYPE_CHECKING:
     from issl_engine.recipe.schema import Recipe
@@ -61,12 +62,12 @@ def probe(
     with reserved_stdout():
         import torch
 
-        from issl_engine.probing.feature_cache import FeatureCache, default_feature_folder
-        from issl_engine.probing.results import results_to_json
-        from issl_engine.suite.files import suite_folder, write_outcome
-        from issl_engine.suite.run import run_suite
-        from issl_engine.suite.subject import Subject
-        from issl_engine.suite.table import print_suite
+        from issl_engine.probing.features.cache import FeatureCache, default_feature_folder
+        from issl_engine.probing.judging.results import results_to_json
+        from issl_engine.run.suite.files import suite_folder, write_outcome
+        from issl_engine.run.suite.run import run_suite
+        from issl_engine.run.suite.subject import Subject
+        from issl_engine.run.suite.table import print_suite
         from issl_engine.weights.open_encoder import open_encoder
 
         chosen = _suite(suite, overrides)
@@ -101,7 +102,7 @@ def _suite(name: str | None, overrides: tuple[str, ...]) -> "Suite":
     if name is not None:
         return load_suite(name, [override.removeprefix(OF_SUITE) for override in own])
     if own:
-        raise ValueError(f"command line: {own[0]}: there is no suite to change; name one with --suite")
+        raise Mistake(f"command line: {own[0]}: there is no suite to change; name one with --suite")
     return Suite(name="recipe")
 
 
@@ -113,14 +114,14 @@ def _recipe(opened: "OpenedEncoder", name: str | None, overrides: tuple[str, ...
     for override in own:
         key = override.partition("=")[0].partition(".")[0].strip()
         if key in ("probes", "evaluation") and getattr(suite, key) is not None:
-            raise ValueError(
+            raise Mistake(
                 f"command line: {override}: suite '{suite.name}' has {key} of its own; write {OF_SUITE}{override}"
             )
     if name is not None:
         named = next(iter(load_recipe(name).arms.values()))
         return change_recipe(opened.preprocessing.applied_to(named), own)
     if opened.recipe is None:
-        raise ValueError(
+        raise Mistake(
             f"{opened.name}: these weights come without a recipe, so nothing says on which images to probe them; name "
             "one with --recipe"
         )

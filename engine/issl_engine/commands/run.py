@@ -81,8 +81,8 @@ def run(
             return
         with reserved_stdout():
             from issl_engine.commands.training_display import TrainingDisplay
-            from issl_engine.experiment import run_recipe
-            from issl_engine.training.deepspeed import start_ranks
+            from issl_engine.ranks import start_ranks
+            from issl_engine.run.experiment import run_recipe
 
             ranks = start_ranks()
             failures.meet(ranks.store)

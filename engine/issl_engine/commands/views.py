@@ -27,7 +27,7 @@ def views(recipe: str, overrides: tuple[str, ...], arm: str | None, images: int,
       issl-engine views swav_compare views.augmentation.flip=0 --images 4 --out crops.png
     """
     with reserved_stdout():
-        from issl_engine.data.contact_sheet import write_contact_sheet
+        from issl_engine.loading.contact_sheet import write_contact_sheet
         from issl_engine.recipe.load import load_recipe
 
         chosen = next(iter(load_recipe(recipe, overrides, [arm] if arm else None).arms.values()))

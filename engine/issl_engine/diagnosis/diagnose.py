@@ -5,14 +5,15 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from issl_engine.data.dali import EvaluationImages
-from issl_engine.data.sources.base import Dataset
 from issl_engine.diagnosis.measure import Diagnosis, measure_representation, measure_views
 from issl_engine.diagnosis.objective_state import measure_objective
 from issl_engine.diagnosis.view_features import judged_images, some_images, view_features
-from issl_engine.probing.features import extract_features
+from issl_engine.loading import EvaluationImages
+from issl_engine.mistakes import Mistake
+from issl_engine.probing.features.extract import extract_features
+from issl_engine.ranks import Ranks
 from issl_engine.recipe.schema import Recipe
-from issl_engine.training.deepspeed import Ranks
+from issl_engine.sources.base import Dataset
 from issl_engine.training.learner import Learner
 from issl_engine.training.plan import make_plan
 
@@ -25,7 +26,7 @@ def diagnose(encoder: nn.Module, recipe: Recipe, dataset: Dataset, *, seed: int,
     """
     config, evaluation, views = recipe.diagnostics, recipe.evaluation, recipe.views
     if config.after_images is None:
-        raise ValueError("diagnostics.after_images is null, so there is nothing to measure; set it to a number")
+        raise Mistake("diagnostics.after_images is null, so there is nothing to measure; set it to a number")
     judged, split = judged_images(dataset, evaluation, seed)
     images = some_images(judged, config.after_images, seed)
     encoder.eval()

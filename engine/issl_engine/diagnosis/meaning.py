@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from issl_engine.diagnosis.measure import Diagnosis
-from issl_engine.training.representation_alarm import CONSTANT_STD, FEW_DIRECTIONS_SHARE, NO_INVARIANCE
+from issl_engine.training.watch.representation_alarm import CONSTANT_STD, FEW_DIRECTIONS_SHARE, NO_INVARIANCE
 
 Sentence = Callable[[float, Diagnosis], str]
 

@@ -12,15 +12,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from issl_engine.diagnostics.alpha_req import alpha_req
-from issl_engine.diagnostics.checked_features import class_means, spread
-from issl_engine.diagnostics.collapse import alignment, feature_std, rank_me, uniformity
-from issl_engine.diagnostics.effective_rank import effective_rank, largest_effective_rank
-from issl_engine.diagnostics.invariance import invariance
-from issl_engine.diagnostics.lidar import lidar
-from issl_engine.diagnostics.simplex_etf import etf_angle_std, etf_cosine, etf_distance, optimal_etf_cosine
-from issl_engine.diagnostics.spectrum import singular_spectrum
-from issl_engine.diagnostics.variability_collapse import variability_collapse
+from issl_engine.measures.alpha_req import alpha_req
+from issl_engine.measures.checked_features import class_means, spread
+from issl_engine.measures.collapse import alignment, feature_std, rank_me, uniformity
+from issl_engine.measures.effective_rank import effective_rank, largest_effective_rank
+from issl_engine.measures.invariance import invariance
+from issl_engine.measures.lidar import lidar
+from issl_engine.measures.simplex_etf import etf_angle_std, etf_cosine, etf_distance, optimal_etf_cosine
+from issl_engine.measures.spectrum import singular_spectrum
+from issl_engine.measures.variability_collapse import variability_collapse
 
 _log = logging.getLogger("issl_engine")
 

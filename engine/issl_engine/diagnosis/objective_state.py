@@ -11,14 +11,14 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from issl_engine.data.dali import TrainingViews
-from issl_engine.data.sources.base import ImageSet
-from issl_engine.data.views import ViewsConfig
 from issl_engine.diagnosis.measure import Diagnosis
-from issl_engine.diagnostics.assignment_use import assignment_use
+from issl_engine.loading import TrainingViews
+from issl_engine.measures.assignment_use import assignment_use
 from issl_engine.objectives.base import Progress
+from issl_engine.sources.base import ImageSet
 from issl_engine.training.compiled import heads_of
 from issl_engine.training.learner import Learner, LearnerOutput
+from issl_engine.views.config import ViewsConfig
 
 
 @torch.no_grad()

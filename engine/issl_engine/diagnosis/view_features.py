@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from issl_engine.data.dali import TrainingViews
-from issl_engine.data.sources.base import Dataset, ImageSet
-from issl_engine.data.views import MultiCropBatch, ViewsConfig
-from issl_engine.probing.splits import hold_out
+from issl_engine.loading import TrainingViews
+from issl_engine.probing.judging.splits import hold_out
 from issl_engine.recipe.schema import EvaluationConfig
+from issl_engine.sources.base import Dataset, ImageSet
+from issl_engine.views.config import MultiCropBatch, ViewsConfig
 
 
 def judged_images(dataset: Dataset, evaluation: EvaluationConfig, seed: int) -> tuple[ImageSet, str]:

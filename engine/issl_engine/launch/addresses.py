@@ -2,6 +2,8 @@
 
 import socket
 
+from issl_engine.mistakes import Mistake
+
 
 def free_port() -> int:
     """A TCP port that nothing listens on now."""
@@ -26,7 +28,7 @@ def resolve(host: str) -> str:
     try:
         return socket.gethostbyname(host)
     except OSError as error:
-        raise ValueError(f"{host}: this host's name has no address here ({error.strerror or error})") from error
+        raise Mistake(f"{host}: this host's name has no address here ({error.strerror or error})") from error
 
 
 def is_here(host: str) -> bool:

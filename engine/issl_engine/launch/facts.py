@@ -10,12 +10,12 @@ import numpy as np
 import torch
 
 import issl_engine
-from issl_engine.data.sources.base import Dataset, ImageSet
 from issl_engine.environment import dali_version, version
-from issl_engine.launch.failure import sentence_of
 from issl_engine.launch.rank_environment import host_name
+from issl_engine.mistakes import sentence_of
+from issl_engine.ranks import Ranks
 from issl_engine.recipe.schema import Recipe
-from issl_engine.training.deepspeed import Ranks
+from issl_engine.sources.base import Dataset, ImageSet
 
 NUM_SAMPLED_NAMES = 256
 NUM_SAMPLED_PIXELS = 16

@@ -52,13 +52,6 @@ def describe(cause: Failure, failures: Sequence[Failure], world_size: int) -> st
     return f"rank{'s' if len(alike) > 1 else ''} {ranks} on {hosts}: {cause.sentence}"
 
 
-def sentence_of(error: BaseException) -> str:
-    """A user's mistake in one sentence; a file's name comes first."""
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return str(error) or type(error).__name__
-
-
 def sentence_of_exit(code: int, log: str) -> str:
     """For a rank that ended without a word. ``code`` is negative for a signal."""
     if code >= 0:

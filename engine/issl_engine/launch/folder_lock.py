@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from issl_engine.launch.rank_environment import host_name
+from issl_engine.mistakes import Mistake
 
 if TYPE_CHECKING:  # a supervisor asks for the lock without loading DeepSpeed
-    from issl_engine.training.deepspeed import Ranks
+    from issl_engine.ranks import Ranks
 
 _log = logging.getLogger("issl_engine")
 
@@ -37,7 +38,7 @@ def locked_folder(out: Path, ranks: "Ranks", resume: Resume) -> Iterator[None]:
             refusal = str(error)
     refusal = ranks.from_first(refusal)
     if refusal is not None:
-        raise ValueError(refusal)
+        raise Mistake(refusal)
     try:
         yield
     finally:
@@ -54,7 +55,7 @@ def check_folder_is_free(out: Path, resume: Resume) -> None:
 
 def _check_resume(out: Path, resume: Resume) -> None:
     if resume == "never" and (out / "run.json").exists():
-        raise ValueError(f"{out}: a run is here already; choose another --out, or --resume auto to go on with it")
+        raise Mistake(f"{out}: a run is here already; choose another --out, or --resume auto to go on with it")
 
 
 def _lock(out: Path, *, keep: bool) -> int:
@@ -62,13 +63,13 @@ def _lock(out: Path, *, keep: bool) -> int:
         out.mkdir(parents=True, exist_ok=True)
         handle = os.open(out / ".lock", os.O_CREAT | os.O_RDWR)
     except OSError as error:
-        raise ValueError(f"{out}: the run folder cannot be written ({error.strerror}); choose another --out") from error
+        raise Mistake(f"{out}: the run folder cannot be written ({error.strerror}); choose another --out") from error
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         holder = _holder(handle)
         os.close(handle)
-        raise ValueError(
+        raise Mistake(
             f"{out}: another run is at work in this folder{holder}; wait for it or choose another --out"
         ) from None
     except OSError as error:

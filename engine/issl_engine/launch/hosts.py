@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from issl_engine.mistakes import Mistake
+
 LINE = re.compile(r"(?P<name>[^\s#=]+)\s+slots\s*=\s*(?P<slots>\S+)")
 SAMPLE = "a line is 'host slots=N', such as 'node1 slots=8'"
 THIS_MACHINE_ONLY = {"localhost", "127.0.0.1", "::1"}
@@ -36,7 +38,7 @@ def read_hostfile(path: Path) -> tuple[Host, ...]:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise ValueError(f"{path}: the hostfile cannot be read ({reason})") from error
+        raise Mistake(f"{path}: the hostfile cannot be read ({reason})") from error
     line_of: dict[str, int] = {}
     hosts: list[Host] = []
     for number, line in enumerate(lines, start=1):
@@ -45,17 +47,17 @@ def read_hostfile(path: Path) -> tuple[Host, ...]:
             continue
         host = _host(content, f"{path}:{number}")
         if host.name in line_of:
-            raise ValueError(
+            raise Mistake(
                 f"{path}:{number}: {host.name} is in line {line_of[host.name]} already; give it all its slots there"
             )
         line_of[host.name] = number
         hosts.append(host)
     if not hosts:
-        raise ValueError(f"{path}: the hostfile names no host; {SAMPLE}")
+        raise Mistake(f"{path}: the hostfile names no host; {SAMPLE}")
     if len(hosts) > 1:
         for host in hosts:
             if host.name in THIS_MACHINE_ONLY:
-                raise ValueError(
+                raise Mistake(
                     f"{path}:{line_of[host.name]}: {host.name} means another machine to each host; "
                     "write the name or address that the others know it by"
                 )
@@ -65,12 +67,12 @@ def read_hostfile(path: Path) -> tuple[Host, ...]:
 def _host(content: str, where: str) -> Host:
     match = LINE.fullmatch(content)
     if match is None:
-        raise ValueError(f"{where}: '{content}' is no host; {SAMPLE}")
+        raise Mistake(f"{where}: '{content}' is no host; {SAMPLE}")
     name, slots = match["name"], match["slots"]
     if name.startswith("-"):
-        raise ValueError(f"{where}: a host's name cannot begin with '-', as '{name}' does")
+        raise Mistake(f"{where}: a host's name cannot begin with '-', as '{name}' does")
     if not slots.isdecimal() or int(slots) < 1:
-        raise ValueError(f"{where}: slots must be a whole number of at least 1, not '{slots}'")
+        raise Mistake(f"{where}: slots must be a whole number of at least 1, not '{slots}'")
     return Host(name=name, slots=int(slots))
 
 

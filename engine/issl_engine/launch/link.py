@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 import torch.distributed as dist
 
-from issl_engine.training.deepspeed import Ranks
+from issl_engine.ranks import Ranks
 
 GPU_BYTES = 16 * 2**20
 CPU_BYTES = 2**20

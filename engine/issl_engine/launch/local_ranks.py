@@ -14,6 +14,7 @@ from issl_engine.launch.failure import Failure, sentence_of_exit
 from issl_engine.launch.hosts import Place
 from issl_engine.launch.rank_environment import FAILURE_PIPE, RANK_LOG, environment_of_rank
 from issl_engine.launch.tied_to_parent import PARENT
+from issl_engine.mistakes import Mistake
 
 LONGEST_REPORT_BYTES = 60_000
 """Less than a pipe holds, so that a rank never waits for its supervisor."""
@@ -78,7 +79,7 @@ class LocalRanks:
                 self._start(command, place, inherited | own, first_stdout)
         except OSError as error:
             self.close()
-            raise ValueError(
+            raise Mistake(
                 f"{error.filename or logs}: the logs of the ranks cannot be written there ({error.strerror}); choose "
                 "another --out"
             ) from error

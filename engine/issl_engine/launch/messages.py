@@ -8,6 +8,8 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from issl_engine.mistakes import Mistake
+
 
 @dataclass(frozen=True, kw_only=True)
 class Ready:
@@ -76,5 +78,5 @@ def from_line(line: str) -> Message:
     """Raises ValueError for a line that is no message, such as what a host's start-up files print."""
     content = json.loads(line)
     if not isinstance(content, dict) or content.get("kind") not in KINDS:
-        raise ValueError(f"not a message: {line.strip()[:80]}")
+        raise Mistake(f"not a message: {line.strip()[:80]}")
     return KINDS[content.pop("kind")](**content)

@@ -9,14 +9,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from issl_engine.data.sources.base import Dataset
 from issl_engine.launch.checkpoint_size import checkpoint_bytes
 from issl_engine.launch.facts import Facts, collect_facts
 from issl_engine.launch.judge import Finding, judge_facts, judge_folders, judge_links, judge_space
 from issl_engine.launch.link import LinkFacts, measure_link
 from issl_engine.launch.run_folder_check import FolderFacts, check_run_folder
+from issl_engine.mistakes import Mistake
+from issl_engine.ranks import Ranks
 from issl_engine.recipe.schema import Recipe
-from issl_engine.training.deepspeed import Ranks
+from issl_engine.sources.base import Dataset
 from issl_engine.training.plan import make_plan
 
 _log = logging.getLogger("issl_engine")
@@ -62,7 +63,7 @@ def check_before_training(recipes: Mapping[str, Recipe], out: Path, ranks: Ranks
             if not finding.is_error:
                 _log.warning("%s", finding.sentence)
     if done.errors:
-        raise ValueError("\n".join(done.errors))
+        raise Mistake("\n".join(done.errors))
     return done
 
 

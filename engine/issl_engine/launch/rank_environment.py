@@ -6,6 +6,7 @@ from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 
 from issl_engine.launch.hosts import Place
+from issl_engine.mistakes import Mistake
 
 FAILURE_PIPE = "ISSL_FAILURE_PIPE"
 """File descriptor on which a rank hands its supervisor the reason of its failure."""
@@ -65,7 +66,7 @@ def joined_place(environment: Mapping[str, str] = os.environ) -> Place | None:
             continue
         local_rank = _whole(environment, launcher.local_rank) if launcher.local_rank in environment else rank
         if not 0 <= rank < world_size:
-            raise ValueError(
+            raise Mistake(
                 f"{launcher.rank} is {rank} and {size_name} is {world_size}: ranks count from 0 to "
                 f"{world_size - 1}; mend the launcher, or unset both to start without one"
             )
@@ -87,7 +88,7 @@ def join(place: Place, environment: MutableMapping[str, str] = os.environ) -> No
     environment["WORLD_SIZE"] = str(place.world_size)
     missing = [name for name in ("MASTER_ADDR", "MASTER_PORT") if name not in environment]
     if missing and place.world_size > 1:
-        raise ValueError(
+        raise Mistake(
             f"rank {place.rank} of {place.world_size} is not told where to meet the others: set "
             f"{' and '.join(missing)} to an address of rank 0's host and a free port there ('issl-engine slurm' writes "
             "a script that does)"
@@ -127,4 +128,4 @@ def _whole(environment: Mapping[str, str], name: str) -> int:
     try:
         return int(environment[name])
     except ValueError:
-        raise ValueError(f"{name} is '{environment[name]}' in the environment; it must be a whole number") from None
+        raise Mistake(f"{name} is '{environment[name]}' in the environment; it must be a whole number") from None

@@ -13,15 +13,16 @@ from dataclasses import asdict
 from datetime import timedelta
 from typing import TYPE_CHECKING, NoReturn
 
-from issl_engine.launch.failure import INTERRUPTED_EXIT_CODE, Failure, Kind, sentence_of
+from issl_engine.launch.failure import INTERRUPTED_EXIT_CODE, Failure, Kind
 from issl_engine.launch.hosts import Place
 from issl_engine.launch.local_ranks import LONGEST_REPORT_BYTES
 from issl_engine.launch.rank_environment import FAILURE_PIPE, RANK_LOG, join, joined_place
 from issl_engine.launch.rank_logging import set_up_rank_log
 from issl_engine.launch.tied_to_parent import end_with_parent
-from issl_engine.training import interruption
-from issl_engine.training.interruption import Interrupted, end_after_notice, sigterm_interrupts
-from issl_engine.training.process_end import end_process
+from issl_engine.mistakes import Mistake, is_mistake, sentence_of
+from issl_engine.training.watch import interruption
+from issl_engine.training.watch.interruption import Interrupted, end_after_notice, sigterm_interrupts
+from issl_engine.training.watch.process_end import end_process
 
 if TYPE_CHECKING:
     from torch.distributed import Store
@@ -64,7 +65,7 @@ class RankFailures:
 
     def tell_of_hang(self, sentence: str) -> None:
         """For the watchdog, which ends the process afterwards."""
-        self._tell(ValueError(sentence))
+        self._tell(Mistake(sentence))
 
     def end_late(self) -> NoReturn:
         """Ends a process that was told to stop and does not."""
@@ -131,7 +132,7 @@ def _hand_on(failure: Failure, place: Place, store: "Store | None", pipe: int | 
 def failure_of(error: BaseException, place: Place) -> Failure:
     """What a rank's exception says of its end."""
     kind = _kind(error)
-    expected = isinstance(error, ValueError | OSError) or kind == "interrupted"
+    expected = is_mistake(error) or kind == "interrupted"
     sentence = _sentence(error) if expected else f"{type(error).__name__}: {error}"
     if kind == "connection" and not expected:
         first_line = sentence.partition("\n")[0][:300]
@@ -146,7 +147,7 @@ def failure_of(error: BaseException, place: Place) -> Failure:
 def _kind(error: BaseException) -> Kind:
     from torch.distributed import DistBackendError, DistNetworkError, DistStoreError
 
-    from issl_engine.training.meeting import RanksDidNotMeet
+    from issl_engine.ranks import RanksDidNotMeet
 
     if isinstance(error, Interrupted | KeyboardInterrupt):
         return "interrupted"
@@ -154,7 +155,7 @@ def _kind(error: BaseException) -> Kind:
         return "connection"
     if isinstance(error, RuntimeError) and any(phrase in str(error) for phrase in BROKEN_CONNECTION):
         return "connection"
-    return "mistake" if isinstance(error, ValueError | OSError) else "defect"
+    return "mistake" if is_mistake(error) else "defect"
 
 
 def _sentence(error: BaseException) -> str:

@@ -18,6 +18,7 @@ from issl_engine.launch.hosts import Place
 from issl_engine.launch.local_ranks import Ended
 from issl_engine.launch.messages import Message, Output, RankEnded, Ready, Refused, Signal, Start, from_line, to_line
 from issl_engine.launch.rank_environment import forwarded_environment
+from issl_engine.mistakes import Mistake
 
 UNREACHABLE_EXIT_CODE = 255
 """ssh's own, for a host that it has no connection to; any other is that of the command."""
@@ -43,7 +44,7 @@ class RemoteRanks:
                 process_group=0,
             )  # fmt: skip
         except OSError as error:
-            raise ValueError(
+            raise Mistake(
                 f"the remote shell '{remote_shell}' cannot be started ({error.strerror}); give another --remote-shell"
             ) from error
         self._threads = [
@@ -58,7 +59,7 @@ class RemoteRanks:
         try:
             message = self._heard.get(timeout=max(0.0, deadline - time.monotonic()))
         except queue.Empty:
-            raise ValueError(
+            raise Mistake(
                 f"{self.host}: no answer through '{self._remote_shell}' within {connect_timeout_seconds:g} s"
                 f"{self._said()}; check that the host is up, or give it longer with --connect-timeout"
             ) from None
@@ -67,13 +68,13 @@ class RemoteRanks:
             self._is_ready.set()
             return message
         if isinstance(message, Refused):
-            raise ValueError(f"{self.host}: {message.sentence}")
+            raise Mistake(f"{self.host}: {message.sentence}")
         if self._process.wait() == UNREACHABLE_EXIT_CODE:
-            raise ValueError(
+            raise Mistake(
                 f"{self.host}: cannot be reached through '{self._remote_shell}'{self._said()}; mend the hostfile, or "
                 "give another --remote-shell"
             )
-        raise ValueError(
+        raise Mistake(
             f"{self.host}: '{self._remote_shell}' could not start issl-engine there{self._said()}; it needs the same "
             f"working folder and {sys.executable} as here"
         )

@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from issl_engine.training.deepspeed import Ranks
+from issl_engine.ranks import Ranks
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from issl_engine.launch.failure import INTERRUPTED_EXIT_CODE
+from issl_engine.mistakes import Mistake
 
 SECONDS_TO_SAVE = 120
 """From the signal to the time limit."""
@@ -76,13 +77,13 @@ exit "$code"
 def _check(job: SlurmJob) -> None:
     match = TIME_LIMIT.fullmatch(job.time_limit)
     if match is None:
-        raise ValueError(f"--time is '{job.time_limit}'; write it as HH:MM:SS, such as 24:00:00")
+        raise Mistake(f"--time is '{job.time_limit}'; write it as HH:MM:SS, such as 24:00:00")
     hours, minutes, seconds = map(int, match.groups())
     if hours * 3600 + minutes * 60 + seconds < SHORTEST_SECONDS:
-        raise ValueError(
+        raise Mistake(
             f"--time is {job.time_limit}, and the last {SECONDS_TO_SAVE} s are kept for saving; give at least "
             f"00:{SHORTEST_SECONDS // 60:02d}:00"
         )
     for option, value in (("--job-name", job.job_name), ("--partition", job.partition), ("--account", job.account)):
         if value is not None and WORD.fullmatch(value) is None:
-            raise ValueError(f"{option} is '{value}'; Slurm takes letters, digits and _ . , : @ / + - there")
+            raise Mistake(f"{option} is '{value}'; Slurm takes letters, digits and _ . , : @ / + - there")

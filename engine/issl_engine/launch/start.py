@@ -12,6 +12,7 @@ from issl_engine.launch.local_ranks import LocalRanks, RankGroup, rank_command
 from issl_engine.launch.rank_environment import host_name
 from issl_engine.launch.remote_ranks import RemoteRanks
 from issl_engine.launch.supervisor import Outcome, supervise
+from issl_engine.mistakes import Mistake
 
 LOOPBACK = "127.0.0.1"
 
@@ -82,7 +83,7 @@ def _own_port() -> int | None:
     """The port that the user chose for a first rank on this machine. Raises ValueError when it is taken."""
     port = _port_from_environment()
     if port is not None and not is_free(port):
-        raise ValueError(
+        raise Mistake(
             f"MASTER_PORT {port} is taken by another process on {host_name()}; set it to a free port, or unset it to "
             "have one chosen"
         )
@@ -94,5 +95,5 @@ def _port_from_environment() -> int | None:
     if text is None:
         return None
     if not text.isdecimal() or not 0 < int(text) < 65536:
-        raise ValueError(f"MASTER_PORT is '{text}' in the environment; a port is a number from 1 to 65535")
+        raise Mistake(f"MASTER_PORT is '{text}' in the environment; a port is a number from 1 to 65535")
     return int(text)

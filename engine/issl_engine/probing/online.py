@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.distributed import ProcessGroup
 from torch.nn import functional as F
 
+from issl_engine.mistakes import Mistake
 from issl_engine.models.guarded_buffers import GuardedBuffers
 from issl_engine.models.synchronised_batch_norm import SynchronisedBatchNorm
 from issl_kernels.collectives import all_reduce_sum_, world_size
@@ -36,7 +37,7 @@ class OnlineProbe(nn.Module):
         """One update; {loss in nats, top1 in percent, before the update}, detached. Nothing changes where ``skipped``,
         a scalar on the device, is 1 instead of 0. ValueError for one image."""
         if len(z_BD) * world_size(self.group) < 2:
-            raise ValueError(
+            raise Mistake(
                 "the online probe normalises by the batch, so it needs at least 2 images in a forward pass; "
                 "raise training.global_batch_size or set online_probe to null"
             )

@@ -8,7 +8,7 @@ from pydantic import Tag, ValidationError
 from issl_engine.config import Config
 from issl_engine.recipe.schema import Recipe
 from issl_engine.recipe.suggest import did_you_mean
-from issl_engine.recipe.tree import Mistake, Tree
+from issl_engine.recipe.tree import Finding, Tree
 
 ConfigT = TypeVar("ConfigT", bound=Config)
 Root = type[Config]
@@ -47,12 +47,12 @@ EXPECTED = {
 """pydantic's error type → what belongs there ("must be ...")."""
 
 
-def check_recipe(tree: Tree) -> tuple[Recipe | None, list[Mistake]]:
+def check_recipe(tree: Tree) -> tuple[Recipe | None, list[Finding]]:
     """The recipe, or None and what is wrong with it."""
     return check_config(tree, Recipe)
 
 
-def check_config(tree: Tree, root: type[ConfigT]) -> tuple[ConfigT | None, list[Mistake]]:
+def check_config(tree: Tree, root: type[ConfigT]) -> tuple[ConfigT | None, list[Finding]]:
     """The file as a ``root``, or None and what is wrong with it."""
     data = tree.plain()
     try:
@@ -79,7 +79,7 @@ def _with_text_restored(root: Root, tree: Tree, data: Any, error: ValidationErro
     return data
 
 
-def _findings(root: Root, tree: Tree, error: ValidationError) -> list[Mistake]:
+def _findings(root: Root, tree: Tree, error: ValidationError) -> list[Finding]:
     grouped: dict[Path, list[Mapping[str, Any]]] = {}
     for item in error.errors(include_url=False):
         path = _path_of(root, tree, item["loc"], item["type"])
@@ -91,7 +91,7 @@ def _findings(root: Root, tree: Tree, error: ValidationError) -> list[Mistake]:
     return [_finding(root, tree, path, items) for path, items in grouped.items()]
 
 
-def _finding(root: Root, tree: Tree, path: Path, items: list[Mapping[str, Any]]) -> Mistake:
+def _finding(root: Root, tree: Tree, path: Path, items: list[Mapping[str, Any]]) -> Finding:
     item, kind = items[-1], items[-1]["type"]
     if kind == "missing" and path and isinstance(item["loc"][-1], str):
         return _missing(root, tree, path)
@@ -116,7 +116,7 @@ def _finding(root: Root, tree: Tree, path: Path, items: list[Mapping[str, Any]])
         message = f"must be {' or '.join(wanted)}{_or_null(root, tree, path)}, not {_shown(node)}"
     else:
         message = f"{item['msg'][0].lower()}{item['msg'][1:]}"
-    return Mistake(origin=node.origin, key=_dotted(path), message=message)
+    return Finding(origin=node.origin, key=_dotted(path), message=message)
 
 
 def _context(item: Mapping[str, Any]) -> dict[str, Any]:
@@ -141,7 +141,7 @@ def _shown(node: Tree) -> str:
     return f'"{node.value}"' if isinstance(node.value, str) else node.text
 
 
-def _missing(root: Root, tree: Tree, path: Path) -> Mistake:
+def _missing(root: Root, tree: Tree, path: Path) -> Finding:
     parent, key = path[:-1], path[-1]
     model = _model_at(root, tree, parent)
     assert model is not None
@@ -149,7 +149,7 @@ def _missing(root: Root, tree: Tree, path: Path) -> Mistake:
     place = f"under '{_dotted(parent)}'" if parent else "at the top level"
     meaning = f" ({help_text.rstrip('.')})" if help_text else ""
     message = f"missing; add '{key}' {place}{meaning}"
-    return Mistake(origin=_at(tree, parent).origin, key=_dotted(path), message=message)
+    return Finding(origin=_at(tree, parent).origin, key=_dotted(path), message=message)
 
 
 def _unknown_key(root: Root, tree: Tree, path: Path) -> str:

@@ -15,7 +15,7 @@ from issl_engine.recipe.schema import Recipe, RecipeFile
 from issl_engine.recipe.show import render
 from issl_engine.recipe.suggest import did_you_mean
 from issl_engine.recipe.suite import Suite
-from issl_engine.recipe.tree import Mistake, Origin, Tree, merge, parse, set_value
+from issl_engine.recipe.tree import Finding, Origin, Tree, merge, parse, set_value
 
 __all__ = ["RecipeError", "change_recipe", "is_experiment", "load_config", "load_recipe", "load_suite"]
 
@@ -54,7 +54,7 @@ def load_recipe(
     parsed, override_mistakes = _parse_overrides(overrides, parts)
     mistakes += override_mistakes
     recipes: dict[str, Recipe] = {}
-    findings: dict[str, list[Mistake]] = {}
+    findings: dict[str, list[Finding]] = {}
     for name in chosen:
         final, failures = _apply(parts[name], [item for item in parsed if item.arm in (None, name)])
         mistakes += failures
@@ -117,15 +117,15 @@ def _refuse_experiment(tree: Tree, path_or_name: str | Path) -> None:
     assert isinstance(tree.value, dict)
     if "experiment" in tree.value:
         message = f"this is an experiment, not a recipe; run it with 'issl-engine theory run {path_or_name}'"
-        raise RecipeError(Mistake(origin=tree.value["experiment"].origin, key="experiment", message=message))
+        raise RecipeError(Finding(origin=tree.value["experiment"].origin, key="experiment", message=message))
 
 
-def _as_written(mistake: Mistake) -> Mistake:
+def _as_written(mistake: Finding) -> Finding:
     """On the command line a suite's keys begin with ``suite.``."""
     return replace(mistake, key=f"suite.{mistake.key}") if mistake.key and mistake.origin == COMMAND_LINE else mistake
 
 
-def _read_mapping(path: Path, kind: str) -> tuple[str, Tree, list[Mistake]]:
+def _read_mapping(path: Path, kind: str) -> tuple[str, Tree, list[Finding]]:
     """The file's text, its keys, and the mistakes in its YAML. Raises RecipeError where there are no keys."""
     source = _shown(path)
     text = _read(path, source)
@@ -147,21 +147,21 @@ def _read(path: Path, source: str) -> str:
     except UnicodeDecodeError as error:
         line = path.read_bytes().count(b"\n", 0, error.start) + 1
         message = "this is not UTF-8 text; save the recipe as UTF-8"
-        raise RecipeError(Mistake(origin=Origin(where=f"{source}:{line}"), key="", message=message)) from error
+        raise RecipeError(Finding(origin=Origin(where=f"{source}:{line}"), key="", message=message)) from error
     except OSError as error:
         message = f"the file cannot be read ({error.strerror})"
-        raise RecipeError(Mistake(origin=Origin(where=source), key="", message=message)) from error
+        raise RecipeError(Finding(origin=Origin(where=source), key="", message=message)) from error
 
 
-def _not_a_mapping(tree: Tree | None, source: str, kind: str) -> Mistake:
+def _not_a_mapping(tree: Tree | None, source: str, kind: str) -> Finding:
     if tree is None:
         message = f"the file is empty; a {kind} is a mapping of keys"
-        return Mistake(origin=Origin(where=f"{source}:1"), key="", message=message)
+        return Finding(origin=Origin(where=f"{source}:1"), key="", message=message)
     found = "a list" if isinstance(tree.value, list) else "one word or number"
-    return Mistake(origin=tree.origin, key="", message=f"a {kind} is a mapping of keys, not {found}")
+    return Finding(origin=tree.origin, key="", message=f"a {kind} is a mapping of keys, not {found}")
 
 
-def _split_arms(tree: Tree) -> tuple[dict[str, Tree], list[Mistake]]:
+def _split_arms(tree: Tree) -> tuple[dict[str, Tree], list[Finding]]:
     """Arm name → shared part with the arm's part over it; '' names the one arm of a file without arms."""
     assert isinstance(tree.value, dict)
     shared = replace(tree, value={key: child for key, child in tree.value.items() if key != "arms"})
@@ -170,30 +170,30 @@ def _split_arms(tree: Tree) -> tuple[dict[str, Tree], list[Mistake]]:
         return {"": shared}, []
     if not isinstance(arms.value, dict) or not arms.value:
         message = "must be a mapping of arm names to the keys in which each arm differs; add one or remove 'arms'"
-        return {}, [Mistake(origin=arms.origin, key="arms", message=message)]
+        return {}, [Finding(origin=arms.origin, key="arms", message=message)]
     parts: dict[str, Tree] = {}
-    mistakes: list[Mistake] = []
+    mistakes: list[Finding] = []
     for name, part in arms.value.items():
         if not ARM_NAME.fullmatch(name):
             message = "an arm's name is a folder's name too: letters, digits, '_' and '-' only"
-            mistakes.append(Mistake(origin=part.origin, key=f"arms.{name}", message=message))
+            mistakes.append(Finding(origin=part.origin, key=f"arms.{name}", message=message))
         elif part.value is None:
             parts[name] = shared
         elif not isinstance(part.value, dict):
             message = "must be a mapping of the keys in which this arm differs, or empty"
-            mistakes.append(Mistake(origin=part.origin, key=f"arms.{name}", message=message))
+            mistakes.append(Finding(origin=part.origin, key=f"arms.{name}", message=message))
         else:
             mistakes += [_whole_recipes(key, child.in_arm(name)) for key, child in part.value.items() if key in WHOLE]
             parts[name] = merge(shared, part.in_arm(name), named=False)
     return parts, mistakes
 
 
-def _whole_recipes(key: str, value: Tree) -> Mistake:
+def _whole_recipes(key: str, value: Tree) -> Finding:
     message = "this holds for the whole recipe, so no arm has its own; give it at the top level"
-    return Mistake(origin=value.origin, key=key, message=message)
+    return Finding(origin=value.origin, key=key, message=message)
 
 
-def _choose(parts: dict[str, Tree], wanted: Sequence[str] | None) -> tuple[list[str], list[Mistake]]:
+def _choose(parts: dict[str, Tree], wanted: Sequence[str] | None) -> tuple[list[str], list[Finding]]:
     if wanted is None or list(parts) == [""]:
         names = [] if wanted is None else [_objective_name(parts[""])]
         return list(parts), _unknown_arms(wanted or (), names)
@@ -206,9 +206,9 @@ def _objective_name(tree: Tree) -> str:
     return str(name.value) if name else ""
 
 
-def _unknown_arms(wanted: Sequence[str], known: Sequence[str] | dict[str, Tree]) -> list[Mistake]:
+def _unknown_arms(wanted: Sequence[str], known: Sequence[str] | dict[str, Tree]) -> list[Finding]:
     return [
-        Mistake(origin=COMMAND_LINE, key="", message=_no_such_arm(name, list(known)))
+        Finding(origin=COMMAND_LINE, key="", message=_no_such_arm(name, list(known)))
         for name in wanted
         if name not in known
     ]
@@ -222,28 +222,28 @@ def _no_such_arm(name: str, known: list[str]) -> str:
     return f"the recipe has no arm '{name}'{did_you_mean(name, known)} (its arms: {', '.join(known)})"
 
 
-def _parse_overrides(overrides: Sequence[str], parts: dict[str, Tree]) -> tuple[list[Override], list[Mistake]]:
+def _parse_overrides(overrides: Sequence[str], parts: dict[str, Tree]) -> tuple[list[Override], list[Finding]]:
     parsed: list[Override] = []
-    mistakes: list[Mistake] = []
+    mistakes: list[Finding] = []
     for text in overrides:
         path, equals, value_text = text.partition("=")
         keys = tuple(part.strip() for part in path.split("."))
         if not equals or not all(keys):
             message = f"'{text}' is not an override; write key.path=value, such as training.epochs=2"
-            mistakes.append(Mistake(origin=COMMAND_LINE, key="", message=message))
+            mistakes.append(Finding(origin=COMMAND_LINE, key="", message=message))
             continue
         arm: str | None = None
         if keys[0] == "arms":
             if len(keys) < 3:
                 message = "an arm's override names a key of it: arms.<arm>.key.path=value"
-                mistakes.append(Mistake(origin=COMMAND_LINE, key=path, message=message))
+                mistakes.append(Finding(origin=COMMAND_LINE, key=path, message=message))
                 continue
             arm, keys = keys[1], keys[2:]
             if arm in parts and keys[0] in WHOLE:
                 mistakes.append(_whole_recipes(keys[0], Tree(value=None, origin=replace(COMMAND_LINE, arm=arm))))
                 continue
             if arm not in parts:
-                mistakes.append(Mistake(origin=COMMAND_LINE, key=path, message=_no_such_arm(arm, list(parts))))
+                mistakes.append(Finding(origin=COMMAND_LINE, key=path, message=_no_such_arm(arm, list(parts))))
                 continue
         value, value_mistakes = parse(value_text, COMMAND_LINE.where, with_lines=False)
         mistakes += [replace(item, key=path) for item in value_mistakes]
@@ -253,20 +253,20 @@ def _parse_overrides(overrides: Sequence[str], parts: dict[str, Tree]) -> tuple[
     return sorted(parsed, key=lambda item: item.keys[-1] != "name"), mistakes
 
 
-def _apply(tree: Tree, overrides: list[Override]) -> tuple[Tree, list[Mistake]]:
-    mistakes: list[Mistake] = []
+def _apply(tree: Tree, overrides: list[Override]) -> tuple[Tree, list[Finding]]:
+    mistakes: list[Finding] = []
     for item in overrides:
         try:
             tree = set_value(tree, item.keys, item.value)
         except ValueError as error:
             origin = replace(COMMAND_LINE, arm=item.arm)
-            mistakes.append(Mistake(origin=origin, key=".".join(item.keys), message=str(error)))
+            mistakes.append(Finding(origin=origin, key=".".join(item.keys), message=str(error)))
     return tree, mistakes
 
 
-def _merge_findings(findings: dict[str, list[Mistake]]) -> list[Mistake]:
+def _merge_findings(findings: dict[str, list[Finding]]) -> list[Finding]:
     """One mistake for all arms that share it; names the arms if a shared value is wrong in some only."""
-    arms_of: dict[Mistake, list[str]] = {}
+    arms_of: dict[Finding, list[str]] = {}
     for arm, found in findings.items():
         for mistake in found:
             arms_of.setdefault(mistake, []).append(arm)
@@ -278,10 +278,10 @@ def _merge_findings(findings: dict[str, list[Mistake]]) -> list[Mistake]:
     return mistakes
 
 
-def _sorted(mistakes: list[Mistake]) -> list[Mistake]:
+def _sorted(mistakes: list[Finding]) -> list[Finding]:
     """Without repeats, in the file's order, the command line last."""
 
-    def place(mistake: Mistake) -> tuple[bool, int]:
+    def place(mistake: Finding) -> tuple[bool, int]:
         line = mistake.origin.where.rpartition(":")[2]
         return mistake.origin.where == COMMAND_LINE.where, int(line) if line.isdecimal() else 0
 

@@ -4,18 +4,19 @@ import importlib.util
 import os
 from pathlib import Path
 
+from issl_engine.mistakes import Mistake
 from issl_engine.recipe.suggest import did_you_mean
-from issl_engine.recipe.tree import Mistake, Origin
+from issl_engine.recipe.tree import Finding, Origin
 
 SUFFIX = ".yaml"
 SUITES = "suites"
 """The folder below the packaged recipes whose files are suites of probes."""
 
 
-class RecipeError(ValueError):
+class RecipeError(Mistake):
     """What is wrong with a recipe: one line for each mistake, all of them at once."""
 
-    def __init__(self, *mistakes: Mistake) -> None:
+    def __init__(self, *mistakes: Finding) -> None:
         self.mistakes = mistakes
         super().__init__("\n".join(str(mistake) for mistake in mistakes))
 
@@ -42,10 +43,10 @@ def _locate(path: Path, packaged: dict[str, Path], kind: str, folder: str) -> Pa
             return packaged[candidate]
     origin = Origin(where=str(path))
     if os.path.isdir(path):
-        raise RecipeError(Mistake(origin=origin, key="", message=f"this is a folder; name a {kind} file"))
+        raise RecipeError(Finding(origin=origin, key="", message=f"this is a folder; name a {kind} file"))
     hint = did_you_mean(name.removeprefix(folder), packaged)
     message = f"no such file, and no packaged {kind} has this name{hint or ';'} see 'issl-engine list {kind}s'"
-    raise RecipeError(Mistake(origin=origin, key="", message=message))
+    raise RecipeError(Finding(origin=origin, key="", message=message))
 
 
 def packaged_recipes() -> dict[str, str]:

@@ -5,23 +5,24 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-import issl_engine.data.sources as sources
 import issl_engine.models.encoders as encoders
 import issl_engine.objectives as objectives
 import issl_engine.optim as optim
-import issl_engine.probing as probing
+import issl_engine.probing.probes as probing
 import issl_engine.regularizers as regularizers
+import issl_engine.sources as sources
 from issl_engine.config import Config
-from issl_engine.data.sources.base import SourceConfig
-from issl_engine.data.views import ViewsConfig
-from issl_engine.diagnostics.config import DiagnosticsConfig
+from issl_engine.measures.config import DiagnosticsConfig
+from issl_engine.mistakes import Mistake
 from issl_engine.models.encoders.base import EncoderConfig
 from issl_engine.objectives.base import ObjectiveConfig
 from issl_engine.optim.base import OptimizerConfig
 from issl_engine.optim.schedules import ScheduleConfig
-from issl_engine.probing.base import ProbeConfig
+from issl_engine.probing.probes.base import ProbeConfig
 from issl_engine.regularizers.base import RegularizerConfig
+from issl_engine.sources.base import SourceConfig
 from issl_engine.variants import one_of, variants
+from issl_engine.views.config import ViewsConfig
 
 if TYPE_CHECKING:  # the choices are found at run time; a type checker knows what they have in common
     AnySource = SourceConfig
@@ -112,12 +113,12 @@ class TrainingConfig(Config):
     @model_validator(mode="after")
     def _compile_fits(self) -> Self:
         if self.compile_mode != "default" and not self.compile:
-            raise ValueError(
+            raise Mistake(
                 f"compile_mode {self.compile_mode} has no effect without compile; set compile to true or leave "
                 "compile_mode out"
             )
         if self.compile and self.activation_checkpointing:
-            raise ValueError(
+            raise Mistake(
                 "compile and activation_checkpointing do not work together: a compiled graph chooses itself what it "
                 "recomputes; set one of them to false"
             )
@@ -172,7 +173,7 @@ class EvaluationConfig(Config):
     @model_validator(mode="after")
     def _crop_fits(self) -> Self:
         if self.crop > self.resize:
-            raise ValueError(f"crop ({self.crop}) is larger than resize ({self.resize}); make crop smaller or equal")
+            raise Mistake(f"crop ({self.crop}) is larger than resize ({self.resize}); make crop smaller or equal")
         return self
 
 
@@ -228,13 +229,13 @@ class Recipe(Config):
     @model_validator(mode="after")
     def _seeds_differ(self) -> Self:
         if len(set(self.seeds)) != len(self.seeds):
-            raise ValueError(f"seeds must differ, not {list(self.seeds)}")
+            raise Mistake(f"seeds must differ, not {list(self.seeds)}")
         return self
 
     @model_validator(mode="after")
     def _best_checkpoint_can_be_told(self) -> Self:
         if self.checkpoint.keep_best and self.online_probe is None:
-            raise ValueError(
+            raise Mistake(
                 "checkpoint.keep_best goes by the online probe's accuracy, and online_probe is null; set "
                 "checkpoint.keep_best to false or give an online_probe"
             )
@@ -244,9 +245,9 @@ class Recipe(Config):
     def _regularizers_fit(self) -> Self:
         names = [one.name for one in self.regularizers]
         if len(set(names)) != len(names):
-            raise ValueError(f"regularizers must differ in name, not {names}")
+            raise Mistake(f"regularizers must differ in name, not {names}")
         if names and self.training.exact_accumulation:
-            raise ValueError(
+            raise Mistake(
                 "regularizers see the representations of one forward pass, which training.exact_accumulation does not "
                 "keep; set training.exact_accumulation to false or leave regularizers out"
             )
@@ -260,7 +261,7 @@ class Recipe(Config):
                 for name, config in variants(objectives, ObjectiveConfig).items()
                 if config.loss_compares_embeddings
             ]
-            raise ValueError(
+            raise Mistake(
                 f"training.exact_accumulation is for contrastive objectives ({', '.join(able)}), and objective.name is "
                 f"{self.objective.name}; set training.exact_accumulation to false or choose one of those"
             )

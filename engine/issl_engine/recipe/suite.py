@@ -5,9 +5,10 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from issl_engine.config import Config
-from issl_engine.data.corruptions import CorruptionsConfig
-from issl_engine.probing.fine_tune import FineTuningConfig
+from issl_engine.mistakes import Mistake
+from issl_engine.probing.fine_tuning.tuner import FineTuningConfig
 from issl_engine.recipe.schema import AnyProbe, AnySource, EvaluationConfig
+from issl_engine.views.corruptions import CorruptionsConfig
 
 
 class SuiteSource(Config):
@@ -46,13 +47,13 @@ class Suite(Config):
         settings = [one.setting for one in self.sources]
         for setting in settings:
             if settings.count(setting) > 1:
-                raise ValueError(f"sources: two of them have the setting '{setting}'; give each a name of its own")
+                raise Mistake(f"sources: two of them have the setting '{setting}'; give each a name of its own")
         return self
 
     @model_validator(mode="after")
     def _there_is_something_to_do(self) -> Self:
         if not self.own_source and not self.sources:
-            raise ValueError("own_source is false and there are no sources; name one, or leave own_source out")
+            raise Mistake("own_source is false and there are no sources; name one, or leave own_source out")
         if not self.own_source and (self.corruptions or self.fine_tuning):
-            raise ValueError("corruptions and fine_tuning are of the own source; set own_source to true")
+            raise Mistake("corruptions and fine_tuning are of the own source; set own_source to true")
         return self

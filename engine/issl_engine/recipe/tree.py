@@ -6,6 +6,8 @@ from typing import Any
 
 import yaml
 
+from issl_engine.mistakes import Mistake
+
 Scalar = str | int | float | None
 
 
@@ -44,7 +46,7 @@ class Tree:
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
-class Mistake:
+class Finding:
     """One thing that is wrong: where, at which key (dotted, may be empty), and what to say of it."""
 
     origin: Origin
@@ -75,7 +77,7 @@ _Composer.add_implicit_resolver(
 )
 
 
-def parse(text: str, source: str, *, with_lines: bool = True) -> tuple[Tree | None, list[Mistake]]:
+def parse(text: str, source: str, *, with_lines: bool = True) -> tuple[Tree | None, list[Finding]]:
     """The tree of a YAML text and the mistakes in it; no tree (None) if the text is empty or not YAML."""
     reader = _Reader(source, with_lines)
     try:
@@ -122,14 +124,14 @@ class _Reader:
 
     def __init__(self, source: str, with_lines: bool) -> None:
         self.source, self.with_lines = source, with_lines
-        self.mistakes: list[Mistake] = []
+        self.mistakes: list[Finding] = []
         self._open: list[int] = []
 
     def origin(self, line: int) -> Origin:
         return Origin(where=f"{self.source}:{line + 1}" if self.with_lines else self.source)
 
     def add(self, line: int, key: str, message: str) -> None:
-        self.mistakes.append(Mistake(origin=self.origin(line), key=key, message=message))
+        self.mistakes.append(Finding(origin=self.origin(line), key=key, message=message))
 
     def read(self, node: yaml.Node, path: str, line: int | None = None) -> Tree:
         line = node.start_mark.line if line is None else line
@@ -232,9 +234,9 @@ def set_value(tree: Tree | None, keys: tuple[str, ...], value: Tree, *, path: st
     if tree is not None and isinstance(tree.value, list):
         count = len(tree.value)
         if not key.isdecimal():
-            raise ValueError(f"'{path}' is a list of {count}; give a place in it, such as {path}.0")
+            raise Mistake(f"'{path}' is a list of {count}; give a place in it, such as {path}.0")
         if int(key) >= count:
-            raise ValueError(
+            raise Mistake(
                 f"'{path}' has {count} entries, the last is {path}.{count - 1}" if count else f"'{path}' is empty"
             )
         entries = list(tree.value)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from issl_engine.probing.base import ProbeResult
+from issl_engine.probing.probes.base import ProbeResult
 
 PROBE_TITLES = {
     "linear": "linear probe", "knn": "kNN", "logistic": "logistic probe", "mlp": "MLP probe",

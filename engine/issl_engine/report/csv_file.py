@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from issl_engine.environment import device_summary
-from issl_engine.probing.base import ProbeResult
+from issl_engine.probing.probes.base import ProbeResult
 from issl_engine.report.run_folder import ArmRuns, Run, SeedRun
 from issl_engine.whole_file import write_whole
 

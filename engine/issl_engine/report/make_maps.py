@@ -5,9 +5,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from issl_engine.data.dali import EvaluationImages
-from issl_engine.data.sources.base import Dataset
-from issl_engine.probing.features import extract_features
+from issl_engine.loading import EvaluationImages
+from issl_engine.probing.features.extract import extract_features
 from issl_engine.recipe.schema import Recipe
 from issl_engine.report.feature_map import (
     chosen_images,
@@ -17,6 +16,7 @@ from issl_engine.report.feature_map import (
     write_feature_map,
 )
 from issl_engine.report.thumbnails import read_thumbnails, write_thumbnails
+from issl_engine.sources.base import Dataset
 
 
 def needs_map(path: Path, run: Path, recipe: Recipe, *, made_of: str) -> bool:

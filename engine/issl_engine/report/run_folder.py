@@ -9,8 +9,8 @@ from typing import Any
 
 import yaml
 
-from issl_engine.probing.base import ProbeResult
-from issl_engine.probing.results import results_from_json
+from issl_engine.probing.judging.results import results_from_json
+from issl_engine.probing.probes.base import ProbeResult
 from issl_engine.report.columns import Column, column_of
 from issl_engine.report.diagnostics_file import Diagnostics, read_diagnostics
 from issl_engine.report.errors import ReportError

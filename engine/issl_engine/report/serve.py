@@ -14,6 +14,7 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+from issl_engine.mistakes import Mistake
 from issl_engine.report.feature_map import digest_of
 from issl_engine.report.find_runs import find_runs
 from issl_engine.report.html import render_page
@@ -45,8 +46,8 @@ class RunServer(ThreadingHTTPServer):
             super().__init__((LOOPBACK, port), _Handler)
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
-                raise ValueError(f"--port: port {port} is in use; {_advice(port)}") from error
-            raise ValueError(f"--port: port {port} cannot be used ({error.strerror}); choose one above 1023") from error
+                raise Mistake(f"--port: port {port} is in use; {_advice(port)}") from error
+            raise Mistake(f"--port: port {port} cannot be used ({error.strerror}); choose one above 1023") from error
         self.names = (f"{LOOPBACK}:{self.server_port}", f"localhost:{self.server_port}")
 
     @property

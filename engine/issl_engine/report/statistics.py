@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from issl_engine.probing.student_t import half_width
+from issl_engine.probing.judging.student_t import half_width
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from issl_engine.data.sources.base import Dataset
-from issl_engine.data.sources.open_image import UNDECODABLE, open_image
+from issl_engine.sources.base import Dataset
+from issl_engine.sources.open_image import UNDECODABLE, open_image
 from issl_engine.whole_file import write_whole
 
 SIDE = 48

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from issl_engine.mistakes import Mistake
+
 
 def simplex_etf(num_classes: int) -> Tensor:
     """C unit vectors [C, C - 1], fp64, of which any two have the cosine -1 / (C - 1).
@@ -16,7 +18,7 @@ def simplex_etf(num_classes: int) -> Tensor:
     2022, arXiv 2209.06235). Raises ValueError for fewer than 2 classes.
     """
     if num_classes < 2:
-        raise ValueError(f"a simplex ETF has at least 2 classes, not {num_classes}; give more classes")
+        raise Mistake(f"a simplex ETF has at least 2 classes, not {num_classes}; give more classes")
     centred_CC = torch.eye(num_classes, dtype=torch.float64) - 1 / num_classes
     # The basis is what QR makes of the first C - 1 corners, which are linearly independent.
     basis_Cd, _ = torch.linalg.qr(centred_CC[:, : num_classes - 1])

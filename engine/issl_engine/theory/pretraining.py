@@ -13,11 +13,12 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from issl_engine.config import Config
-from issl_engine.data.views import MultiCropBatch
+from issl_engine.mistakes import Mistake
 from issl_engine.models.encoders.base import Encoder, EncoderConfig
 from issl_engine.objectives.base import ObjectiveConfig, ObjectiveShape, Progress
 from issl_engine.theory.world import Drawings
 from issl_engine.training.learner import Learner
+from issl_engine.views.config import MultiCropBatch
 
 
 class PretrainingConfig(Config):
@@ -64,7 +65,7 @@ def pretrain(
         optimizer.step()
         learner.after_step(Progress(step=step + 1, steps_per_epoch=pretraining.steps, total_steps=pretraining.steps))
     if not math.isfinite(loss.item()):
-        raise ValueError(f"the loss of {objective.name} became {loss.item()}; lower pretraining.lr")
+        raise Mistake(f"the loss of {objective.name} became {loss.item()}; lower pretraining.lr")
     return built.eval()
 
 

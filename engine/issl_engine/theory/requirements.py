@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from issl_engine.data.views import Augmentation
 from issl_engine.recipe.schema import Recipe
 from issl_engine.theory.overlap import ClassEstimate
+from issl_engine.views.config import Augmentation
 
 LINEAR = ("linear", "logistic", "ridge")
 """Probes that are linear in the representation."""

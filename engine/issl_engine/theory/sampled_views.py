@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from issl_engine.data.dali import TrainingViews
-from issl_engine.data.sources.base import ImageSet
-from issl_engine.data.views import ViewsConfig
+from issl_engine.loading import TrainingViews
+from issl_engine.sources.base import ImageSet
+from issl_engine.views.config import ViewsConfig
 
 BATCH = 32
 PIXELS_SIDE = 8

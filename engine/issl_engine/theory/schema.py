@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 import issl_engine.objectives as objectives
 import issl_engine.theory.experiments as experiments
 from issl_engine.config import Config
+from issl_engine.mistakes import Mistake
 from issl_engine.models.encoders.small_resnet import SmallResNetConfig
 from issl_engine.objectives.base import ObjectiveConfig
 from issl_engine.theory.experiments.base import ExperimentConfig, Setup, objective_label
@@ -48,7 +49,7 @@ class TheoryRecipe(Config):
     @model_validator(mode="after")
     def _seeds_differ(self) -> Self:
         if len(set(self.seeds)) != len(self.seeds):
-            raise ValueError(f"seeds must differ, not {list(self.seeds)}")
+            raise Mistake(f"seeds must differ, not {list(self.seeds)}")
         return self
 
     @model_validator(mode="after")
@@ -56,7 +57,7 @@ class TheoryRecipe(Config):
         labels = [objective_label(objective) for objective in self.objectives]
         twice = next((label for label in labels if labels.count(label) > 1), None)
         if twice is not None:
-            raise ValueError(f"objectives: two are called '{twice}' in tables and plots; leave one out")
+            raise Mistake(f"objectives: two are called '{twice}' in tables and plots; leave one out")
         return self
 
     @model_validator(mode="after")

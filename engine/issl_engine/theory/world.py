@@ -20,7 +20,8 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from issl_engine.config import Config
-from issl_engine.data.sources.shapes_drawing import KINDS, SUPERSAMPLING
+from issl_engine.mistakes import Mistake
+from issl_engine.sources.shapes_drawing import KINDS, SUPERSAMPLING
 
 Factor = Literal["kind", "size", "hue"]
 FACTORS: tuple[Factor, ...] = ("kind", "size", "hue")
@@ -58,7 +59,7 @@ class WorldConfig(Config):
     @model_validator(mode="after")
     def _has_classes(self) -> Self:
         if self.num_finest < 3:
-            raise ValueError(
+            raise Mistake(
                 f"kinds x sizes x hues gives {self.num_finest} equivalence classes, and the theory says something "
                 "from 3 on; raise one of them"
             )

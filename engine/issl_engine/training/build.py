@@ -4,8 +4,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from issl_engine.data.dali import TrainingViews
-from issl_engine.data.sources.base import Dataset
+from issl_engine.loading import TrainingViews
 from issl_engine.models.activation_checkpointing import recompute_in_backward
 from issl_engine.models.encoders.base import Encoder
 from issl_engine.models.guarded_buffers import GuardedBuffers
@@ -14,10 +13,12 @@ from issl_engine.objectives.base import ObjectiveShape
 from issl_engine.optim.larc import LARC
 from issl_engine.optim.loaded_state import fit_loaded_state
 from issl_engine.probing.online import OnlineProbe
+from issl_engine.ranks import Ranks
 from issl_engine.recipe.schema import Recipe
 from issl_engine.regularizers.penalties import Penalties
+from issl_engine.sources.base import Dataset
 from issl_engine.training.compiled import compile_learner
-from issl_engine.training.deepspeed import Engine, EngineSettings, Ranks
+from issl_engine.training.deepspeed import Engine, EngineSettings
 from issl_engine.training.guard import GuardSettings, StepGuard
 from issl_engine.training.learner import Learner
 from issl_engine.training.plan import Plan

@@ -12,6 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from issl_engine.mistakes import Mistake
 from issl_engine.models.guarded_buffers import GuardedBuffers
 from issl_engine.models.heads import Head, ResidualHead
 from issl_engine.training.learner import Learner
@@ -30,7 +31,7 @@ def compile_learner(learner: Learner, crops: tuple[Tensor, ...], *, mode: Compil
     """
     device = crops[0].device
     if mode == "reduce-overhead" and device.type == "cpu":
-        raise ValueError(
+        raise Mistake(
             "training.compile_mode reduce-overhead records CUDA graphs, which need an NVIDIA GPU; set it to default"
         )
     modules = [learner.encoder, *heads_of(learner.objective)]

@@ -17,6 +17,8 @@ from typing import NamedTuple, TypeVar
 import torch
 from torch import Tensor, nn
 
+from issl_engine.mistakes import Mistake
+
 MicroBatch = TypeVar("MicroBatch")
 Embeddings = tuple[Tensor, ...]
 
@@ -72,7 +74,7 @@ def contrastive_accumulation(
     """
     batches = list(micro_batches)
     if not batches:
-        raise ValueError("contrastive_accumulation got no micro-batches; give it at least one")
+        raise Mistake("contrastive_accumulation got no micro-batches; give it at least one")
     states: list[_RandomState] = []
     first: list[Embeddings] = []
     with _buffers_put_back(module), torch.no_grad():
@@ -95,7 +97,7 @@ def contrastive_accumulation(
             if its_gradient is not None:
                 partial = partial + (tensor * its_gradient).sum()
         if not partial.requires_grad:
-            raise ValueError("embed gave tensors without gradient; let it use weights that require one, undetached")
+            raise Mistake("embed gave tensors without gradient; let it use weights that require one, undetached")
         replay_error = torch.maximum(replay_error, _largest_difference(before, embeddings))
         backward(partial)
     after.restore()
@@ -110,9 +112,9 @@ def _loss_and_gradients(
     leaves = tuple(_joined(tensors, dim) for tensors in zip(*parts, strict=True))
     loss, metrics = compare(leaves)
     if loss.ndim != 0:
-        raise ValueError(f"compare must give a scalar loss, not one of shape {list(loss.shape)}")
+        raise Mistake(f"compare must give a scalar loss, not one of shape {list(loss.shape)}")
     if not loss.requires_grad:
-        raise ValueError(
+        raise Mistake(
             "compare gave a loss without gradient; compute it from the embeddings, with gradients enabled and "
             "nothing detached"
         )
@@ -135,7 +137,7 @@ def _joined(tensors: Sequence[Tensor], dim: int) -> Tensor:
         whole = torch.cat(list(tensors), dim)
     except (RuntimeError, IndexError) as error:
         shapes = ", ".join(str(list(tensor.shape)) for tensor in tensors)
-        raise ValueError(
+        raise Mistake(
             f"the micro-batches' embeddings of shapes {shapes} cannot be joined along dim {dim}; give them the images "
             "along that dim and equal sizes along the others"
         ) from error
@@ -161,14 +163,14 @@ def _graph_leaves(loss: Tensor) -> list[Tensor]:
 
 def _as_embeddings(output: Embeddings) -> Embeddings:
     if not isinstance(output, tuple) or not output or not all(isinstance(tensor, Tensor) for tensor in output):
-        raise ValueError(f"embed must give a tuple of tensors, at least one, not {type(output).__name__}")
+        raise Mistake(f"embed must give a tuple of tensors, at least one, not {type(output).__name__}")
     return output
 
 
 def _check_same_shapes(first: Embeddings, second: Embeddings) -> None:
     shapes = [[list(tensor.shape) for tensor in embeddings] for embeddings in (first, second)]
     if shapes[0] != shapes[1]:
-        raise ValueError(
+        raise Mistake(
             f"embed gave tensors of shapes {shapes[0]} at first and {shapes[1]} for the same micro-batch later; it "
             "must do the same both times"
         )

@@ -1,24 +1,15 @@
-"""Everything that touches DeepSpeed: process start-up, the engine. The only file that imports it.
-
-One process needs no launcher, compiler or mpi4py: the process group is made here, over an in-process store.
-"""
+"""The engine: a module, its optimiser and guard under DeepSpeed. The only file that imports it."""
 
 import contextlib
 import logging
 import os
-import socket
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from datetime import timedelta
-from typing import TYPE_CHECKING, Any, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed import ProcessGroup, Store
-
-from issl_engine.training.meeting import failed_meeting, interface_towards_first_rank
 
 if TYPE_CHECKING:
     from issl_engine.training.guard import StepGuard
@@ -34,131 +25,9 @@ from issl_engine.optim.larc import Slice
 
 _log = logging.getLogger("issl_engine")
 
-T = TypeVar("T")
 
-TIMEOUT_VARIABLE = "ISSL_RANKS_TIMEOUT_SECONDS"
-DEFAULT_TIMEOUT_SECONDS = 1800.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ranks:
-    """This process among all. ``group`` is None for a lone process: collectives are then no-ops.
-
-    ``store`` holds what ranks tell each other outside collectives; it works while one of them hangs or has failed.
-    ``timeout_seconds`` bounds each collective. ``host`` is the hostfile's name of this machine, or its own.
-    """
-
-    rank: int
-    world_size: int
-    device: torch.device
-    group: ProcessGroup | None
-    store: Store | None = None
-    timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS
-    host: str = field(default_factory=lambda: os.environ.get("ISSL_HOST") or socket.gethostname())
-
-    @property
-    def is_first(self) -> bool:
-        return self.rank == 0
-
-    def barrier(self) -> None:
-        if self.group is not None:
-            dist.barrier(group=self.group)
-
-    def gather(self, value: T) -> list[T]:
-        """Every rank's value, in their order; it is pickled. Every rank must call it."""
-        if self.group is None:
-            return [value]
-        values: list[Any] = [None] * self.world_size
-        dist.all_gather_object(values, value, group=self.group)
-        return values
-
-    def from_first(self, value: T) -> T:
-        """Rank 0's value, on every rank; it is pickled. Every rank must call it."""
-        if self.group is None:
-            return value
-        values: list[Any] = [value]
-        dist.broadcast_object_list(values, src=0, group=self.group, device=self.device)
-        return values[0]
-
-
-_store: Store | None = None
-
-
-def start_ranks(*, timeout_seconds: float | None = None) -> Ranks:
-    """Joins the process group that a launcher (torchrun, deepspeed) set up in the environment, or makes one of one.
-
-    Safe to call again: the group is made once a process. ``timeout_seconds`` bounds the meeting and each collective;
-    None takes the environment's ISSL_RANKS_TIMEOUT_SECONDS, or half an hour. Raises ValueError when the ranks do not
-    come together.
-    """
-    world_size = int(os.environ.get("WORLD_SIZE", "1"))
-    rank = int(os.environ.get("RANK", "0"))
-    device = _device(int(os.environ.get("LOCAL_RANK", "0")))
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    timeout_seconds = timeout_seconds or _timeout_from_environment()
-    if not dist.is_initialized():
-        _meet(rank, world_size, device, timedelta(seconds=timeout_seconds))
-    _quieten(device)
-    if world_size == 1:
-        return Ranks(rank=0, world_size=1, device=device, group=None)
-    return Ranks(
-        rank=rank, world_size=world_size, device=device, group=dist.group.WORLD, store=_store,
-        timeout_seconds=timeout_seconds,
-    )  # fmt: skip
-
-
-def _device(local_rank: int) -> torch.device:
-    """The GPU with the rank's number on its host, or the only one that its launcher lets it see."""
-    if not torch.cuda.is_available():
-        return torch.device("cpu")
-    num_gpus = torch.cuda.device_count()
-    if num_gpus == 1:
-        return torch.device("cuda", 0)  # preflight tells when ranks share it
-    if local_rank >= num_gpus:
-        raise ValueError(
-            f"LOCAL_RANK is {local_rank}, and this host has {num_gpus} GPUs; start one rank a GPU, or set "
-            "CUDA_VISIBLE_DEVICES to nothing for ranks on the CPU"
-        )
-    return torch.device("cuda", local_rank)
-
-
-def _meet(rank: int, world_size: int, device: torch.device, timeout: timedelta) -> None:
-    global _store
-    backend = "nccl" if device.type == "cuda" else "gloo"
-    # NCCL then connects at once, so that what is wrong is known before training, and to the right GPU.
-    device_id = device if device.type == "cuda" else None
-    if world_size == 1:
-        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1, device_id=device_id)
-        return
-    interface = interface_towards_first_rank()
-    if backend == "gloo" and interface is not None:
-        # Left alone, gloo takes the address of the host's name, which on many machines is the loopback address.
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)
-    try:
-        store, rank, world_size = next(dist.rendezvous("env://", timeout=timeout))
-        _store = store
-        dist.init_process_group(
-            backend, store=store, rank=rank, world_size=world_size, timeout=timeout, device_id=device_id
-        )
-    except (dist.DistNetworkError, dist.DistStoreError) as error:
-        raise failed_meeting(str(error), world_size, timeout) from error
-
-
-def _timeout_from_environment() -> float:
-    text = os.environ.get(TIMEOUT_VARIABLE)
-    if text is None:
-        return DEFAULT_TIMEOUT_SECONDS
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds < float("inf"):
-        raise ValueError(f"{TIMEOUT_VARIABLE} is '{text}' in the environment; it must be a number of seconds above 0")
-    return seconds
-
-
-def _quieten(device: torch.device) -> None:
+def _quieten() -> None:
+    """DeepSpeed writes to stderr alone, and compiles nothing for a CPU. Before its first engine is made."""
     for key, value in (("RANK", "0"), ("LOCAL_RANK", "0"), ("WORLD_SIZE", "1")):
         os.environ.setdefault(key, value)
     logger = logging.getLogger("DeepSpeed")
@@ -166,7 +35,7 @@ def _quieten(device: torch.device) -> None:
     for handler in logger.handlers:
         if isinstance(handler, logging.StreamHandler) and handler.stream is sys.stdout:
             handler.setStream(sys.stderr)
-    if device.type == "cpu":
+    if not torch.cuda.is_available():
         # DeepSpeed would compile a shared-memory all-reduce in C++ (40 s, and a compiler needed); gloo does without.
         sys.modules["deepspeed.comm.torch"].build_shm_op = lambda: None  # type: ignore[attr-defined]
 
@@ -235,6 +104,7 @@ class Engine:
     def __init__(
         self, module: nn.Module, optimizer: torch.optim.Optimizer, settings: EngineSettings, guard: "StepGuard"
     ) -> None:
+        _quieten()
         with contextlib.redirect_stdout(sys.stderr):
             self._engine, self.optimizer, _, _ = deepspeed.initialize(
                 model=module, optimizer=optimizer, config=settings.as_config(), dist_init_required=False

@@ -21,8 +21,9 @@ from torch import Tensor
 
 from issl_engine.models.guarded_buffers import GuardedBuffers
 from issl_engine.objectives.base import Progress
-from issl_engine.training.alarms import TrainingStopped
-from issl_engine.training.deepspeed import Engine, Ranks
+from issl_engine.ranks import Ranks
+from issl_engine.training.deepspeed import Engine
+from issl_engine.training.watch.alarms import TrainingStopped
 
 _log = logging.getLogger("issl_engine")
 

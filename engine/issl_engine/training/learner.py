@@ -9,11 +9,11 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from issl_engine.data.views import MultiCropBatch
 from issl_engine.models.encoders.base import Encoder
 from issl_engine.models.teacher import EmaTeacher
 from issl_engine.objectives.base import Objective, ObjectiveOutput, Progress
 from issl_engine.regularizers.penalties import Penalties
+from issl_engine.views.config import MultiCropBatch
 
 ViewBatching = Literal["by_size", "each"]
 

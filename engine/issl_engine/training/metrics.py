@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from issl_engine.mistakes import Mistake
 from issl_engine.whole_file import write_whole
 
 _log = logging.getLogger("issl_engine")
@@ -35,7 +36,7 @@ class MetricsLog:
         except OSError as error:
             with contextlib.suppress(OSError):
                 self._file.truncate(size)
-            raise ValueError(
+            raise Mistake(
                 f"{self.path}: the line of step {record['step']} could not be written ({error.strerror}), and training "
                 "stops; free space or mend the folder, then the same command goes on from the last checkpoint"
             ) from error

@@ -3,12 +3,13 @@
 import logging
 from dataclasses import dataclass
 
-from issl_engine.data.sources.base import Dataset
+from issl_engine.mistakes import Mistake
 from issl_engine.objectives.base import Progress
 from issl_engine.optim.schedules import check_schedule
+from issl_engine.ranks import Ranks
 from issl_engine.recipe.schema import Recipe
+from issl_engine.sources.base import Dataset
 from issl_engine.training.batch_size import check_batch_size
-from issl_engine.training.deepspeed import Ranks
 
 _log = logging.getLogger("issl_engine")
 
@@ -36,20 +37,20 @@ def make_plan(recipe: Recipe, dataset: Dataset, ranks: Ranks) -> Plan:
     training = recipe.training
     check_batch_size(training, ranks.world_size)
     if ranks.group is not None and training.watchdog_seconds >= ranks.timeout_seconds:
-        raise ValueError(
+        raise Mistake(
             f"training.watchdog_seconds ({training.watchdog_seconds:g}) must be below the time limit of collectives "
             f"({ranks.timeout_seconds:g} s), which would end the ranks first and without a name; lower it, or set "
             "ISSL_RANKS_TIMEOUT_SECONDS in the environment to more"
         )
     if recipe.online_probe is not None and dataset.pretrain is not None:
-        raise ValueError(
+        raise Mistake(
             f"online_probe: {dataset.name} is pretrained on images without classes, so there is nothing to fit it on; "
             "set online_probe to null"
         )
     num_images = len(dataset.pretraining_images)
     if training.global_batch_size > num_images:
         split = "training split" if dataset.pretrain is None else "unlabelled images"
-        raise ValueError(
+        raise Mistake(
             f"training.global_batch_size ({training.global_batch_size}) is larger than the {split} of "
             f"{dataset.name} ({num_images} images); make the batch smaller or the data larger"
         )

@@ -10,31 +10,32 @@ from pathlib import Path
 
 import torch
 
-from issl_engine.data.dali import check_views_fit
-from issl_engine.data.sources.base import Dataset
+from issl_engine.loading import check_views_fit
 from issl_engine.objectives.base import Progress
 from issl_engine.optim.schedules import learning_rate
 from issl_engine.probing.online import OnlineProbe
+from issl_engine.ranks import Ranks
 from issl_engine.recipe.schema import Recipe
-from issl_engine.training.alarms import DataAlarm, TrainingStopped, collapse_alarm
-from issl_engine.training.balance import Interval
-from issl_engine.training.batch_diagnostics import BatchDiagnostics
+from issl_engine.sources.base import Dataset
 from issl_engine.training.build import build_engine, build_learner, build_online_probe, build_views
 from issl_engine.training.checkpoints.manifest import read_manifest
 from issl_engine.training.checkpoints.restore import restore_checkpoint
 from issl_engine.training.checkpoints.saver import CheckpointSaver
 from issl_engine.training.checkpoints.verify import agreed_latest_checkpoint, latest_checkpoint
-from issl_engine.training.deepspeed import Engine, Ranks
-from issl_engine.training.heartbeat import Heartbeat, WatchedViews
-from issl_engine.training.interruption import Interrupted, StopRequest, stop_on_signals
+from issl_engine.training.deepspeed import Engine
 from issl_engine.training.learner import Learner
 from issl_engine.training.metrics import MetricsLog
-from issl_engine.training.online_accuracy import OnlineAccuracy
 from issl_engine.training.plan import Plan, log_waiting_images, make_plan
-from issl_engine.training.representation_alarm import GENERAL_ADVICE, RepresentationAlarm
-from issl_engine.training.slow_ranks import OwnWork, SlowRankAlarm
 from issl_engine.training.step import StepResult, after_step, train_step
-from issl_engine.training.watchdog import OnHung, Watchdog
+from issl_engine.training.watch.alarms import DataAlarm, TrainingStopped, collapse_alarm
+from issl_engine.training.watch.balance import Interval
+from issl_engine.training.watch.batch_diagnostics import BatchDiagnostics
+from issl_engine.training.watch.heartbeat import Heartbeat, WatchedViews
+from issl_engine.training.watch.interruption import Interrupted, StopRequest, stop_on_signals
+from issl_engine.training.watch.online_accuracy import OnlineAccuracy
+from issl_engine.training.watch.representation_alarm import GENERAL_ADVICE, RepresentationAlarm
+from issl_engine.training.watch.slow_ranks import OwnWork, SlowRankAlarm
+from issl_engine.training.watch.watchdog import OnHung, Watchdog
 
 _log = logging.getLogger("issl_engine")
 

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from issl_engine.data.views import MultiCropBatch
 from issl_engine.objectives.base import ObjectiveOutput, Progress
 from issl_engine.probing.online import OnlineProbe
+from issl_engine.ranks import Ranks
 from issl_engine.training.contrastive_accumulation import contrastive_accumulation
-from issl_engine.training.deepspeed import Engine, Ranks
+from issl_engine.training.deepspeed import Engine
 from issl_engine.training.guard import LossOfPass, Verdict
 from issl_engine.training.learner import Learner, LearnerEmbeddings, LearnerOutput
+from issl_engine.views.config import MultiCropBatch
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ import urllib.request
 from pathlib import Path
 from typing import BinaryIO
 
-from issl_engine.data.cache import cache_folder
+from issl_engine.cache import cache_folder
 from issl_engine.weights.errors import WeightsError
 from issl_engine.weights.published import Published
 from issl_engine.whole_file import sync

@@ -1,5 +1,7 @@
 """What goes wrong with weights."""
 
+from issl_engine.mistakes import Mistake
 
-class WeightsError(ValueError):
+
+class WeightsError(Mistake):
     """Weights that cannot be read, used or written: one sentence that names the file and says what to do."""

@@ -8,8 +8,8 @@ import torch
 
 import issl_engine
 from issl_engine.environment import git_commit, version
-from issl_engine.probing.base import ProbeResult
-from issl_engine.probing.results import results_from_json
+from issl_engine.probing.judging.results import results_from_json
+from issl_engine.probing.probes.base import ProbeResult
 from issl_engine.weights.open_encoder import OpenedEncoder
 
 NO_LICENSE = "unknown"

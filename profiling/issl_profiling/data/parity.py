@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from issl_engine.environment import version
+from issl_engine.mistakes import Mistake
 from issl_profiling.data.parity_draws import compare_draws
 from issl_profiling.data.parity_operators import compare_operator, operators
 from issl_profiling.data.parity_pipelines import compare_pipelines
@@ -24,7 +25,7 @@ def measure_parity() -> list[Deviation]:
     try:
         load_torchvision()
     except ImportError as error:
-        raise ValueError(f"parity needs torchvision: {error}") from error
+        raise Mistake(f"parity needs torchvision: {error}") from error
     transforms = import_module("torchvision.transforms.v2")
     functional = transforms.functional
     threads = torch.get_num_threads()

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from issl_engine.data.draws import ViewDraws, draw_views
-from issl_engine.data.views import Augmentation, Blur, ColourJitter, CropGroup, Solarise, ViewsConfig
+from issl_engine.views.config import Augmentation, Blur, ColourJitter, CropGroup, Solarise, ViewsConfig
+from issl_engine.views.draws import ViewDraws, draw_views
 from issl_profiling.data.parity_images import SEED
 from issl_profiling.data.parity_row import KS_DISTANCE, SHARE, Deviation
 

@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from issl_engine.data.dali import TrainingViews
-from issl_engine.data.draws import ViewDraws, draw_views
-from issl_engine.data.sources.base import ImageSet
-from issl_engine.data.views import Augmentation, ViewsConfig
+from issl_engine.loading import TrainingViews
+from issl_engine.sources.base import ImageSet
+from issl_engine.views.config import Augmentation, ViewsConfig
+from issl_engine.views.draws import ViewDraws, draw_views
 
 SEED = 5
 NOTHING = Augmentation(flip=0, colour_jitter=None, greyscale=0)

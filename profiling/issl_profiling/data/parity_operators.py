@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from issl_engine.data.draws import ViewDraws
-from issl_engine.data.views import Augmentation, Blur, ColourJitter, Solarise, ViewsConfig
+from issl_engine.views.config import Augmentation, Blur, ColourJitter, Solarise, ViewsConfig
+from issl_engine.views.draws import ViewDraws
 from issl_profiling.data.parity_images import NOTHING, WHOLE, image_set, loaded_crops, one_crop, photo_like
 from issl_profiling.data.parity_row import GREY_LEVELS, Deviation
 

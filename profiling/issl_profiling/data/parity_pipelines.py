@@ -13,9 +13,9 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from issl_engine.data.dali import EvaluationImages
-from issl_engine.data.sources.base import ImageSet
-from issl_engine.data.views import ViewsConfig
+from issl_engine.loading import EvaluationImages
+from issl_engine.sources.base import ImageSet
+from issl_engine.views.config import ViewsConfig
 from issl_profiling.data.parity_images import image_set, loaded_crops, one_crop, photo_like
 from issl_profiling.data.parity_operators import CLOSE, EXACT, INTERPOLATIONS, deviation_in_levels
 from issl_profiling.data.parity_row import Deviation

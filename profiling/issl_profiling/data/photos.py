@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from issl_engine.data.sources.base import ImageSet
+from issl_engine.sources.base import ImageSet
 from issl_profiling.data.parity_images import photo_like
 
 NUM_PHOTOS = 256

@@ -5,19 +5,20 @@ from pathlib import Path
 from typing import Any
 
 from issl_engine.environment import collect_environment, device_summary, version
+from issl_engine.mistakes import Mistake
 
 
 def check_results_file(path: Path, columns: tuple[str, ...] | None, what: str) -> None:
     """Raises ValueError if ``path`` cannot be written, or holds something else than ``columns``, those of ``what``;
     with None whatever it holds may be replaced."""
     if path.is_dir():
-        raise ValueError(f"{path} is a folder; name a file")
+        raise Mistake(f"{path} is a folder; name a file")
     if not path.parent.is_dir():
-        raise ValueError(f"there is no folder {path.parent} for {path.name}; make it, or name another file")
+        raise Mistake(f"there is no folder {path.parent} for {path.name}; make it, or name another file")
     if columns is not None and path.exists() and path.stat().st_size:
         with path.open(newline="", encoding="utf-8") as file:
             if tuple(next(csv.reader(file), [])) != columns:
-                raise ValueError(f"{path} holds something else than {what}; name another file")
+                raise Mistake(f"{path} holds something else than {what}; name another file")
 
 
 def append_lines(path: Path, columns: tuple[str, ...], lines: list[dict[str, Any]]) -> None:

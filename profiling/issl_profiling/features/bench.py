@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from issl_engine.mistakes import Mistake
 from issl_profiling.data.results_file import append_lines
 from issl_profiling.features.case import FeatureCase
 from issl_profiling.features.steps import STEPS, Measured, measure
@@ -34,7 +35,7 @@ def bench_features(
             except (MemoryError, RuntimeError) as error:
                 if isinstance(error, RuntimeError) and "allocate memory" not in str(error):
                     raise
-                raise ValueError(f"the step '{step}' needs more than {limit_mib:g} MiB; raise --may-grow") from error
+                raise Mistake(f"the step '{step}' needs more than {limit_mib:g} MiB; raise --may-grow") from error
     return measured
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from issl_engine.probing.feature_file import StoredType
+from issl_engine.probing.features.file import StoredType
 
 NUM_CLASSES = 100
 BATCH = 256

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import torch
 
-from issl_engine.probing.base import FitData, ProbeConfig
-from issl_engine.probing.epoch_order import epoch_order
-from issl_engine.probing.feature_cache import FeatureCache
-from issl_engine.probing.feature_view import Features
-from issl_engine.probing.knn import KNNProbeConfig
-from issl_engine.probing.linear import LinearProbeConfig
+from issl_engine.probing.features.cache import FeatureCache
+from issl_engine.probing.features.features import Features
+from issl_engine.probing.probes.base import FitData, ProbeConfig
+from issl_engine.probing.probes.fitting.epoch_order import epoch_order
+from issl_engine.probing.probes.knn import KNNProbeConfig
+from issl_engine.probing.probes.linear import LinearProbeConfig
 from issl_profiling.features.case import BATCH, NUM_CLASSES, FeatureCase
 from issl_profiling.features.memory import limit_growth, own_memory, read_from_disk_mib
 

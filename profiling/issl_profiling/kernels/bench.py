@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 
 from issl_engine.environment import collect_environment, device_summary
+from issl_engine.mistakes import Mistake
 from issl_kernels.case import Case, Work
 from issl_profiling.kernels.ceilings import Ceilings, floor, measure_ceilings
 from issl_profiling.kernels.memory import peak_bytes
@@ -104,7 +105,7 @@ def run_bench(
             _free(device)
     if not bench.results:
         reasons = "; ".join(str(left_out) for left_out in bench.left_out)
-        raise ValueError(f"nothing was timed: {reasons or 'no provider that was asked for computes these operations'}")
+        raise Mistake(f"nothing was timed: {reasons or 'no provider that was asked for computes these operations'}")
     return bench
 
 

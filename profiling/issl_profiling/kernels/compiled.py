@@ -21,6 +21,7 @@ from unittest import mock
 
 import torch
 
+from issl_engine.mistakes import Mistake
 from issl_kernels.case import Case
 from issl_kernels.path import HAS_TRITON, kernel_path
 from issl_kernels.shared_memory import SHARED_BYTES
@@ -60,12 +61,12 @@ def compile_kernels(
 ) -> list[Resources]:
     """A line for each kernel that a GPU's bench cases launch. Raises ValueError where Triton cannot compile here."""
     if not HAS_TRITON:
-        raise ValueError("triton is not installed (pip install triton)")
+        raise Mistake("triton is not installed (pip install triton)")
     if os.environ.get("TRITON_INTERPRET") == "1":
-        raise ValueError("TRITON_INTERPRET is 1, so Triton compiles nothing: unset it")
+        raise Mistake("TRITON_INTERPRET is 1, so Triton compiles nothing: unset it")
     unknown = [capability for capability in capabilities if capability not in SHARED_BYTES]
     if unknown:
-        raise ValueError(f"capability {unknown[0]} is not one of {', '.join(map(str, SHARED_BYTES))}")
+        raise Mistake(f"capability {unknown[0]} is not one of {', '.join(map(str, SHARED_BYTES))}")
     found = []
     for operation in operations or list(discover_operations().values()):
         if not operation.has_triton:
@@ -75,7 +76,7 @@ def compile_kernels(
                 for dtype in dtypes:
                     found += _compile_case(operation, case, dtype, capability)
     if not found:
-        raise ValueError("none of these operations has Triton kernels")
+        raise Mistake("none of these operations has Triton kernels")
     return list(dict.fromkeys(found))
 
 
@@ -197,7 +198,7 @@ def _cuobjdump() -> str:
 
     path = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
     if not path.exists():
-        raise ValueError(f"{path} is missing; it comes with Triton's package for x86-64")
+        raise Mistake(f"{path} is missing; it comes with Triton's package for x86-64")
     return str(path)
 
 

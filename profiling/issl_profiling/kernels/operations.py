@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import issl_kernels
+from issl_engine.mistakes import Mistake
 from issl_kernels.case import Case
 
 
@@ -56,7 +57,7 @@ def chosen(what: str, names: Sequence[str], options: Iterable[str]) -> list[str]
     options = list(options)
     for name in names:
         if name not in options:
-            raise ValueError(f"there is no {what} {name!r}; choose from {', '.join(options)}")
+            raise Mistake(f"there is no {what} {name!r}; choose from {', '.join(options)}")
     return list(dict.fromkeys(names)) or options
 
 

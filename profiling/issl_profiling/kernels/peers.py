@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
+from issl_engine.mistakes import Mistake
 from issl_kernels.case import Case
 from issl_kernels.distillation.cases import DistillationCase
 from issl_kernels.info_nce.cases import InfoNCECase
@@ -31,7 +32,7 @@ class Peer:
     def provider(self, case: Case, device: torch.device) -> Provider:
         """For this case. Raises what the library's import raises, or ValueError with the reason."""
         if self.needs_gpu and device.type != "cuda":
-            raise ValueError("needs an NVIDIA GPU")
+            raise Mistake("needs an NVIDIA GPU")
         return self.build(case, self.name)
 
 
@@ -39,7 +40,7 @@ def _ntxent(case: Case, name: str) -> Provider:
     """SimCLR's loss between two views, which are anchors and targets both; it normalises its rows once more."""
     assert isinstance(case, InfoNCECase)
     if case.keep_self or (case.V, case.G) != (2, 2) or case.row_norm != 1:
-        raise ValueError("takes two views of rows of length one and drops the own row")
+        raise Mistake("takes two views of rows of length one and drops the own row")
     loss = lightly_losses().NTXentLoss(temperature=case.temperature)
     return Provider(
         name=name,
@@ -55,9 +56,9 @@ def _inf_cl(case: Case, name: str) -> Provider:
     """Its loss has one positive an anchor; ours, their mean. The difference is a few dot products, added here."""
     assert isinstance(case, InfoNCECase)
     if not case.keep_self or case.V != case.G:
-        raise ValueError("keeps the own row and takes as many target views as anchor views")
+        raise Mistake("keeps the own row and takes as many target views as anchor views")
     if case.D not in (16, 32, 64, 128) and case.D % 256:
-        raise ValueError(f"takes a width of 16, 32, 64, 128 or a multiple of 256, not {case.D}")
+        raise Mistake(f"takes a width of 16, 32, 64, 128 or a multiple of 256, not {case.D}")
     from inf_cl import cal_inf_loss
 
     def call(inputs: Tensors) -> torch.Tensor:
@@ -81,7 +82,7 @@ def _dino(case: Case, name: str) -> Provider:
     """
     assert isinstance(case, SoftCrossEntropyCase)
     if not case.skip_same_view:
-        raise ValueError("leaves out pairs of the same view")
+        raise Mistake("leaves out pairs of the same view")
     DINOLoss = lightly_losses().DINOLoss
     losses: dict[torch.dtype, torch.nn.Module] = {}
 

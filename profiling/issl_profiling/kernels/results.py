@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from issl_engine.mistakes import Mistake
 from issl_profiling.data.results_file import append_lines
 
 
@@ -49,9 +50,9 @@ def as_record(row: Row) -> dict[str, Any]:
 def check_results_file(path: Path) -> None:
     """Raises ValueError if rows cannot be added to ``path``, so that this is told before anything is timed."""
     if path.is_dir():
-        raise ValueError(f"{path} is a folder; name a file")
+        raise Mistake(f"{path} is a folder; name a file")
     if not path.parent.is_dir():
-        raise ValueError(f"there is no folder {path.parent} for {path.name}")
+        raise Mistake(f"there is no folder {path.parent} for {path.name}")
     if path.exists() and path.stat().st_size > 0:
         _check_header(path)
 
@@ -65,12 +66,12 @@ def append_rows(path: Path, rows: list[Row]) -> None:
 def read_rows(path: Path) -> list[Row]:
     """All rows. Raises ValueError if the file is missing, has another header or no row."""
     if not path.is_file():
-        raise ValueError(f"there is no file {path}; issl-engine bench kernels --out {path} makes it")
+        raise Mistake(f"there is no file {path}; issl-engine bench kernels --out {path} makes it")
     _check_header(path)
     with path.open(newline="", encoding="utf-8") as file:
         rows = [_row(path, number, record) for number, record in enumerate(csv.DictReader(file), start=2)]
     if not rows:
-        raise ValueError(f"{path} has no results; issl-engine bench kernels --out {path} adds some")
+        raise Mistake(f"{path} has no results; issl-engine bench kernels --out {path} adds some")
     return rows
 
 
@@ -78,7 +79,7 @@ def _check_header(path: Path) -> None:
     with path.open(newline="", encoding="utf-8") as file:
         header = next(csv.reader(file), [])
     if tuple(header) != COLUMNS:
-        raise ValueError(
+        raise Mistake(
             f"{path} has the columns {', '.join(header) or '(none)'}, not {', '.join(COLUMNS)}: name another file"
         )
 
@@ -88,7 +89,7 @@ def _row(path: Path, line: int, record: dict[str, str]) -> Row:
         values: dict[str, Any] = {name: _value(name, record[name]) for name in COLUMNS}
         return Row(pass_=values.pop("pass"), **values)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{path}: line {line} is not a line of results ({error})") from error
+        raise Mistake(f"{path}: line {line} is not a line of results ({error})") from error
 
 
 def _value(name: str, text: str) -> str | float | None:

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from issl_engine.mistakes import Mistake
+
 
 @dataclass(frozen=True, kw_only=True)
 class Assumptions:
@@ -35,6 +37,6 @@ class Assumptions:
         for name, unit in (("mfu", "above 0 and at most 1"), ("overlap", "from 0 to 1")):
             value = getattr(self, name)
             if not 0 <= value <= 1 or (name == "mfu" and value == 0):
-                raise ValueError(f"--{name} is {value:g}; it must be {unit}")
+                raise Mistake(f"--{name} is {value:g}; it must be {unit}")
         if self.network_gbit <= 0:
-            raise ValueError(f"--network is {self.network_gbit:g}; it must be above 0 Gbit/s")
+            raise Mistake(f"--network is {self.network_gbit:g}; it must be above 0 Gbit/s")

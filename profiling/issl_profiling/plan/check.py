@@ -21,8 +21,9 @@ from typing import TextIO
 from rich.console import Console
 from rich.table import Table
 
-from issl_engine.experiment import load_dataset
+from issl_engine.mistakes import Mistake
 from issl_engine.recipe.schema import Recipe
+from issl_engine.run.experiment import load_dataset
 from issl_profiling.plan.counts import Counts, count
 from issl_profiling.plan.gloo import GlooLinks, contention
 from issl_profiling.plan.memory import optimizer_bytes
@@ -57,7 +58,7 @@ def check_arm(recipe_name: str, overrides: tuple[str, ...], arm: str, recipe: Re
     batch, passes = recipe.training.global_batch_size, recipe.training.accumulation_steps
     parts = max(WORLD_SIZES) * passes
     if batch % parts or batch // SMALLER % passes or batch < 2 * parts:
-        raise ValueError(
+        raise Mistake(
             f"--check shares training.global_batch_size ({batch}) among {max(WORLD_SIZES)} ranks and {passes} "
             f"accumulation steps; make it a multiple of {parts} and at least {2 * parts}"
         )
@@ -181,7 +182,7 @@ def _wait(processes: list[tuple[subprocess.Popen[bytes], TextIO]]) -> None:
     waiting, started = dict(enumerate(processes)), time.monotonic()
     while waiting:
         if time.monotonic() - started > TIMEOUT_S:
-            raise ValueError(f"--check: rank {min(waiting)} was not done after {TIMEOUT_S} s; take fewer --steps")
+            raise Mistake(f"--check: rank {min(waiting)} was not done after {TIMEOUT_S} s; take fewer --steps")
         for rank, (process, log) in list(waiting.items()):
             status = process.poll()
             if status is None:
@@ -189,7 +190,7 @@ def _wait(processes: list[tuple[subprocess.Popen[bytes], TextIO]]) -> None:
             if status != 0:
                 log.seek(0)
                 lines = [line for line in log.read().splitlines() if line.strip()]
-                raise ValueError(f"--check: rank {rank} failed: {lines[-1] if lines else 'it said nothing'}")
+                raise Mistake(f"--check: rank {rank} failed: {lines[-1] if lines else 'it said nothing'}")
             del waiting[rank]
         time.sleep(POLL_S)
 

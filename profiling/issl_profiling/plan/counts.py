@@ -16,6 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from issl_engine.mistakes import Mistake
 from issl_engine.models.encoders.base import Encoder
 from issl_engine.objectives.base import Objective, ObjectiveShape, Progress
 from issl_engine.recipe.schema import Recipe
@@ -99,12 +100,12 @@ class Counts:
 def count(recipe: Recipe) -> Counts:
     """Counts one arm. Raises ValueError where its objective cannot be built, or its step is not in the model."""
     if recipe.training.exact_accumulation:
-        raise ValueError(
+        raise Mistake(
             "training.exact_accumulation embeds each image twice, which the plan does not count; set it to false"
         )
     if recipe.regularizers:
         names = ", ".join(one.name for one in recipe.regularizers)
-        raise ValueError(f"regularizers ({names}) are not counted by the plan; leave them out with regularizers=[]")
+        raise Mistake(f"regularizers ({names}) are not counted by the plan; leave them out with regularizers=[]")
     views = recipe.views
     with torch.device("meta"):
         encoder = recipe.encoder.build(image_size=views.largest_size)

@@ -8,6 +8,8 @@ both directions; a ring sends one way.
 
 from dataclasses import dataclass
 
+from issl_engine.mistakes import Mistake
+
 GIGA, TERA = 1e9, 1e12
 
 
@@ -47,5 +49,5 @@ GPUS_PER_NODE = 8
 def gpu_named(name: str) -> Gpu:
     """Raises ValueError for one that the table has not."""
     if name not in GPUS:
-        raise ValueError(f"--gpu {name}: no data sheet of it is known here; choose one of {', '.join(GPUS)}")
+        raise Mistake(f"--gpu {name}: no data sheet of it is known here; choose one of {', '.join(GPUS)}")
     return GPUS[name]

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from issl_engine.mistakes import Mistake
 from issl_engine.recipe.schema import Recipe
 from issl_profiling.plan.counts import BYTES_OF_FP32, Counts
 
@@ -51,5 +52,5 @@ def state_numbers(recipe: Recipe) -> int:
     """Numbers a weight that the optimiser keeps. Raises ValueError for one that is not known here."""
     name = recipe.optimizer.name
     if name not in STATES:
-        raise ValueError(f"optimizer {name}: its state is not in issl_profiling/plan/memory.py; add it to STATES")
+        raise Mistake(f"optimizer {name}: its state is not in issl_profiling/plan/memory.py; add it to STATES")
     return 0 if getattr(recipe.optimizer, "momentum", 1) == 0 else STATES[name]

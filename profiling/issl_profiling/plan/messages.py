@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from issl_engine.mistakes import Mistake
 from issl_engine.objectives.view_pairs import view_pairs
 from issl_engine.recipe.schema import Recipe
 from issl_profiling.plan.counts import BYTES_OF_FP32, Counts
@@ -113,7 +114,7 @@ def _probe(sizes: Sizes) -> list[Message]:
 def _objective(sizes: Sizes) -> list[Message]:
     name = sizes.recipe.objective.name
     if name not in EXCHANGED:
-        raise ValueError(
+        raise Mistake(
             f"objective {name}: what its ranks exchange has no formula in issl_profiling/plan/messages.py; add one"
         )
     return EXCHANGED[name](sizes, sizes.recipe.objective)

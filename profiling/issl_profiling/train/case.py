@@ -7,10 +7,11 @@ from typing import Self
 
 import torch
 
-from issl_engine.data.sources.base import Dataset
+from issl_engine.mistakes import Mistake
 from issl_engine.objectives.base import ObjectiveShape, Progress
+from issl_engine.ranks import Ranks
 from issl_engine.recipe.schema import Recipe
-from issl_engine.training.deepspeed import Ranks
+from issl_engine.sources.base import Dataset
 from issl_engine.training.plan import Plan, make_plan
 from issl_profiling.data.cases import DataCase
 
@@ -29,7 +30,7 @@ class TrainCase:
     def of(cls, arm: str, recipe: Recipe, dataset: Dataset, ranks: Ranks) -> Self:
         """Raises ValueError where the arm cannot be trained."""
         if recipe.regularizers:
-            raise ValueError("regularizers are not part of what bench train compares; leave them out (regularizers=[])")
+            raise Mistake("regularizers are not part of what bench train compares; leave them out (regularizers=[])")
         plan = make_plan(recipe, dataset, ranks)
         return cls(arm=arm, recipe=recipe, dataset=dataset, ranks=ranks, plan=plan)
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any, NamedTuple
 
-from issl_engine.training.batch_diagnostics import BatchDiagnostics
+from issl_engine.mistakes import Mistake
+from issl_engine.training.watch.batch_diagnostics import BatchDiagnostics
 from issl_profiling.kernels.timing import Spread, spread
 from issl_profiling.train.case import TrainCase
 from issl_profiling.train.measure import wait_for
@@ -61,7 +62,7 @@ def measure_cost(case: TrainCase, *, pairs: int) -> DiagnosticsCost:
     to pair. Raises ValueError as pretraining does, and where diagnostics.every_steps is null."""
     config, training = case.recipe.diagnostics, case.recipe.training
     if config.every_steps is None:
-        raise ValueError(f"{case.recipe.name}: diagnostics.every_steps is null, so there is nothing to time; set it")
+        raise Mistake(f"{case.recipe.name}: diagnostics.every_steps is null, so there is nothing to time; set it")
     work = OurTraining(case, cached_batches(case))
     diagnostics = BatchDiagnostics(
         config, work.learner.objective, case.ranks, log_every_steps=training.log_every_steps,

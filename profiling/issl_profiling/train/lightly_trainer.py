@@ -11,9 +11,9 @@ from typing import Any
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from issl_engine.data.sources.base import ImageSet
 from issl_engine.environment import version
 from issl_engine.recipe.schema import Recipe
+from issl_engine.sources.base import ImageSet
 from issl_engine.training.build import build_encoder
 from issl_profiling.data.torchvision_loader import picture
 from issl_profiling.torchvision_oracle import load_torchvision

@@ -8,6 +8,7 @@ autocast, gradients set to None. It has no online probe, which ours has where th
 import torch
 from torch import Tensor, nn
 
+from issl_engine.mistakes import Mistake
 from issl_engine.models.teacher import EmaTeacher
 from issl_engine.training.build import build_encoder
 from issl_kernels.path import kernel_path
@@ -54,7 +55,7 @@ class PlainTraining:
             self.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.teacher: EmaTeacher | None = None
         if self.objective.uses_image_ids:
-            raise ValueError(
+            raise Mistake(
                 f"objective {case.recipe.objective.name} needs the images' indices, which the plain PyTorch loop of "
                 "bench train does not pass on; choose another objective"
             )

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import torch
 
-from issl_engine.training.balance import DeviceTimer
+from issl_engine.training.watch.balance import DeviceTimer
 from issl_profiling.train.candidate import Shares
 
 

@@ -6,6 +6,7 @@ The batch of a step stays as it is: more passes are smaller ones.
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from issl_engine.mistakes import Mistake
 from issl_profiling.tuning.trial import Trial, Unfit
 
 SMALLEST = 2
@@ -37,7 +38,7 @@ def fewest_passes(images: int, attempt: Try, *, limit_bytes: int | None) -> Pass
     """
     counts = possible_passes(images)
     if not counts:
-        raise ValueError(f"a step has {images} images a rank, and a forward pass needs at least {SMALLEST}")
+        raise Mistake(f"a step has {images} images a rank, and a forward pass needs at least {SMALLEST}")
     refused: dict[int, str] = {}
     tried: dict[int, Trial] = {}
 
@@ -58,7 +59,7 @@ def fewest_passes(images: int, attempt: Try, *, limit_bytes: int | None) -> Pass
         found = _by_a_line(images, counts, fits, tried, refused, limit_bytes)
     if found is None:
         reason = refused[max(refused)]
-        raise ValueError(
+        raise Mistake(
             f"not even passes of {images // counts[-1]} images can be trained here ({reason}); take a smaller encoder "
             "or smaller crops"
         )

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from statistics import median
 
+from issl_engine.mistakes import Mistake
 from issl_engine.recipe.load import change_recipe
 from issl_engine.recipe.schema import Recipe
 from issl_profiling.tuning.trial import Trial, Unfit
@@ -87,7 +88,7 @@ def time_settings(recipe: Recipe, settings: list[Setting], attempt: Attempt, *, 
             else:
                 one.seconds.append(result.seconds)
     if timed[0].unfit:
-        raise ValueError(f"recipe {recipe.name} cannot be trained here as it is: {timed[0].unfit}")
+        raise Mistake(f"recipe {recipe.name} cannot be trained here as it is: {timed[0].unfit}")
     return timed
 
 

@@ -12,6 +12,7 @@ import time
 from dataclasses import asdict, dataclass
 from statistics import median
 
+from issl_engine.mistakes import Mistake
 from issl_engine.recipe.schema import Recipe
 
 WARMUP_STEPS = 2
@@ -50,7 +51,7 @@ def run_trial(recipe: Recipe, *, steps: int) -> Trial | Unfit:
     lines = done.stdout.splitlines()
     if done.returncode != 0 or not lines:
         told = [line for line in done.stderr.splitlines() if line.strip()]
-        raise ValueError(f"a trial of recipe {recipe.name} failed: {told[-1] if told else done.returncode}")
+        raise Mistake(f"a trial of recipe {recipe.name} failed: {told[-1] if told else done.returncode}")
     result = json.loads(lines[-1])
     return Unfit(**result) if "reason" in result else Trial(**result)
 
@@ -59,9 +60,9 @@ def train_here(recipe: Recipe, *, steps: int) -> Trial:
     """The trial itself, in this process. Raises ValueError as pretraining does."""
     import torch
 
-    from issl_engine.experiment import load_dataset
+    from issl_engine.ranks import start_ranks
+    from issl_engine.run.experiment import load_dataset
     from issl_engine.training.build import build_engine, build_learner, build_views
-    from issl_engine.training.deepspeed import start_ranks
     from issl_engine.training.plan import make_plan
     from issl_engine.training.step import after_step, train_step
 

@@ -10,8 +10,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from issl_engine.data.sources.base import Dataset, ImageSet
+from issl_engine.ranks import start_ranks
 from issl_engine.recipe.schema import Recipe
+from issl_engine.sources.base import Dataset, ImageSet
 from issl_engine.training.build import build_engine, build_learner
 from issl_engine.training.checkpoints import saver as saver_module
 from issl_engine.training.checkpoints import writer
@@ -19,7 +20,6 @@ from issl_engine.training.checkpoints.manifest import CheckpointError, Manifest,
 from issl_engine.training.checkpoints.restore import restore_checkpoint
 from issl_engine.training.checkpoints.saver import CheckpointSaver
 from issl_engine.training.checkpoints.verify import latest_checkpoint, verify_checkpoint
-from issl_engine.training.deepspeed import start_ranks
 from issl_engine.training.plan import make_plan
 from issl_engine.training.pretrain import pretrain
 

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from issl_engine.config import Config
+from issl_engine.mistakes import Mistake
 from issl_engine.models.encoders.base import Encoder
 from issl_engine.models.encoders.small_resnet import SmallResNetConfig
 from issl_engine.objectives.base import ObjectiveConfig
@@ -70,7 +71,7 @@ class ExperimentConfig(Config):
 def check_distinct(key: str, values: tuple[object, ...]) -> None:
     """Raises ValueError where a value is there twice: a point would be measured twice."""
     if len(set(values)) != len(values):
-        raise ValueError(f"{key}: the values must differ, not {list(values)}; leave out the repeated one")
+        raise Mistake(f"{key}: the values must differ, not {list(values)}; leave out the repeated one")
 
 
 def objective_label(objective: ObjectiveConfig) -> str:

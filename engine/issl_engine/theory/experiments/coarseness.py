@@ -7,8 +7,9 @@ import torch
 from matplotlib.figure import Figure
 from pydantic import Field
 
-from issl_engine.probing.base import Features
-from issl_engine.probing.logistic import LogisticProbeConfig
+from issl_engine.mistakes import Mistake
+from issl_engine.probing.probes.base import Features
+from issl_engine.probing.probes.logistic import LogisticProbeConfig
 from issl_engine.report.plots import INK, PALETTE
 from issl_engine.theory.etf import simplex_etf
 from issl_engine.theory.experiments.base import (
@@ -53,18 +54,18 @@ class CoarsenessConfig(ExperimentConfig):
         check_distinct("experiment.labelled_images", self.labelled_images)
         for keep in self.keeps:
             if "kind" not in keep:
-                raise ValueError(
+                raise Mistake(
                     f"experiment.keeps: the task is the kind, and augmentations that keep {list(keep)} only change "
                     "it; add kind"
                 )
         most = setup.world.num_finest * setup.world.train_images
         if max(self.labelled_images) > most:
-            raise ValueError(
+            raise Mistake(
                 f"experiment.labelled_images: {max(self.labelled_images)} are more than the world's {most} training "
                 "images; lower it or raise world.train_images"
             )
         if setup.world.kinds < 2:
-            raise ValueError("world.kinds: the task is to tell kinds apart, so there must be at least 2")
+            raise Mistake("world.kinds: the task is to tell kinds apart, so there must be at least 2")
 
     def num_encoders(self, setup: Setup) -> int:
         return len(self.keeps) * len(setup.objectives)

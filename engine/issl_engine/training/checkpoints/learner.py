@@ -5,14 +5,14 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from issl_engine.data.sources.base import Dataset
+from issl_engine.ranks import Ranks
 from issl_engine.recipe.schema import Recipe
+from issl_engine.sources.base import Dataset
 from issl_engine.training.build import build_learner
 from issl_engine.training.checkpoints.layout import part_of
 from issl_engine.training.checkpoints.manifest import CheckpointError, read_manifest
 from issl_engine.training.checkpoints.restore import restore_learner
 from issl_engine.training.checkpoints.verify import verify_checkpoint
-from issl_engine.training.deepspeed import Ranks
 from issl_engine.training.learner import Learner
 from issl_engine.training.plan import make_plan
 

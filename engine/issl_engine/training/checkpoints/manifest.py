@@ -6,11 +6,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from issl_engine.mistakes import Mistake
+
 FORMAT = 2
 MANIFEST = "manifest.json"
 
 
-class CheckpointError(ValueError):
+class CheckpointError(Mistake):
     """A checkpoint that cannot be used or written: one sentence that names it and says what to do."""
 
 

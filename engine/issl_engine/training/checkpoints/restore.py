@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from issl_engine.models.rank_buffers import BufferMismatchError, buffer_rules
 from issl_engine.probing.online import OnlineProbe
+from issl_engine.ranks import Ranks
 from issl_engine.training.checkpoints.layout import ENCODER, LEARNER, ONLINE_PROBE, optimizer_name, rank_name
 from issl_engine.training.checkpoints.manifest import CheckpointError, Manifest, read_manifest
 from issl_engine.training.checkpoints.optimizer_state import SavedOptimizerState, load_optimizer_state
@@ -22,7 +23,7 @@ from issl_engine.training.checkpoints.snapshot import (
     PROBE_BUFFERS,
     PROBE_OPTIMIZER,
 )
-from issl_engine.training.deepspeed import Engine, Ranks
+from issl_engine.training.deepspeed import Engine
 from issl_engine.training.learner import Learner
 
 

@@ -10,12 +10,13 @@ import torch
 from issl_engine import __version__
 from issl_engine.objectives.base import Progress
 from issl_engine.probing.online import OnlineProbe
+from issl_engine.ranks import Ranks
 from issl_engine.recipe.schema import Recipe
 from issl_engine.training.checkpoints.keep import KeepRule, prune
 from issl_engine.training.checkpoints.manifest import CheckpointError, Manifest, checkpoint_name
 from issl_engine.training.checkpoints.snapshot import count_parameters, take_snapshot
 from issl_engine.training.checkpoints.writer import CheckpointWrite, remove_left_overs
-from issl_engine.training.deepspeed import Engine, Ranks
+from issl_engine.training.deepspeed import Engine
 from issl_engine.training.learner import Learner
 
 _log = logging.getLogger("issl_engine")

@@ -5,10 +5,11 @@ from torch import Tensor, nn
 
 from issl_engine.models.rank_buffers import ImageRows, buffer_rules
 from issl_engine.probing.online import OnlineProbe
+from issl_engine.ranks import Ranks
 from issl_engine.training.checkpoints.layout import ENCODER, LEARNER, ONLINE_PROBE, optimizer_name, rank_name
 from issl_engine.training.checkpoints.optimizer_state import optimizer_file, share
 from issl_engine.training.checkpoints.tensor_file import TensorFile
-from issl_engine.training.deepspeed import Engine, Fragment, Ranks
+from issl_engine.training.deepspeed import Engine, Fragment
 from issl_engine.training.learner import Learner
 
 Snapshot = dict[str, TensorFile]

@@ -15,7 +15,7 @@ from issl_engine.training.checkpoints.manifest import (
 )
 
 if TYPE_CHECKING:
-    from issl_engine.training.deepspeed import Ranks
+    from issl_engine.ranks import Ranks
 
 _log = logging.getLogger("issl_engine")
 

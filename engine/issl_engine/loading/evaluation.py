@@ -1,0 +1,115 @@
+"""All images of a split once, resized and cut at the centre.
+
+Letters: b images of a batch, n of the split.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from nvidia.dali import fn
+from torch import Tensor
+
+from issl_engine.loading.corruption import CorruptionInputs, corrupted
+from issl_engine.loading.expected_size import check_sizes, expected_sizes, of_expected_size
+from issl_engine.loading.images import ImageInputs, num_channels, undecodable
+from issl_engine.loading.pipeline import build_pipeline, run_pipeline, to_torch
+from issl_engine.loading.view import INTERPOLATION, normalise
+from issl_engine.mistakes import Mistake
+from issl_engine.sources.base import ImageSet
+from issl_engine.views.corruptions import Corruption
+from issl_engine.views.draws import Floats
+
+PREFETCHED = 2
+"""Batches that DALI makes ahead."""
+
+
+class EvaluationImages:
+    """All images once, in order: (float [b, 3, crop, crop] normalised, int64 labels [b]).
+
+    The shorter side is resized to ``resize`` (antialiased), then the centre is cut out; sides and centre are
+    rounded as torchvision's Resize and CenterCrop do; ``corruption`` then spoils the crop. The last batch may be
+    short. Each iteration is a fresh pass. Raises ValueError when ``crop`` is larger than ``resize``, and for an image
+    that cannot be decoded.
+    """
+
+    def __init__(
+        self, images: ImageSet, *, resize: int, crop: int, mean: tuple[float, float, float],
+        std: tuple[float, float, float], batch_size: int, device: torch.device, num_threads: int,
+        interpolation: str, corruption: Corruption | None = None,
+    ) -> None:  # fmt: skip
+        if crop > resize:
+            raise Mistake(
+                f"evaluation.crop: {crop} px is larger than evaluation.resize ({resize} px); make it smaller or equal"
+            )
+        self.images, self.batch_size, self.device = images, min(batch_size, len(images)), device
+        self.num_threads = num_threads
+        self._inputs = ImageInputs(images)
+        self._resizes = bool((images.sizes_HW != resize).any())
+        self._sides_HW, self._tops, self._lefts = _centre(images.sizes_HW, resize, crop)
+        self._corruption_inputs = CorruptionInputs(corruption, crop, num_channels(images))
+        self._graph = lambda feed: _evaluation_graph(
+            self._inputs, self._resizes, crop, mean, std, interpolation, corruption, feed, device
+        )
+
+    def __len__(self) -> int:
+        return -(-len(self.images) // self.batch_size)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        ids = np.arange(len(self.images), dtype=np.int64)
+        # Every DALI batch is full: the last one is filled up with the last image, and cut again below.
+        padded = np.pad(ids, (0, len(self) * self.batch_size - len(ids)), mode="edge").reshape(len(self), -1)
+        rows = iter(padded)
+
+        def feed() -> tuple[Any, ...]:
+            chosen = next(rows, padded[-1])
+            inputs = self._inputs.batch(chosen), expected_sizes(self.images, chosen)
+            places = *inputs, self._tops[chosen], self._lefts[chosen]
+            sides = (self._sides_HW[chosen],) if self._resizes else ()
+            return *places, *sides, *self._corruption_inputs.batch(chosen)
+
+        pipeline = build_pipeline(
+            lambda: self._graph(feed),
+            batch_size=self.batch_size, num_threads=self.num_threads, device=self.device,
+            prefetch=PREFETCHED,
+        )  # fmt: skip
+        for index, batch in enumerate(padded):
+            try:
+                output, shapes = run_pipeline(pipeline, self.device)
+                check_sizes(self.images, batch, shapes)
+            except (RuntimeError, OSError) as error:
+                raise undecodable(self.images, list(padded[index : index + PREFETCHED + 1]), error) from None
+            kept = min(self.batch_size, len(ids) - index * self.batch_size)
+            yield to_torch(output)[:kept].clone(), torch.from_numpy(self.images.labels[batch[:kept]])
+
+
+def _centre(sizes_HW: NDArray[np.int32], resize: int, crop: int) -> tuple[Floats, Floats, Floats]:
+    """Sides after resizing [n, 2]; top and left of the centre crop [n], as shares of the room that there is."""
+    sides = resize * sizes_HW.astype(np.int64) // sizes_HW.min(axis=1, keepdims=True)
+    room = (sides - crop).T
+    top, left = (np.rint(room / 2) / np.maximum(room, 1)).astype(np.float32)
+    return sides.astype(np.float32), top, left
+
+
+def _evaluation_graph(
+    inputs: ImageInputs, resizes: bool, crop: int, mean: tuple[float, float, float], std: tuple[float, float, float],
+    interpolation: str, corruption: Corruption | None, feed: Callable[[], tuple[Any, ...]], device: torch.device,
+) -> tuple[Any, ...]:  # fmt: skip
+    noisy = corruption is not None and corruption.kind == "gaussian_noise"
+    layouts = [inputs.layout, "", "", ""] + [""] * resizes + ["HWC"] * noisy
+    source, size, top, left, *others = fn.external_source(
+        source=feed, num_outputs=len(layouts), batch=True, layout=layouts
+    )
+    view, shapes = of_expected_size(inputs.decode(source, device), size)
+    if resizes:
+        view = fn.resize(view, size=others[0], antialias=True, interp_type=INTERPOLATION[interpolation])
+    channels = num_channels(inputs.images)
+    if corruption is None:
+        # Cutting and normalising at once spares a copy.
+        view = normalise(view, mean, std, channels, crop=[crop, crop], crop_pos_y=top, crop_pos_x=left)
+        return view, shapes
+    view = fn.crop(view, crop=[crop, crop], crop_pos_y=top, crop_pos_x=left)
+    view = corrupted(view, corruption, crop, channels, tuple(others[resizes:]), device.type == "cuda")
+    return normalise(view, mean, std, channels), shapes

@@ -1,0 +1,115 @@
+"""All probes of a recipe on one frozen encoder: features once, choice on held-out images, report on test."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import nn
+
+from issl_engine.probing.features.features import CPU
+from issl_engine.probing.features.maker import FeatureMaker
+from issl_engine.probing.features.preprocessing import Preprocessing
+from issl_engine.probing.judging.leak_check import check_blind, check_no_shared_images
+from issl_engine.probing.judging.shared_images import Chosen
+from issl_engine.probing.judging.splits import Splits, hold_out
+from issl_engine.probing.probes.base import Features, ProbeConfig, ProbeResult
+from issl_engine.sources.base import Dataset, ImageSet
+
+if TYPE_CHECKING:
+    from issl_engine.recipe.schema import EvaluationConfig
+
+
+def evaluate(
+    *, encoder: nn.Module | None, dataset: Dataset, evaluation: "EvaluationConfig",
+    probes: Sequence[ProbeConfig], mean: tuple[float, float, float], std: tuple[float, float, float],
+    interpolation: str, seed: int, device: torch.device, num_threads: int,
+) -> list[ProbeResult]:  # fmt: skip
+    """One result a probe; ``encoder`` None probes the raw pixels.
+
+    With ``evaluation.report_on`` held_out the test split is not read: part of the training split plays it,
+    and hyper-parameters are chosen on a part of the rest. Raises ValueError when a class has too few images
+    to split, for features that are NaN or infinite, for an image that cannot be decoded, for a test image that is in
+    the training split, and for a probe of targets that the source does not give.
+    """
+
+    preprocessing = Preprocessing(
+        resize=evaluation.resize, crop=evaluation.crop, mean=mean, std=std, interpolation=interpolation
+    )
+    maker = FeatureMaker(
+        encoder=encoder, preprocessing=preprocessing, device=device, batch_size=evaluation.batch_size,
+        num_threads=num_threads,
+    )  # fmt: skip
+    splits = make_splits(maker, dataset, evaluation, seed)
+    if evaluation.check_leaks:
+        for probe in probes:
+            check_blind(probe, splits, num_classes=dataset.num_classes, seed=seed, device=device)
+    results = run_probes(probes, splits, num_classes=dataset.num_classes, seed=seed, device=device)
+    return [replace(result, preprocessing=preprocessing.describe(raw_pixels=encoder is None)) for result in results]
+
+
+def make_splits(maker: FeatureMaker, dataset: Dataset, evaluation: "EvaluationConfig", seed: int) -> Splits:
+    """Features of what probes are fitted on, chosen by and judged on.
+
+    Raises ValueError as ``evaluate`` does for images and their classes.
+    """
+    train_images = at_most(dataset.train, evaluation.max_train_images, seed)
+    train = maker.features(train_images)
+    test = maker.features(dataset.test) if evaluation.report_on == "test" else None
+    splits = split_features(train, test, held_out_fraction=evaluation.held_out_fraction, seed=seed)
+    check_content(splits, train_images, dataset, allow_shared_images=evaluation.allow_shared_images)
+    return splits
+
+
+def split_features(train: Features, test: Features | None, *, held_out_fraction: float, seed: int) -> Splits:
+    """Holds out a class-balanced part of ``train``; with ``test`` None a further part of it plays the test split.
+
+    Raises ValueError when a class has too few images to split.
+    """
+    kept, chosen = hold_out(train.labels_N, held_out_fraction, seed)
+    if test is not None:
+        return Splits(train=train.subset(kept), held_out=train.subset(chosen), judged=test, judged_split="test")
+    rest, judged = train.subset(kept), train.subset(chosen)
+    kept, chosen = hold_out(rest.labels_N, held_out_fraction, seed + 1)
+    return Splits(train=rest.subset(kept), held_out=rest.subset(chosen), judged=judged, judged_split="held_out")
+
+
+def run_probes(
+    probes: Sequence[ProbeConfig], splits: Splits, *, num_classes: int, seed: int,
+    device: torch.device = CPU,
+) -> list[ProbeResult]:  # fmt: skip
+    """Every probe on the same splits, in order; one may give several results. Fitted on ``device``.
+
+    Raises ValueError for a probe of targets that the images do not have.
+    """
+    results = []
+    for probe in probes:
+        found = probe.evaluate(
+            train=splits.train, held_out=splits.held_out, test=splits.judged, num_classes=num_classes, seed=seed,
+            device=device,
+        )  # fmt: skip
+        results += [replace(result, split=splits.judged_split) for result in found]
+    return results
+
+
+def check_content(splits: Splits, train_images: ImageSet, dataset: Dataset, *, allow_shared_images: bool) -> None:
+    """No test image may be in the training split under another name; inside that split it is told, not refused."""
+    if splits.judged_split == "test":
+        whole, judged = Chosen(images=dataset.train), Chosen(images=dataset.test)
+        check_no_shared_images(whole, judged, allowed=allow_shared_images)
+        return
+    fitted_places = splits.train.joined(splits.held_out).in_stored_order().stored_rows.tolist()
+    check_no_shared_images(
+        Chosen(images=train_images, places=fitted_places),
+        Chosen(images=train_images, places=splits.judged.stored_rows.tolist()),
+        allowed=True,
+    )
+
+
+def at_most(images: ImageSet, count: int | None, seed: int) -> ImageSet:
+    """``count`` of the images, drawn with the seed, in their order; all where there are no more, or for None."""
+    if count is None or count >= len(images):
+        return images
+    chosen = np.random.default_rng(seed).permutation(len(images))[:count]
+    return images.subset(np.sort(chosen))

@@ -1,0 +1,97 @@
+"""What a probe is: a predictor on frozen features, judged on images that pretraining and choice never saw.
+
+Letters: N images, D width of the representation.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import final
+
+import torch
+from torch import Tensor
+
+from issl_engine.config import Config
+from issl_engine.probing.features.features import CPU, Features
+
+Value = float | int | bool | str
+"""A hyper-parameter's."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeResult:
+    """One number, with all that is needed to know what it means."""
+
+    probe: str
+    """Name of the probe: linear, knn."""
+    metric: str
+    """What is measured: top1, mean_average_precision or average_precision (percent); r2; rmse (in deviations of the
+    targets over the judged images, or in a target's own unit where ``setting`` names it)."""
+    value: float
+    split: str
+    """The split that ``value`` was measured on."""
+    num_train_images: int
+    num_split_images: int
+    held_out_value: float | None
+    """The score that chose the hyper-parameters, on training images that were held out; None where none were."""
+    setting: str = ""
+    """What sets this number apart from others of the same probe, in words: "1 % of labels", "5-shot", a source, a
+    corruption; empty for the plain one."""
+    interval: tuple[float, float] | None = None
+    """Ends of a 95 % interval: a percentile bootstrap over the images that were judged, or Student's t over ``draws``
+    where there are several. None where none was made."""
+    draws: tuple[float, ...] = ()
+    """The metric of each draw of training images, where there were several and ``value`` is their mean."""
+    chosen: dict[str, Value] = field(default_factory=dict)
+    """The hyper-parameters chosen."""
+    grid: str = ""
+    """What was searched, and which images chose, in words."""
+    preprocessing: str = ""
+    """How the images became features, in words."""
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitData:
+    """All that a probe sees before it is judged. The images that judge it are not among it."""
+
+    train: Features
+    held_out: Features
+    """A further part of the training split, to choose hyper-parameters on."""
+    num_classes: int
+    seed: int
+    device: torch.device = CPU
+    """Where to compute; features lie elsewhere and come block by block."""
+
+
+class Fitted(ABC):
+    """A probe, fitted: nothing about it changes any more when it is judged."""
+
+    @abstractmethod
+    def judge(self, judged: Features) -> list[ProbeResult]:
+        """Its numbers on images that it has not seen."""
+
+    @abstractmethod
+    def state(self) -> dict[str, Tensor | Value]:
+        """All that its predictions depend on: weights, and what was chosen (``leak_check`` compares them)."""
+
+
+class ProbeConfig(Config):
+    """Base of every probe's Config: its ``name`` is a Literal."""
+
+    name: str
+
+    def fit(self, data: FitData) -> Fitted:
+        """Fit on ``data.train``, choose hyper-parameters on ``data.held_out``, refit on both.
+
+        Raises ValueError where the images lack what the probe predicts.
+        """
+        raise AssertionError(f"{type(self).__name__} must implement fit")
+
+    @final
+    def evaluate(
+        self, *, train: Features, held_out: Features, test: Features, num_classes: int, seed: int,
+        device: torch.device = CPU,
+    ) -> list[ProbeResult]:  # fmt: skip
+        """Fit without ``test``, then judge on it. No probe replaces this: what chooses never sees what judges."""
+        data = FitData(train=train, held_out=held_out, num_classes=num_classes, seed=seed, device=device)
+        return self.fit(data).judge(test)

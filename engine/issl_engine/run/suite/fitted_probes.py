@@ -1,0 +1,52 @@
+"""The probes of a suite on one source, fitted once and judged as often as is asked."""
+
+from dataclasses import replace
+from functools import cached_property
+
+from issl_engine.probing.features.features import Features
+from issl_engine.probing.features.maker import FeatureMaker
+from issl_engine.probing.judging.leak_check import check_blind
+from issl_engine.probing.judging.splits import Splits
+from issl_engine.probing.probes.base import FitData, Fitted, ProbeResult
+from issl_engine.run.suite.subject import Subject
+from issl_engine.sources.base import Dataset
+
+
+class FittedProbes:
+    """Features and fits are made when they are first needed: a suite that is done needs neither."""
+
+    def __init__(self, subject: Subject, dataset: Dataset) -> None:
+        self.subject, self.dataset = subject, dataset
+
+    def on_clean(self) -> list[ProbeResult]:
+        """Judged on the images as they are. Raises ValueError as the probes and the features do."""
+        return self._judged(self._splits.judged, self.subject.maker)
+
+    def under(self, maker: FeatureMaker) -> list[ProbeResult]:
+        """Judged on the same images, as ``maker`` shows them."""
+        _, images = self.subject.judged_images(self.dataset)
+        return self._judged(maker.features(images), maker)
+
+    @cached_property
+    def _splits(self) -> Splits:
+        return self.subject.splits(self.dataset)
+
+    @cached_property
+    def _fitted(self) -> list[Fitted]:
+        splits, subject = self._splits, self.subject
+        data = FitData(
+            train=splits.train, held_out=splits.held_out, num_classes=self.dataset.num_classes, seed=subject.seed,
+            device=subject.maker.device,
+        )  # fmt: skip
+        if subject.evaluation.check_leaks:
+            for probe in subject.probes:
+                check_blind(probe, splits, num_classes=data.num_classes, seed=data.seed, device=data.device)
+        return [probe.fit(data) for probe in subject.probes]
+
+    def _judged(self, judged: Features, maker: FeatureMaker) -> list[ProbeResult]:
+        text = maker.preprocessing.describe(raw_pixels=False)
+        return [
+            replace(result, split=self._splits.judged_split, preprocessing=text)
+            for fitted in self._fitted
+            for result in fitted.judge(judged)
+        ]

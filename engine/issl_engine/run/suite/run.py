@@ -1,0 +1,83 @@
+"""A whole suite on one encoder, part by part."""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from issl_engine.probing.probes.base import ProbeResult
+from issl_engine.recipe.suite import Suite
+from issl_engine.run.suite.fitted_probes import FittedProbes
+from issl_engine.run.suite.own_source import own_source_parts
+from issl_engine.run.suite.part import Part
+from issl_engine.run.suite.record import SuiteRecord
+from issl_engine.run.suite.robustness import in_setting
+from issl_engine.run.suite.subject import Subject
+from issl_engine.sources.base import SourceConfig, SourceError
+
+_log = logging.getLogger("issl_engine")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SuiteOutcome:
+    """What came of a suite. ``left_out``: the setting of an optional source that could not be loaded → why."""
+
+    results: list[ProbeResult]
+    left_out: dict[str, str]
+
+
+def run_suite(
+    suite: Suite, subject: Subject, own_source: SourceConfig, *, folder: Path | None,
+    on_part: Callable[[SuiteOutcome], None],
+) -> SuiteOutcome:  # fmt: skip
+    """All parts of ``suite``; those that ``folder`` records as done are not done again. ``on_part`` gets, after each
+    part, what there is so far.
+
+    Raises ValueError for a user's mistake, SourceError for a source that is not optional.
+    """
+    record = SuiteRecord(folder)
+    done: dict[str, list[ProbeResult]] = {}
+    left_out: dict[str, str] = {}
+
+    def outcome() -> SuiteOutcome:
+        return SuiteOutcome(results=[result for part in done.values() for result in part], left_out=left_out)
+
+    for part in _parts(suite, subject, own_source, done, left_out):
+        results = record.find(part.name, part.key)
+        if results is None:
+            _log.info("%s: %s", suite.name, part.name)
+            results = part.make()
+            record.keep(part.name, part.key, results)
+        else:
+            _log.info("%s: %s: done before", suite.name, part.name)
+        done[part.name] = results
+        on_part(outcome())
+    return outcome()
+
+
+def _parts(
+    suite: Suite, subject: Subject, own_source: SourceConfig, done: Mapping[str, list[ProbeResult]],
+    left_out: dict[str, str],
+) -> Iterator[Part]:  # fmt: skip
+    """A source is loaded when its turn comes, so that one is in memory at a time."""
+    if suite.own_source:
+        yield from own_source_parts(subject, suite, own_source.load(), done)
+    for one in suite.sources:
+        try:
+            dataset = one.source.load()
+        except SourceError as error:
+            if not one.optional:
+                raise SourceError(f"source '{one.setting}' of the suite: {error}") from error
+            _log.warning("%s is left out: %s", one.setting, error)
+            left_out[one.setting] = str(error)
+            continue
+        yield Part(
+            name=f"source {one.setting}",
+            key=subject.key(dataset, probes=subject.probe_keys),
+            make=partial(_transferred, FittedProbes(subject, dataset), one.setting),
+        )
+
+
+def _transferred(probes: FittedProbes, setting: str) -> list[ProbeResult]:
+    return in_setting(probes.on_clean(), setting)

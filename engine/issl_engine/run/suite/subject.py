@@ -1,0 +1,93 @@
+"""The encoder that a suite evaluates, and how: preprocessing, probes, seed, where features are kept."""
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+
+import issl_engine
+from issl_engine.probing.features.cache import FeatureCache
+from issl_engine.probing.features.maker import FeatureMaker
+from issl_engine.probing.features.preprocessing import Preprocessing
+from issl_engine.probing.judging.evaluate import at_most, make_splits
+from issl_engine.probing.judging.splits import Splits, hold_out
+from issl_engine.probing.probes.base import ProbeConfig
+from issl_engine.recipe.schema import EvaluationConfig, Recipe
+from issl_engine.recipe.suite import Suite
+from issl_engine.sources.base import Dataset, ImageSet
+from issl_engine.sources.packing.fingerprint import fingerprint
+from issl_engine.weights.open_encoder import OpenedEncoder
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """What all parts of a suite share."""
+
+    maker: FeatureMaker
+    evaluation: EvaluationConfig
+    probes: tuple[ProbeConfig, ...]
+    seed: int
+
+    @staticmethod
+    def of(
+        suite: Suite, opened: OpenedEncoder, recipe: Recipe, *, seed: int, device: torch.device,
+        cache: FeatureCache | None,
+    ) -> "Subject":  # fmt: skip
+        """Evaluation, probes and normalisation are the recipe's where the suite has none of its own."""
+        evaluation = suite.evaluation or recipe.evaluation
+        preprocessing = Preprocessing(
+            resize=evaluation.resize, crop=evaluation.crop, mean=recipe.views.mean, std=recipe.views.std,
+            interpolation=recipe.views.interpolation,
+        )  # fmt: skip
+        maker = FeatureMaker(
+            encoder=opened.encoder.to(device), encoder_key=encoder_key(opened), preprocessing=preprocessing,
+            device=device, batch_size=evaluation.batch_size, num_threads=recipe.data.decode_threads, cache=cache,
+        )  # fmt: skip
+        probes = recipe.probes if suite.probes is None else suite.probes
+        return Subject(maker=maker, evaluation=evaluation, probes=probes, seed=seed)
+
+    @cached_property
+    def probe_keys(self) -> list[dict[str, Any]]:
+        """The probes' settings, for a part's key."""
+        return [probe.model_dump(mode="json") for probe in self.probes]
+
+    def key(self, dataset: Dataset, **others: Any) -> dict[str, Any]:
+        """All that the results of a part on ``dataset`` depend on."""
+        cache = self.maker.cache
+        return {
+            "issl_engine": issl_engine.__version__,
+            "encoder": self.maker.encoder_key,
+            "images": fingerprint(dataset),
+            "evaluation": self.evaluation.model_dump(mode="json", exclude={"batch_size"}),
+            "preprocessing": self.maker.preprocessing.record(),
+            "seed": self.seed,
+            "stored": cache.stored if cache else "float32",
+        } | others
+
+    def splits(self, dataset: Dataset) -> Splits:
+        """Features of what probes are fitted on, chosen by and judged on.
+
+        Raises ValueError where a test image is in the training split too.
+        """
+        return make_splits(self.maker, dataset, self.evaluation, self.seed)
+
+    def train_images(self, dataset: Dataset) -> ImageSet:
+        """As many of the training split as ``evaluation.max_train_images`` says."""
+        return at_most(dataset.train, self.evaluation.max_train_images, self.seed)
+
+    def judged_images(self, dataset: Dataset) -> tuple[ImageSet, ImageSet]:
+        """(images that may be fitted on or chosen by, images that judge), parted as split_features parts features."""
+        train = self.train_images(dataset)
+        if self.evaluation.report_on == "test":
+            return train, dataset.test
+        rest, judged = hold_out(train.labels, self.evaluation.held_out_fraction, self.seed)
+        return train.subset(rest.numpy()), train.subset(judged.numpy())
+
+
+def encoder_key(opened: OpenedEncoder) -> str:
+    """SHA-256 over weights and architecture: its settings, and what the module prints of itself (strides and the like
+    are not in the weights)."""
+    architecture = [opened.config.model_dump_json(), str(opened.image_size), str(opened.encoder)]
+    return hashlib.sha256("\n".join([opened.digest, *architecture]).encode()).hexdigest()

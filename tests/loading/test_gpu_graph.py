@@ -1,0 +1,55 @@
+"""The graph for a GPU can be laid out where there is none: its arguments are known, its crops end on the GPU.
+
+Whether it runs, and to which pixels, only a GPU shows (test_dali_gpu.py).
+"""
+
+import numpy as np
+import pytest
+import torch
+from nvidia.dali.pipeline import Pipeline
+
+from issl_engine.loading.evaluation import _evaluation_graph
+from issl_engine.loading.images import ImageInputs
+from issl_engine.loading.training import _training_graph
+from issl_engine.sources.base import ImageSet
+from issl_engine.views.config import Augmentation, Blur, CropGroup, GaussianNoise, Rotation, Solarise, ViewsConfig
+from issl_engine.views.corruptions import Corruption, CorruptionKind, CorruptionsConfig
+from issl_engine.views.policies.rand_augment import RandAugment
+
+EVERYTHING = ViewsConfig(
+    groups=(CropGroup(count=2, size=32), CropGroup(count=3, size=16)),
+    augmentation=Augmentation(
+        blur=Blur(), solarise=Solarise(), rotation=Rotation(), policy=RandAugment(name="rand_augment"),
+        gaussian_noise=GaussianNoise(),
+    ),
+)  # fmt: skip
+SIZES = np.tile(np.array([[48, 64]], np.int32), (4, 1))
+LABELS = np.zeros(4, np.int64)
+
+
+@pytest.mark.parametrize("layout", ["CHW", "HWC"])
+@pytest.mark.parametrize("stored", ["files", "grey pixels"])
+def test_every_crop_ends_on_the_gpu_and_the_sizes_on_the_host(stored: str, layout: str) -> None:
+    if stored == "files":
+        images = ImageSet(labels=LABELS, sizes_HW=SIZES, paths=tuple("abcd"))
+    else:
+        images = ImageSet(labels=LABELS, sizes_HW=SIZES, pixels=np.zeros((4, 48, 64, 1), np.uint8))
+    pipeline = Pipeline(batch_size=2, num_threads=1, device_id=0, exec_dynamic=True)
+    with pipeline:
+        *crops, shapes = _training_graph(ImageInputs(images), EVERYTHING, lambda: (), torch.device("cuda"), layout)
+    assert [crop.device for crop in crops] == ["gpu"] * 5
+    assert shapes.device == "cpu"
+
+
+@pytest.mark.parametrize("kind", CorruptionsConfig().kinds)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_corrupted_image_ends_on_the_gpu(kind: CorruptionKind, channels: int) -> None:
+    images = ImageSet(labels=LABELS, sizes_HW=SIZES, pixels=np.zeros((4, 48, 64, channels), np.uint8))
+    corruption = Corruption(kind=kind, strength=2)
+    pipeline = Pipeline(batch_size=2, num_threads=1, device_id=0, exec_dynamic=True)
+    with pipeline:
+        view, shapes = _evaluation_graph(
+            ImageInputs(images), True, 32, (0.5,) * 3, (0.2,) * 3, "bilinear", corruption, lambda: (),
+            torch.device("cuda"),
+        )  # fmt: skip
+    assert (view.device, shapes.device) == ("gpu", "cpu")
