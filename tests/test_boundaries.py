@@ -16,7 +16,18 @@ SOURCES = {
 }
 
 ORDER = [
-    *("mistakes", "config", "variants", "whole_file", "log_file", "cache", "environment", "random_streams", "ranks"),
+    *(
+        "mistakes",
+        "config",
+        "variants",
+        "whole_file",
+        "log_file",
+        "cache",
+        "environment",
+        "random_streams",
+        "ranks",
+        "layout",
+    ),
     *("optim", "sources", "views", "loading", "models", "objectives", "regularizers", "measures", "probing"),
     *("recipe", "training", "weights", "diagnosis", "launch", "report", "theory", "run"),
     *("commands", "cli", "__main__"),

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from issl_engine import experiment
 from issl_engine.cli import main
+from issl_engine.run import arm
 from issl_engine.whole_file import write_whole
 
 SMALL = (
@@ -43,7 +43,13 @@ def test_torn_files_are_mended_at_the_next_start(run: Path, left: float) -> None
     names = written_files(run)
     assert {"run.json", "environment.json", "results.csv", "report.html", "recipe.yaml"} <= set(names)
     assert {"simclr/seed0/probes.json", "simclr/seed0/resolved.yaml", "simclr/seed0/metrics.jsonl"} <= set(names)
-    assert {"controls/seed0/untrained.json", "controls/seed0/raw_pixels.key.json"} <= set(names)
+    assert {"simclr/seed0/kept.json", "simclr/seed0/controls.json", "kept.json"} <= set(names)
+    (untrained,) = (
+        name for name in names if name.startswith("controls/seed0/untrained-") and name.endswith("probes.json")
+    )
+    (pixels,) = (name for name in names if name.startswith("controls/seed0/raw_pixels-") and name.endswith("kept.json"))
+    assert untrained.removesuffix("probes.json") + "kept.json" in names
+    assert pixels.removesuffix("kept.json") + "probes.json" in names
     whole = {name: (run / name).read_bytes() for name in names}
     for name in names:
         if not name.endswith("metrics.jsonl"):  # training is over; lines are a matter of resuming
@@ -65,18 +71,20 @@ def test_a_damaged_file_is_named(run: Path) -> None:
     assert json.loads((run / "simclr" / "seed0" / "probes.json").read_text())[0]["probe"] == "knn"
 
 
-def test_a_kill_between_two_sets_of_probes_leaves_no_results_of_the_first(
+def test_a_kill_between_two_sets_of_probes_leaves_the_first_until_the_second_is_there(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """resolved.yaml is of the new probes by then, so it must not vouch for the results of the old ones."""
+    """resolved.yaml is of the new probes by then, and must not vouch for the results of the old ones."""
 
     def killed(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(experiment, "probe_checkpoint", killed)
+        patch.setattr(arm, "probe_encoder", killed)
         arguments = ["run", "smoke", "--arm", "simclr", "--out", str(run), *SMALL[:-1], "probes=[{name: knn, ks: [5]}]"]
         assert CliRunner().invoke(main, arguments).exit_code != 0
+        (found,) = json.loads((run / "simclr" / "seed0" / "probes.json").read_text())
+        assert found["chosen"]["k"] == 3
     assert CliRunner().invoke(main, arguments).exit_code == 0
     (found,) = json.loads((run / "simclr" / "seed0" / "probes.json").read_text())
     assert found["chosen"]["k"] == 5

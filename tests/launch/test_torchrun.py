@@ -28,14 +28,14 @@ def test_ranks_of_torchrun_give_one_result(tmp_path: Path) -> None:
 
 FAILING = """
 import os, sys
-from issl_engine import experiment
+import issl_engine.run.recipe as run
 from issl_engine.cli import main
 
 def fails(*arguments, **settings):
     raise OSError(28, "No space left on device", "/data/x")
 
 if os.environ["RANK"] == "1":
-    experiment.run_arm = fails
+    run.run_arm = fails
 main(prog_name="issl-engine")
 """
 

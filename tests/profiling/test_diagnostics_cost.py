@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from issl_engine.cli import main
 from issl_engine.ranks import start_ranks
 from issl_engine.recipe.load import load_recipe
-from issl_engine.run.experiment import load_dataset
+from issl_engine.run.dataset import load_dataset
 from issl_profiling.train import diagnostics_cost
 from issl_profiling.train.case import TrainCase
 from issl_profiling.train.diagnostics_cost import COLUMNS, DiagnosticsCost, measure_cost

@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from issl_engine.cli import main
 from issl_engine.ranks import start_ranks
 from issl_engine.recipe.load import load_recipe
-from issl_engine.run.experiment import load_dataset
+from issl_engine.run.dataset import load_dataset
 from issl_engine.training.build import build_learner
 from issl_profiling.train import measure as measuring
 from issl_profiling.train.candidate import CACHED, ENCODER, HEADS, LOADER, PLAIN, WHOLE, Candidate, Rounds, Shares

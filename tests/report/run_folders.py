@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from issl_engine.probing.probes.base import ProbeResult
 from issl_engine.report.feature_map import FeatureMap, make_feature_map, write_feature_map
-from issl_engine.report.thumbnails import write_thumbnails
+from issl_engine.report.thumbnails import write_captions, write_sprite
 from issl_engine.sources.base import Dataset, ImageSet
 
 SEEDS = [0, 1, 2]
@@ -32,9 +33,11 @@ def result(value: float, probe: str = "linear", **fields: Any) -> dict[str, Any]
 
 
 def make_run(
-    folder: Path, arms: dict[str, float], *, seeds: list[int] = SEEDS, controls: bool = True, status: str = "finished"
-) -> Path:
-    """Linear probes of each arm: its number plus the seed; kNN five below."""
+    folder: Path, arms: dict[str, float], *, seeds: list[int] = SEEDS, controls: bool = True, status: str = "finished",
+    untrained: dict[str, tuple[int, float]] | None = None,
+) -> Path:  # fmt: skip
+    """Linear probes of each arm: its number plus the seed; kNN five below. ``untrained``: arm → (width, linear probe)
+    of its untrained encoder; 512 and 40 where it is left out."""
     folder.mkdir(parents=True)
     record = {
         "recipe": folder.name, "description": "A <b>bold</b> & brave run", "arms": dict.fromkeys(arms, "simclr"),
@@ -50,7 +53,10 @@ def make_run(
             write_arm(folder / arm / f"seed{seed}", base + seed, temperature=0.1 * (place + 1))
     if controls:
         for seed in seeds:
-            write_controls(folder / "controls" / f"seed{seed}")
+            for arm in arms:
+                dim, value = (untrained or {}).get(arm, (512, 40.0))
+                named = write_controls(folder, seed, untrained=value, dim=dim)
+                (folder / arm / f"seed{seed}" / "controls.json").write_text(json.dumps(named))
     return folder
 
 
@@ -73,10 +79,16 @@ def write_arm(place: Path, value: float, *, temperature: float) -> None:
     (place / "diagnostics.json").write_text(json.dumps(diagnostics))
 
 
-def write_controls(place: Path) -> None:
-    place.mkdir(parents=True)
-    (place / "untrained.json").write_text(json.dumps([result(40.0), result(35.0, "knn")]))
-    (place / "raw_pixels.json").write_text(json.dumps([result(20.0), result(15.0, "knn")]))
+def write_controls(run: Path, seed: int, *, untrained: float = 40.0, dim: int = 512) -> dict[str, Any]:
+    """Both controls; returns what controls.json says of them."""
+    named = {}
+    for kind, value in (("untrained", untrained), ("raw_pixels", 20.0)):
+        place = f"controls/seed{seed}/{kind}-{dim if kind == 'untrained' else 0:08d}"
+        (run / place).mkdir(parents=True, exist_ok=True)
+        (run / place / "probes.json").write_text(json.dumps([result(value), result(value - 5, "knn")]))
+        named[kind] = {"folder": place}
+    named["untrained"] |= {"dim": dim, "diagnostics": "diagnostics-01234567.json"}
+    return named
 
 
 def tiny_dataset(count: int = NUM_IMAGES) -> Dataset:
@@ -96,8 +108,13 @@ def add_maps(run: Path) -> None:
         write_feature_map(run / arm / "seed0" / "feature_map.npz", clustered_map(place))
 
 
+def write_thumbnails(path: Path, dataset: Dataset, images: NDArray[np.int64]) -> None:
+    write_sprite(path, dataset, images)
+    write_captions(path.with_suffix(".json"), dataset, images)
+
+
 def clustered_map(seed: int) -> FeatureMap:
     random = torch.Generator().manual_seed(seed)
     x_MD = torch.randn(NUM_IMAGES, 8, generator=random) * 0.3
     x_MD[torch.arange(NUM_IMAGES), torch.arange(NUM_IMAGES) % len(CLASSES)] += 3
-    return make_feature_map(x_MD, made_of="test", sprite=SPRITE)
+    return make_feature_map(x_MD, sprite=SPRITE)

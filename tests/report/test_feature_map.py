@@ -17,9 +17,9 @@ from issl_engine.report.feature_map import (
     read_feature_map,
     write_feature_map,
 )
-from issl_engine.report.thumbnails import COLUMNS, SIDE, read_thumbnails, write_thumbnails
+from issl_engine.report.thumbnails import COLUMNS, SIDE, read_thumbnails
 
-from .run_folders import CLASSES, NUM_IMAGES, clustered_map, tiny_dataset
+from .run_folders import CLASSES, NUM_IMAGES, clustered_map, tiny_dataset, write_thumbnails
 
 
 @pytest.mark.parametrize(("count", "width"), [(40, 7), (12, 300), (3, 2)])
@@ -37,12 +37,12 @@ def test_features_that_have_collapsed_lie_on_a_point() -> None:
     found, shares = principal_plane(torch.ones(5, 4, dtype=torch.float64))
     assert found.abs().max() < 1e-6
     assert shares.tolist() == [0, 0]
-    assert np.isfinite(make_feature_map(torch.zeros(5, 4), made_of="x", sprite="y").pca_M2).all()
+    assert np.isfinite(make_feature_map(torch.zeros(5, 4), sprite="y").pca_M2).all()
 
 
 def test_neighbours_are_the_nearest_by_cosine_and_never_the_image_itself() -> None:
     x = torch.randn(30, 6, generator=torch.Generator().manual_seed(2)).numpy().astype(np.float64)
-    found = make_feature_map(torch.from_numpy(x * 7.5), made_of="x", sprite="y")
+    found = make_feature_map(torch.from_numpy(x * 7.5), sprite="y")
     for image in range(30):
         cosines = [
             float(x[image] @ x[other] / np.linalg.norm(x[image]) / np.linalg.norm(x[other])) for other in range(30)
@@ -72,7 +72,7 @@ def test_a_map_is_read_as_it_was_written_and_equal_maps_are_equal_files(tmp_path
     assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
     found = read_feature_map(tmp_path / "a.npz")
     assert found is not None
-    assert (found.made_of, found.sprite, found.umap_M2) == (first.made_of, first.sprite, first.umap_M2)
+    assert (found.sprite, found.umap_M2) == (first.sprite, first.umap_M2)
     np.testing.assert_array_equal(found.pca_M2, first.pca_M2)
     np.testing.assert_array_equal(found.neighbours_MK, first.neighbours_MK)
 

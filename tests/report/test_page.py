@@ -93,7 +93,7 @@ def test_diagnostics_that_are_logged_now_and_then_have_their_section(tmp_path: P
 
 def test_the_untrained_encoders_measures_stand_beside_the_arms(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", {"a": 60.0}, seeds=[0])
-    path = run / "controls" / "seed0" / "untrained_diagnostics.json"
+    path = run / "controls" / "seed0" / "untrained-00000512" / "diagnostics-01234567.json"
     path.write_text(json.dumps({"measures": {"rank_me": 2.5}}))
     rows = [[text for _, text in row] for row in table(write_report(run).read_text(), "measures")]
     assert rows[0] == ["measure", "optimum, by theory", "a", "untrained encoder"]

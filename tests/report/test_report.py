@@ -44,6 +44,50 @@ def test_table_has_means_intervals_and_the_gain_over_the_untrained_encoder(tmp_p
     assert table[2]["over untrained"] == "–"
 
 
+def test_each_arm_is_compared_with_its_own_untrained_encoder(tmp_path: Path) -> None:
+    """In the terminal's table, in the CSV and on the page: the wide arm's gain is not the width's."""
+    untrained = {"wide": (2048, 55.0)}
+    run = make_run(tmp_path / "run", {"narrow": 60.0, "wide": 70.0, "again": 62.0}, untrained=untrained)
+    titles, rows = headline(load_run(run))
+    table = {row[0]: dict(zip(titles, row, strict=True)) for row in rows}
+    names = ["narrow", "wide", "again", "untrained encoder (512)", "untrained encoder (2048)", "raw pixels"]
+    assert list(table) == names
+    assert [table[arm]["over untrained"] for arm in ("narrow", "wide", "again")] == ["+21.0", "+16.0", "+23.0"]
+    assert [table[name]["linear probe top-1 %"][:4] for name in names[3:]] == ["40.0", "55.0", "20.0"]
+    page = write_report(run).read_text()
+    assert all(f">{text}<" in page for text in ("+16.0", "+23.0", *names))
+    with (run / "results.csv").open() as file:
+        lines = {(line["arm"], line["seed"], line["probe"]): line for line in csv.DictReader(file)}
+    assert float(lines["wide", "2", "linear"]["over_untrained"]) == 72 - 55
+    assert float(lines["wide", "2", "knn"]["over_untrained"]) == 67 - 50
+    assert float(lines["again", "1", "linear"]["over_untrained"]) == 63 - 40
+    assert lines["untrained encoder (2048)", "1", "linear"]["over_untrained"] == ""
+
+
+def test_untrained_encoders_of_one_width_are_told_apart_by_their_arms(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", {"a": 60.0, "b": 70.0}, seeds=[0], untrained={"b": (2048, 55.0)})
+    for named in run.glob("*/seed0/controls.json"):
+        named.write_text(named.read_text().replace('"dim": 2048', '"dim": 512'))
+    assert [row.name for row in load_run(run).controls] == [
+        "untrained encoder (a)", "untrained encoder (b)", "raw pixels",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("content", ["[]", '{"untrained": 3}', '{"untrained": {}}', '{"other": {"folder": "x"}}'])
+def test_damaged_names_of_controls_are_an_error_that_names_the_file(tmp_path: Path, content: str) -> None:
+    run = make_run(tmp_path / "run", {"a": 60.0}, seeds=[0])
+    (run / "a" / "seed0" / "controls.json").write_text(content)
+    with pytest.raises(ReportError, match=r"controls\.json: the file is damaged"):
+        load_run(run)
+
+
+def test_a_control_is_never_read_from_elsewhere(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", {"a": 60.0}, seeds=[0])
+    (run / "a" / "seed0" / "controls.json").write_text('{"untrained": {"folder": "controls/../../elsewhere"}}')
+    with pytest.raises(ReportError, match="is no control's folder"):
+        load_run(run)
+
+
 def test_printed_table_says_split_grid_and_seeds(tmp_path: Path) -> None:
     console = Console(width=200, record=True, file=(tmp_path / "out").open("w"))
     print_table(load_run(make_run(tmp_path / "run", {"a": 60.0})), console)

@@ -174,11 +174,13 @@ def test_what_is_done_is_kept_when_a_later_part_fails(tmp_path: Path, monkeypatc
     assert len(outcome.results) == 4
 
 
-@pytest.mark.parametrize("damage", ["", "{", '{"format": 1, "parts": 3}', '{"format": 1, "parts": {"probes": 3}}'])
+@pytest.mark.parametrize(
+    "damage", ["", "{", '{"format": 1, "results": 3}', '{"format": 1, "results": {"parts/probes": 3}}']
+)
 def test_a_damaged_record_is_made_anew(tmp_path: Path, damage: str) -> None:
     folder = tmp_path / "out"
     first, _ = run(suite(), tmp_path, folder=folder)
-    (folder / "suite.json").write_text(damage)
+    (folder / "kept.json").write_text(damage)
     assert run(suite(), tmp_path, folder=folder)[0] == first
 
 

@@ -18,11 +18,12 @@ import torch.distributed as dist
 
 import issl_engine.commands.run  # noqa: F401 (so that the forked runs need not import it)
 import issl_engine.loading.training as loading
+import issl_engine.run.arm as arm
+import issl_engine.run.recipe as run
 import issl_engine.training.checkpoints.writer as writing
-from issl_engine import experiment
 from issl_engine.cli import main
-from issl_engine.training import interruption
 from issl_engine.training.learner import Learner
+from issl_engine.training.watch import interruption
 
 ARGUMENTS = (
     "run", "smoke", "--arm", "simclr", "source.num_train=40", "source.num_test=16", "training.global_batch_size=8",
@@ -34,8 +35,8 @@ SPOTS: dict[str, tuple[Any, str, float]] = {
     "loader": (loading, "build_pipeline", 5.0),
     "first step": (Learner, "forward", 0.2),
     "checkpoint": (writing, "publish", 0.5),
-    "probing": (experiment, "probe_checkpoint", 5.0),
-    "report": (experiment, "write_report", 5.0),
+    "probing": (arm, "probe_encoder", 5.0),
+    "report": (run, "write_report", 5.0),
     "stuck": (Learner, "forward", 0.0),
 }
 """Spot → the function that is patched, and for how many seconds it waits there; "stuck" waits where no handler runs."""

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 import issl_engine.optim as optim
+from issl_engine.layout import arm_folder
 from issl_engine.loading import TrainingViews
 from issl_engine.objectives.base import ObjectiveOutput, Progress
 from issl_engine.objectives.simclr import SimCLR
@@ -25,7 +26,7 @@ from issl_engine.optim.base import OptimizerConfig
 from issl_engine.probing.online import OnlineProbe
 from issl_engine.ranks import Ranks, start_ranks
 from issl_engine.recipe.schema import Recipe
-from issl_engine.run.experiment import _check_folder, arm_folder
+from issl_engine.run.resume import check_folder
 from issl_engine.sources.base import Dataset
 from issl_engine.training.build import build_engine, build_learner
 from issl_engine.training.learner import Learner
@@ -229,11 +230,11 @@ def test_after_a_stop_the_same_folder_goes_on_with_skip(
     folder.mkdir(parents=True)
     with pytest.raises(TrainingStopped, match=r"or leave such steps out \(training\.on_non_finite=skip\)"):
         pretrain(stop, dataset, ranks, folder=folder, seed=0)
-    _check_folder(tmp_path, {"simclr": skip})
+    check_folder(tmp_path, {"simclr": skip})
     assert pretrain(skip, dataset, ranks, folder=folder, seed=0).name == "step_00000010"
     other = skipping("sgd", clip_gradient_norm=1.0)
     with pytest.raises(ValueError, match=r"training\.clip_gradient_norm is null there and 1\.0 here"):
-        _check_folder(tmp_path, {"simclr": other})
+        check_folder(tmp_path, {"simclr": other})
 
 
 def test_too_many_skipped_steps_in_a_row_stop_training(dataset: Dataset, tmp_path: Path) -> None:

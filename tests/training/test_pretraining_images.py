@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from issl_engine.ranks import start_ranks
-from issl_engine.run.experiment import probe_encoder
+from issl_engine.run.arm import probe_encoder
 from issl_engine.sources.base import Dataset
 from issl_engine.training.checkpoints.encoder import load_encoder
 from issl_engine.training.checkpoints.verify import latest_checkpoint

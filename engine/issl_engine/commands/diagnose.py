@@ -36,11 +36,12 @@ def diagnose(
     """
     with reserved_stdout():
         from issl_engine.diagnosis.diagnose import diagnose as diagnose_encoder
+        from issl_engine.diagnosis.diagnose import diagnose_checkpoint
         from issl_engine.diagnosis.measure import as_json as diagnosis_to_json
         from issl_engine.diagnosis.table import print_diagnosis
         from issl_engine.ranks import start_ranks
         from issl_engine.recipe.load import change_recipe, load_recipe
-        from issl_engine.run.experiment import diagnose_checkpoint, load_dataset
+        from issl_engine.run.dataset import load_dataset
         from issl_engine.training.checkpoints.find import checkpoint_if_any
         from issl_engine.training.checkpoints.layout import ENCODER
         from issl_engine.weights.open_encoder import open_encoder

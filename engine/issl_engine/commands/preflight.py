@@ -55,7 +55,7 @@ def preflight(recipe: str, overrides: tuple[str, ...], out: Path | None, launch:
             from issl_engine.launch.folder_lock import locked_folder
             from issl_engine.launch.preflight import look
             from issl_engine.ranks import start_ranks
-            from issl_engine.run.experiment import load_dataset
+            from issl_engine.run.dataset import load_dataset
 
             ranks = start_ranks()
             failures.meet(ranks.store)

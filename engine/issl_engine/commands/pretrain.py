@@ -62,8 +62,9 @@ def pretrain(
             return
         with reserved_stdout():
             from issl_engine.commands.training_display import TrainingDisplay
+            from issl_engine.layout import arm_folder
             from issl_engine.ranks import start_ranks
-            from issl_engine.run.experiment import arm_folder, run_recipe
+            from issl_engine.run.recipe import run_recipe
             from issl_engine.training.checkpoints.verify import latest_checkpoint
 
             ranks = start_ranks()

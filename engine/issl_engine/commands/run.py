@@ -82,7 +82,7 @@ def run(
         with reserved_stdout():
             from issl_engine.commands.training_display import TrainingDisplay
             from issl_engine.ranks import start_ranks
-            from issl_engine.run.experiment import run_recipe
+            from issl_engine.run.recipe import run_recipe
 
             ranks = start_ranks()
             failures.meet(ranks.store)

@@ -1,6 +1,7 @@
 """One frozen encoder, and where there is one its objective, measured on images that probes are judged on."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -14,6 +15,8 @@ from issl_engine.probing.features.extract import extract_features
 from issl_engine.ranks import Ranks
 from issl_engine.recipe.schema import Recipe
 from issl_engine.sources.base import Dataset
+from issl_engine.training.checkpoints.learner import load_learner
+from issl_engine.training.checkpoints.manifest import read_manifest
 from issl_engine.training.learner import Learner
 from issl_engine.training.plan import make_plan
 
@@ -58,3 +61,18 @@ def diagnose_learner(learner: Learner, recipe: Recipe, dataset: Dataset, ranks: 
         seed=seed, num_threads=recipe.data.decode_threads,
     )  # fmt: skip
     return found
+
+
+DIAGNOSIS_KEYS = {"diagnostics", "evaluation", "data"}
+"""Keys of a recipe that say how the representation is measured after training."""
+
+
+def diagnose_checkpoint(
+    checkpoint: Path, recipe: Recipe, dataset: Dataset, ranks: Ranks, *, seed: int | None = None
+) -> Diagnosis:
+    """Measures of a checkpoint's encoder and objective, on the images that ``recipe`` says; ``dataset`` is the one it
+    was pretrained on, and the seed its own unless another is given. Raises CheckpointError, and as ``diagnose``."""
+    learner, trained_with = load_learner(checkpoint, dataset, ranks)
+    measured_with = trained_with.model_copy(update={key: getattr(recipe, key) for key in DIAGNOSIS_KEYS})
+    own_seed = read_manifest(checkpoint).seed
+    return diagnose_learner(learner, measured_with, dataset, ranks, seed=own_seed if seed is None else seed)

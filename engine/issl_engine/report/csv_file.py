@@ -8,12 +8,13 @@ from typing import Any
 
 from issl_engine.environment import device_summary
 from issl_engine.probing.probes.base import ProbeResult
+from issl_engine.report.columns import column_of
 from issl_engine.report.run_folder import ArmRuns, Run, SeedRun
 from issl_engine.whole_file import write_whole
 
 COLUMNS = (
     "recipe", "run", "arm", "objective", "seed", "probe", "setting", "metric", "value", "interval_low", "interval_high",
-    "draws", "split", "held_out_value", "chosen", "grid",
+    "over_untrained", "draws", "split", "held_out_value", "chosen", "grid",
     "preprocessing", "num_train_images", "num_split_images", "epochs", "final_loss", "images_per_second", "seconds",
     "device", "commit", "date", "command",
 )  # fmt: skip
@@ -32,6 +33,7 @@ def rows(run: Run) -> list[dict[str, Any]]:
 
 def _line(run: Run, row: ArmRuns, seed: SeedRun, result: ProbeResult, environment: dict[str, Any]) -> dict[str, Any]:
     low, high = result.interval or (None, None)
+    gain = seed.over_untrained(column_of(result))
     return {
         "recipe": run.recipe,
         "run": row.run,
@@ -44,6 +46,7 @@ def _line(run: Run, row: ArmRuns, seed: SeedRun, result: ProbeResult, environmen
         "value": round(result.value, 4),
         "interval_low": None if low is None else round(low, 4),
         "interval_high": None if high is None else round(high, 4),
+        "over_untrained": None if gain is None else round(gain, 4),
         "draws": json.dumps([round(draw, 4) for draw in result.draws]) if result.draws else None,
         "split": result.split,
         "held_out_value": None if result.held_out_value is None else round(result.held_out_value, 4),

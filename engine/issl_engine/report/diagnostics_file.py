@@ -4,8 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from issl_engine.report.errors import ReportError
-from issl_engine.report.read_json import read_json
+from issl_engine.report.read_json import ReportError, read_json
 
 
 @dataclass(frozen=True, kw_only=True)

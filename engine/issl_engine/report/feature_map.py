@@ -3,9 +3,7 @@
 Letters: M images of the map, D width of the representation, K neighbours.
 """
 
-import hashlib
 import io
-import json
 import logging
 import zipfile
 from dataclasses import dataclass
@@ -32,8 +30,6 @@ UMAP_NEIGHBOURS = 15
 class FeatureMap:
     """Places are on the unit sphere's directions of largest variance; neighbours are by cosine in all D dimensions."""
 
-    made_of: str
-    """Digest of what the features were made with: another one means another map."""
     sprite: str
     """Name of the thumbnails' file in the run folder."""
     pca_M2: NDArray[np.float32]
@@ -52,13 +48,12 @@ def chosen_images(num_images: int) -> NDArray[np.int64]:
     return np.sort(order[:MOST_IMAGES])
 
 
-def make_feature_map(x_MD: Tensor, *, made_of: str, sprite: str) -> FeatureMap:
+def make_feature_map(x_MD: Tensor, *, sprite: str) -> FeatureMap:
     """From features float [M, D]. Takes seconds for a thousand images, some more where UMAP is installed."""
     unit_MD = F.normalize(x_MD.double(), dim=1)
     pca_M2, explained_2 = principal_plane(unit_MD)
     neighbours_MK, cosines_MK = nearest(unit_MD, NUM_NEIGHBOURS)
     return FeatureMap(
-        made_of=made_of,
         sprite=sprite,
         pca_M2=pca_M2.float().numpy(),
         explained_2=explained_2.float().numpy(),
@@ -103,11 +98,6 @@ def _umap(unit_MD: Tensor) -> NDArray[np.float32] | None:
     return np.asarray(reducer.fit_transform(unit_MD.float().numpy()), dtype=np.float32)
 
 
-def digest_of(*parts: object) -> str:
-    """Twelve hexadecimal digits that name JSON-able parts."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:12]
-
-
 def write_feature_map(path: Path, feature_map: FeatureMap) -> None:
     content = io.BytesIO()
     arrays = {key: value for key, value in vars(feature_map).items() if value is not None}
@@ -120,8 +110,8 @@ def read_feature_map(path: Path) -> FeatureMap | None:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             found = dict(arrays)
+        found.pop("made_of", None)  # older versions noted it here
         return FeatureMap(
-            made_of=str(found.pop("made_of")),
             sprite=str(found.pop("sprite")),
             umap_M2=found.pop("umap_M2", None),
             **found,

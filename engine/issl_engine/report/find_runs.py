@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from issl_engine.report.errors import ReportError
+from issl_engine.report.read_json import ReportError
 
 DEEPEST = 6
 """Levels below a named folder that are searched."""

@@ -1,10 +1,14 @@
-"""A JSON file of a run folder."""
+"""A JSON file of a run folder, and what is wrong with a run folder."""
 
 import json
 from pathlib import Path
 from typing import Any
 
-from issl_engine.report.errors import ReportError
+from issl_engine.mistakes import Mistake
+
+
+class ReportError(Mistake):
+    """A folder that is no run, or a damaged file in it: one sentence."""
 
 
 def read_json(path: Path) -> Any:

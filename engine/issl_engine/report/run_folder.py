@@ -9,22 +9,48 @@ from typing import Any
 
 import yaml
 
+from issl_engine.layout import (
+    CONTROLS,
+    DIAGNOSTICS,
+    ENVIRONMENT,
+    FEATURE_MAP,
+    METRICS,
+    PROBES,
+    RAW_PIXELS,
+    RECIPE,
+    RECORD,
+    RESOLVED,
+    UNTRAINED,
+    VIEWS,
+    arm_folder,
+    is_control_folder,
+)  # fmt: skip
 from issl_engine.probing.judging.results import results_from_json
 from issl_engine.probing.probes.base import ProbeResult
 from issl_engine.report.columns import Column, column_of
 from issl_engine.report.diagnostics_file import Diagnostics, read_diagnostics
-from issl_engine.report.errors import ReportError
-from issl_engine.report.read_json import read_json
+from issl_engine.report.read_json import ReportError, read_json
 from issl_engine.report.statistics import Summary, summarise
 
 _log = logging.getLogger("issl_engine")
 
-CONTROLS = {"untrained": "untrained encoder", "raw_pixels": "raw pixels"}
-"""File name → how tables call it."""
-
-
+CONTROL_TITLES = {UNTRAINED: "untrained encoder", RAW_PIXELS: "raw pixels"}
+"""Kind of control → how tables call it."""
 RECORD_KEYS = {"recipe", "description", "status", "arms", "seeds"}
 """What run.json must say."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Control:
+    """An untrained encoder or the raw pixels, probed with one seed."""
+
+    name: str
+    """Its folder's name: arms that share a control share the name, over all seeds."""
+    probes: list[ProbeResult]
+    dim: int | None = None
+    """Width of the untrained encoder's representation."""
+    feature_map: Path | None = None
+    diagnostics: Diagnostics | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +65,15 @@ class SeedRun:
     diagnostics: Diagnostics | None = None
     config: dict[str, Any] | None = None
     """The recipe of resolved.yaml, as YAML reads it."""
+    controls: dict[str, Control] = field(default_factory=dict)
+    """Kind → the control that this arm is compared with at this seed."""
+
+    def over_untrained(self, column: Column) -> float | None:
+        """What this seed's probe gives more than its own untrained encoder's, in the column's unit."""
+        untrained = self.controls.get(UNTRAINED)
+        mine = next((one.value for one in self.probes if column.holds(one)), None)
+        floor = next((one.value for one in untrained.probes if column.holds(one)), None) if untrained else None
+        return None if mine is None or floor is None else mine - floor
 
     def last(self, key: str) -> float | None:
         return self.metrics[-1].get(key) if self.metrics else None
@@ -151,70 +186,115 @@ def _row_json(row: ArmRuns) -> dict[str, Any]:
 
 def load_run(folder: Path) -> Run:
     """Raises ReportError when the folder holds no run or one of its files is damaged."""
-    if not (folder / "run.json").is_file():
+    if not (folder / RECORD).is_file():
         raise ReportError(f"{folder}: this is no run folder (it has no run.json); name one that 'issl-engine run' made")
-    record = read_json(folder / "run.json")
+    record = read_json(folder / RECORD)
     if not isinstance(record, dict) or RECORD_KEYS - record.keys():
         raise ReportError(f"{folder / 'run.json'}: this is no record of a run; run the recipe again to write it anew")
     arms = [
         ArmRuns(
-            name=arm, objective=objective, seeds=_seeds(folder / arm, record["seeds"]), folder=folder, run=folder.name
+            name=arm, objective=objective, seeds=_seeds(folder, arm, record["seeds"]), folder=folder, run=folder.name
         )
         for arm, objective in record["arms"].items()
     ]
-    controls = [
-        ArmRuns(
-            name=title, objective=None, seeds=_control(folder, name, record["seeds"]), folder=folder, run=folder.name
-        )
-        for name, title in CONTROLS.items()
-    ]
-    recipe = folder / "recipe.yaml"
-    environment = folder / "environment.json"
+    arms = [arm for arm in arms if arm.seeds]
+    recipe, environment = folder / RECIPE, folder / ENVIRONMENT
     return Run(
         folder=folder,
         recipe=record["recipe"],
         description=record["description"],
         status=record["status"],
-        arms=[arm for arm in arms if arm.seeds],
-        controls=[control for control in controls if control.seeds],
+        arms=arms,
+        controls=_control_rows(arms, folder),
         environment=read_json(environment) if environment.is_file() else {},
         recipe_text=recipe.read_text(encoding="utf-8") if recipe.is_file() else "",
     )
 
 
-def _seeds(folder: Path, seeds: list[int]) -> list[SeedRun]:
-    runs = []
+def _seeds(run: Path, arm: str, seeds: list[int]) -> list[SeedRun]:
+    found = []
     for seed in seeds:
-        place = folder / f"seed{seed}"
+        place = arm_folder(run, arm, seed)
         if not place.is_dir():
             continue
-        runs.append(
+        found.append(
             SeedRun(
                 seed=seed,
-                metrics=_lines(place / "metrics.jsonl"),
-                probes=_probes(place / "probes.json"),
-                views_png=_if_there(place / "views.png"),
-                feature_map=_if_there(place / "feature_map.npz"),
-                diagnostics=read_diagnostics(place / "diagnostics.json"),
-                config=_config(place / "resolved.yaml"),
+                metrics=_lines(place / METRICS),
+                probes=_probes(place / PROBES),
+                views_png=_if_there(place / VIEWS),
+                feature_map=_if_there(place / FEATURE_MAP),
+                diagnostics=read_diagnostics(place / DIAGNOSTICS),
+                config=_config(place / RESOLVED),
+                controls=_controls(run, place / CONTROLS),
             )
         )
-    return runs
+    return found
 
 
-def _control(folder: Path, name: str, seeds: list[int]) -> list[SeedRun]:
-    places = {seed: folder / "controls" / f"seed{seed}" for seed in seeds}
-    return [
-        SeedRun(
-            seed=seed,
-            metrics=[],
-            probes=_probes(place / f"{name}.json"),
-            feature_map=_if_there(place / f"{name}.feature_map.npz"),
-            diagnostics=read_diagnostics(place / f"{name}_diagnostics.json"),
-        )
-        for seed, place in places.items()
-        if (place / f"{name}.json").is_file()
-    ]
+def _controls(run: Path, named: Path) -> dict[str, Control]:
+    """What an arm's controls.json names; nothing before its controls are made."""
+    if not named.is_file():
+        if any(run.glob("controls/seed*/untrained.json")):
+            _log.info("%s: its controls were kept by an older version; run the recipe again to see them", run)
+        return {}
+    content = read_json(named)
+    found = {}
+    try:
+        for kind, entry in content.items():
+            if kind not in CONTROL_TITLES or not is_control_folder(entry["folder"]):
+                raise ValueError(f"{entry['folder']!r} is no control's folder")
+            place = run / entry["folder"]
+            diagnostics = entry.get("diagnostics")
+            found[kind] = Control(
+                name=place.name,
+                probes=_probes(place / PROBES),
+                dim=entry.get("dim"),
+                feature_map=_if_there(place / FEATURE_MAP),
+                diagnostics=None if diagnostics is None else read_diagnostics(place / Path(diagnostics).name),
+            )
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ReportError(f"{named}: the file is damaged ({error!r}); run the recipe again to write it anew") from error
+    return found
+
+
+def _control_rows(arms: list[ArmRuns], folder: Path) -> list[ArmRuns]:
+    """A row for each control that some arm is compared with: untrained encoders, then raw pixels."""
+    rows = []
+    for kind, title in CONTROL_TITLES.items():
+        users: dict[str, list[ArmRuns]] = {}
+        for arm in arms:
+            for name in dict.fromkeys(seed.controls[kind].name for seed in arm.seeds if kind in seed.controls):
+                users.setdefault(name, []).append(arm)
+        labels = _labels(kind, users)
+        for name, several in users.items():
+            seeds = {
+                seed.seed: seed.controls[kind]
+                for arm in reversed(several)  # the first arm's diagnostics are shown: they depend on its views
+                for seed in arm.seeds
+                if kind in seed.controls and seed.controls[kind].name == name
+            }
+            shown = f"{title} ({labels[name]})" if len(users) > 1 else title
+            runs = [_as_run(number, seeds[number]) for number in sorted(seeds)]
+            rows.append(ArmRuns(name=shown, objective=None, seeds=runs, folder=folder, run=folder.name))
+    return rows
+
+
+def _labels(kind: str, users: dict[str, list[ArmRuns]]) -> dict[str, str]:
+    """What tells the controls of one kind apart: their widths, or else the arms that are compared with them."""
+    dims = {
+        name: next(str(c.dim) for arm in arms for s in arm.seeds if (c := s.controls.get(kind)) and c.name == name)
+        for name, arms in users.items()
+    }
+    if len(set(dims.values())) == len(dims):
+        return dims
+    return {name: ", ".join(arm.name for arm in arms) for name, arms in users.items()}
+
+
+def _as_run(seed: int, control: Control) -> SeedRun:
+    return SeedRun(
+        seed=seed, metrics=[], probes=control.probes, feature_map=control.feature_map, diagnostics=control.diagnostics
+    )
 
 
 def _if_there(path: Path) -> Path | None:

@@ -15,7 +15,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from issl_engine.mistakes import Mistake
-from issl_engine.report.feature_map import digest_of
 from issl_engine.report.find_runs import find_runs
 from issl_engine.report.html import render_page
 from issl_engine.report.news import news, quiet_seconds
@@ -56,7 +55,11 @@ class RunServer(ThreadingHTTPServer):
 
     def runs(self) -> dict[str, Path]:
         """Digest of the folder's name → folder. Nothing but these names leads to a file."""
-        return {digest_of(str(folder)): folder for folder in find_runs(self.roots)}
+        return {_digest_of(folder): folder for folder in find_runs(self.roots)}
+
+
+def _digest_of(folder: Path) -> str:
+    return hashlib.sha256(str(folder).encode()).hexdigest()[:12]
 
 
 def _advice(port: int) -> str:

@@ -30,16 +30,12 @@ def _cells(row: ArmRuns, run: Run, columns: list[Column]) -> list[str]:
 
 
 def gain_over_untrained(row: ArmRuns, run: Run) -> float | None:
-    """Of the first column, in its unit, over the untrained encoder of the same run."""
-    untrained = next(
-        (other for other in run.controls if other.folder == row.folder and other.name.endswith("untrained encoder")),
-        None,
-    )
+    """Of the first column, in its unit: what the arm gives more than its own untrained encoder, mean over seeds."""
     columns = run.plain_columns
-    if untrained is None or not columns or row.objective is None:
+    if not columns:
         return None
-    mine, floor = row.score(columns[0]), untrained.score(columns[0])
-    return None if mine is None or floor is None else mine.mean - floor.mean
+    gains = [gain for seed in row.seeds if (gain := seed.over_untrained(columns[0])) is not None]
+    return sum(gains) / len(gains) if gains else None
 
 
 def best_row(run: Run, column: Column) -> int | None:

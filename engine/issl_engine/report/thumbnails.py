@@ -33,8 +33,8 @@ class Thumbnails:
     classes: list[str]
 
 
-def write_thumbnails(path: Path, dataset: Dataset, images_M: NDArray[np.int64]) -> None:
-    """Writes the sprite of test images to ``path`` (.webp), and beside it (.json) what is in it."""
+def write_sprite(path: Path, dataset: Dataset, images_M: NDArray[np.int64]) -> None:
+    """Writes the thumbnails of test images to ``path``, a WebP."""
     rows = -(-len(images_M) // COLUMNS)
     sprite = Image.new("RGB", (COLUMNS * SIDE, rows * SIDE), PAPER)
     for place, index in enumerate(images_M.tolist()):
@@ -42,6 +42,11 @@ def write_thumbnails(path: Path, dataset: Dataset, images_M: NDArray[np.int64]) 
         sprite.paste(_thumbnail(dataset, index), (left, top))
     content = io.BytesIO()
     sprite.save(content, format="WEBP", quality=QUALITY, method=4)
+    write_whole(path, content.getvalue())
+
+
+def write_captions(path: Path, dataset: Dataset, images_M: NDArray[np.int64]) -> None:
+    """Writes what a sprite holds to ``path``, which has its name and ends in .json."""
     labels = dataset.test.labels
     single = labels.ndim == 1 and np.issubdtype(labels.dtype, np.integer)
     about = {
@@ -50,8 +55,7 @@ def write_thumbnails(path: Path, dataset: Dataset, images_M: NDArray[np.int64]) 
         "labels": labels[images_M].tolist() if single else [-1] * len(images_M),
         "classes": list(dataset.classes),
     }
-    write_whole(path, content.getvalue())
-    write_whole(path.with_suffix(".json"), json.dumps(about) + "\n")
+    write_whole(path, json.dumps(about) + "\n")
 
 
 def _thumbnail(dataset: Dataset, index: int) -> Image.Image:

@@ -109,7 +109,7 @@ def _cases(
         return [made[name]() for name in names]
 
     from issl_engine.recipe.load import load_recipe
-    from issl_engine.run.experiment import load_dataset
+    from issl_engine.run.dataset import load_dataset
 
     chosen = next(iter(load_recipe(recipe, overrides, [arm] if arm else None).arms.values()))
     return [recipe_case(chosen, load_dataset(chosen), device=device)]

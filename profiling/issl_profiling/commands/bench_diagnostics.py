@@ -40,7 +40,7 @@ def bench_diagnostics(
     """
     with reserved_stdout():
         from issl_engine.recipe.load import load_recipe
-        from issl_engine.run.experiment import load_dataset
+        from issl_engine.run.dataset import load_dataset
         from issl_profiling.data.results_file import append_lines, check_results_file, origin
         from issl_profiling.train.case import TrainCase
         from issl_profiling.train.diagnostics_cost import COLUMNS, WHAT, measure_cost

@@ -46,7 +46,7 @@ def bench_train(
     """
     with reserved_stdout():
         from issl_engine.recipe.load import load_recipe
-        from issl_engine.run.experiment import load_dataset
+        from issl_engine.run.dataset import load_dataset
         from issl_profiling.data.results_file import check_results_file, origin
         from issl_profiling.train.bench import bench_arm
         from issl_profiling.train.case import TrainCase

@@ -29,7 +29,7 @@ def profile(recipe: str, overrides: tuple[str, ...], arm: str | None, steps: int
 
         from issl_engine.environment import collect_environment, device_summary
         from issl_engine.ranks import start_ranks
-        from issl_engine.run.experiment import load_dataset
+        from issl_engine.run.dataset import load_dataset
         from issl_profiling.step_time import measure_step
 
         measured = measure_step(chosen, load_dataset(chosen), start_ranks(), steps=steps)

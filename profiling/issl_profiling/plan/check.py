@@ -23,7 +23,7 @@ from rich.table import Table
 
 from issl_engine.mistakes import Mistake
 from issl_engine.recipe.schema import Recipe
-from issl_engine.run.experiment import load_dataset
+from issl_engine.run.dataset import load_dataset
 from issl_profiling.plan.counts import Counts, count
 from issl_profiling.plan.gloo import GlooLinks, contention
 from issl_profiling.plan.memory import optimizer_bytes

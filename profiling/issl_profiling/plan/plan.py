@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from issl_engine.recipe.schema import Recipe
-from issl_engine.run.experiment import load_dataset
+from issl_engine.run.dataset import load_dataset
 from issl_engine.sources.base import SourceError
 from issl_profiling.plan.assumptions import Assumptions
 from issl_profiling.plan.counts import Counts, count

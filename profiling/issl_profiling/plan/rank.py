@@ -17,7 +17,7 @@ from torch import Tensor
 from issl_engine.ranks import start_ranks
 from issl_engine.recipe.load import load_recipe
 from issl_engine.recipe.schema import Recipe
-from issl_engine.run.experiment import load_dataset
+from issl_engine.run.dataset import load_dataset
 from issl_engine.training.deepspeed import Engine
 from issl_profiling.plan.counts import SavedBytes
 from issl_profiling.plan.gloo import GlooLinks, measure_links

@@ -61,7 +61,7 @@ def train_here(recipe: Recipe, *, steps: int) -> Trial:
     import torch
 
     from issl_engine.ranks import start_ranks
-    from issl_engine.run.experiment import load_dataset
+    from issl_engine.run.dataset import load_dataset
     from issl_engine.training.build import build_engine, build_learner, build_views
     from issl_engine.training.plan import make_plan
     from issl_engine.training.step import after_step, train_step

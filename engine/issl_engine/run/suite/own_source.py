@@ -1,8 +1,11 @@
 """The parts of a suite on the recipe's own source: probes, the same under corruptions, fine-tuning."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+import hashlib
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 from issl_engine.probing.fine_tuning.accuracy import LabelledImages, fine_tuned_accuracy
 from issl_engine.probing.fine_tuning.tuner import FineTuningConfig, Tuner
@@ -10,13 +13,28 @@ from issl_engine.probing.judging.results import results_to_json
 from issl_engine.probing.probes.base import ProbeResult
 from issl_engine.recipe.suite import Suite
 from issl_engine.run.suite.fitted_probes import FittedProbes
-from issl_engine.run.suite.part import Part
 from issl_engine.run.suite.robustness import in_setting, summarised
 from issl_engine.run.suite.subject import Subject
 from issl_engine.sources.base import Dataset
 from issl_engine.views.corruptions import CorruptionKind, CorruptionsConfig
 
 PROBES = "probes"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One piece of a suite, kept by itself. ``name`` is its own in the suite; ``key``: all that its results depend on,
+    for JSON."""
+
+    name: str
+    key: dict[str, Any]
+    make: Callable[[], list[ProbeResult]]
+
+    @property
+    def file(self) -> str:
+        """Where its results are kept in the suite's folder; names that differ have files that differ."""
+        digest = hashlib.sha256(self.name.encode()).hexdigest()[:6]
+        return f"parts/{re.sub(r'[^A-Za-z0-9.]+', '_', self.name).strip('_')}-{digest}.json"
 
 
 def own_source_parts(

@@ -8,10 +8,9 @@ from pathlib import Path
 
 from issl_engine.probing.probes.base import ProbeResult
 from issl_engine.recipe.suite import Suite
+from issl_engine.run.kept import Kept
 from issl_engine.run.suite.fitted_probes import FittedProbes
-from issl_engine.run.suite.own_source import own_source_parts
-from issl_engine.run.suite.part import Part
-from issl_engine.run.suite.record import SuiteRecord
+from issl_engine.run.suite.own_source import Part, own_source_parts
 from issl_engine.run.suite.robustness import in_setting
 from issl_engine.run.suite.subject import Subject
 from issl_engine.sources.base import SourceConfig, SourceError
@@ -31,12 +30,12 @@ def run_suite(
     suite: Suite, subject: Subject, own_source: SourceConfig, *, folder: Path | None,
     on_part: Callable[[SuiteOutcome], None],
 ) -> SuiteOutcome:  # fmt: skip
-    """All parts of ``suite``; those that ``folder`` records as done are not done again. ``on_part`` gets, after each
-    part, what there is so far.
+    """All parts of ``suite``; those that ``folder`` keeps are not made again. ``on_part`` gets, after each part, what
+    there is so far.
 
     Raises ValueError for a user's mistake, SourceError for a source that is not optional.
     """
-    record = SuiteRecord(folder)
+    kept = Kept(folder)
     done: dict[str, list[ProbeResult]] = {}
     left_out: dict[str, str] = {}
 
@@ -44,14 +43,16 @@ def run_suite(
         return SuiteOutcome(results=[result for part in done.values() for result in part], left_out=left_out)
 
     for part in _parts(suite, subject, own_source, done, left_out):
-        results = record.find(part.name, part.key)
-        if results is None:
+        made: list[Part] = []
+
+        def make(part: Part = part, made: list[Part] = made) -> list[ProbeResult]:
             _log.info("%s: %s", suite.name, part.name)
-            results = part.make()
-            record.keep(part.name, part.key, results)
-        else:
+            made.append(part)
+            return part.make()
+
+        done[part.name] = kept.results(part.file, part.key, make)
+        if not made:
             _log.info("%s: %s: done before", suite.name, part.name)
-        done[part.name] = results
         on_part(outcome())
     return outcome()
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 
-import issl_engine
 from issl_engine.probing.features.cache import FeatureCache
 from issl_engine.probing.features.maker import FeatureMaker
 from issl_engine.probing.features.preprocessing import Preprocessing
@@ -16,9 +15,12 @@ from issl_engine.probing.judging.splits import Splits, hold_out
 from issl_engine.probing.probes.base import ProbeConfig
 from issl_engine.recipe.schema import EvaluationConfig, Recipe
 from issl_engine.recipe.suite import Suite
+from issl_engine.run.made_of import measured_on
 from issl_engine.sources.base import Dataset, ImageSet
-from issl_engine.sources.packing.fingerprint import fingerprint
 from issl_engine.weights.open_encoder import OpenedEncoder
+
+FORMAT = 1
+"""Raise it whenever a part would give other results than before."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,15 +58,12 @@ class Subject:
     def key(self, dataset: Dataset, **others: Any) -> dict[str, Any]:
         """All that the results of a part on ``dataset`` depend on."""
         cache = self.maker.cache
-        return {
-            "issl_engine": issl_engine.__version__,
+        return measured_on(dataset, self.evaluation, self.maker.preprocessing.record(), self.seed) | {
             "encoder": self.maker.encoder_key,
-            "images": fingerprint(dataset),
-            "evaluation": self.evaluation.model_dump(mode="json", exclude={"batch_size"}),
-            "preprocessing": self.maker.preprocessing.record(),
-            "seed": self.seed,
             "stored": cache.stored if cache else "float32",
-        } | others
+            "format": FORMAT,
+            **others,
+        }
 
     def splits(self, dataset: Dataset) -> Splits:
         """Features of what probes are fitted on, chosen by and judged on.

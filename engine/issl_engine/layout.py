@@ -1,0 +1,50 @@
+"""What lies where in the folder of a run.
+
+RUN/recipe.yaml  environment.json  run.json  results.csv  report.html  log.txt
+RUN/<arm>/seed<k>/resolved.yaml  metrics.jsonl  checkpoints/  controls.json
+                  probes.json  diagnostics.json  feature_map.npz  views.png  kept.json
+RUN/controls/seed<k>/<kind>-<digest>/probes.json  diagnostics-<digest>.json  feature_map.npz  kept.json
+RUN/thumbnails-<source>.webp  .json   the images of the feature maps
+RUN/logs/rank<k>.log                  where a supervisor started the ranks
+
+A kept.json says what the results beside it were made of (``run/kept.py``). A controls.json names the controls that its
+arm is compared with: arms that agree on what a control depends on share it.
+"""
+
+from pathlib import Path
+
+RECIPE = "recipe.yaml"
+ENVIRONMENT = "environment.json"
+RECORD = "run.json"
+RESULTS = "results.csv"
+PAGE = "report.html"
+LOG = "log.txt"
+
+RESOLVED = "resolved.yaml"
+METRICS = "metrics.jsonl"
+CHECKPOINTS = "checkpoints"
+CONTROLS = "controls.json"
+PROBES = "probes.json"
+DIAGNOSTICS = "diagnostics.json"
+FEATURE_MAP = "feature_map.npz"
+VIEWS = "views.png"
+
+UNTRAINED = "untrained"
+RAW_PIXELS = "raw_pixels"
+_CONTROLS_FOLDER = "controls"
+
+
+def arm_folder(run: Path, arm: str, seed: int) -> Path:
+    """Where one seed of one arm lies."""
+    return run / arm / f"seed{seed}"
+
+
+def control_folder(kind: str, digest: str, seed: int) -> str:
+    """Where a control lies, below the run's folder: ``kind`` untrained or raw_pixels, ``digest`` of what it is."""
+    return f"{_CONTROLS_FOLDER}/seed{seed}/{kind}-{digest}"
+
+
+def is_control_folder(name: str) -> bool:
+    """Whether a name may be one that ``control_folder`` gave, so that it leads nowhere else."""
+    parts = Path(name).parts
+    return len(parts) == 3 and parts[0] == _CONTROLS_FOLDER and ".." not in parts

@@ -1,0 +1,120 @@
+"""One arm with one seed: pretrained, probed, measured, mapped. What is done already is not done again."""
+
+import logging
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from issl_engine.diagnosis.diagnose import diagnose_learner
+from issl_engine.diagnosis.measure import as_json
+from issl_engine.layout import DIAGNOSTICS, PROBES, RESOLVED, VIEWS
+from issl_engine.loading.contact_sheet import write_contact_sheet
+from issl_engine.probing.judging.evaluate import evaluate
+from issl_engine.probing.probes.base import ProbeResult
+from issl_engine.ranks import Ranks
+from issl_engine.recipe.schema import Recipe
+from issl_engine.recipe.show import render
+from issl_engine.run.dataset import content_of, load_dataset
+from issl_engine.run.kept import Kept
+from issl_engine.run.made_of import diagnosed_by, probed_by
+from issl_engine.run.maps import keep_map
+from issl_engine.sources.base import Dataset
+from issl_engine.training.checkpoints.layout import ENCODER, part_of
+from issl_engine.training.checkpoints.learner import load_learner
+from issl_engine.training.checkpoints.manifest import read_manifest
+from issl_engine.training.learner import Learner
+from issl_engine.training.plan import Plan, make_plan
+from issl_engine.training.pretrain import OnLog, pretrain
+from issl_engine.training.watch.watchdog import OnHung
+from issl_engine.whole_file import write_whole
+
+_log = logging.getLogger("issl_engine")
+
+
+def run_arm(
+    recipe: Recipe, folder: Path, seed: int, ranks: Ranks, on_log: OnLog | None, on_hung: OnHung | None = None
+) -> None:
+    """Pretrains one encoder in ``folder`` (RUN/<arm>/seed<k>) on all ranks; the first one then measures it."""
+    dataset = load_dataset(recipe)
+    plan = make_plan(recipe, dataset, ranks)
+    if ranks.is_first:
+        _show_what_is_run(recipe, dataset, plan, folder, seed)
+    ranks.barrier()
+    checkpoint = pretrain(recipe, dataset, ranks, folder=folder, seed=seed, on_log=on_log, on_hung=on_hung)
+    if ranks.is_first:
+        _measure(Trained(checkpoint, dataset, ranks), recipe, dataset, folder, seed)
+    ranks.barrier()
+
+
+def _show_what_is_run(recipe: Recipe, dataset: Dataset, plan: Plan, folder: Path, seed: int) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / RESOLVED, render(recipe, derived=asdict(plan)))
+    key = recipe.model_dump(mode="json", include={"views"}) | {"images": content_of(dataset), "seed": seed}
+    images = dataset.pretraining_images
+    Kept(folder).file(
+        VIEWS, key, lambda path: write_contact_sheet(path, images, recipe.views, num_images=4, seed=seed)
+    )  # fmt: skip
+
+
+class Trained:
+    """What a checkpoint holds, read from the disk once, and only when something is to be measured."""
+
+    def __init__(self, checkpoint: Path, dataset: Dataset, ranks: Ranks) -> None:
+        self.ranks = ranks
+        self._checkpoint, self._dataset = checkpoint, dataset
+
+    @cached_property
+    def learner(self) -> Learner:
+        """Encoder, heads and teacher, on the rank's device. Raises CheckpointError."""
+        return load_learner(self._checkpoint, self._dataset, self.ranks)[0]
+
+    @property
+    def weights(self) -> dict[str, str]:
+        """File → its SHA-256: other weights give other results."""
+        files = read_manifest(self._checkpoint).files
+        return {name: one.sha256 for name, one in files.items() if part_of(name) in ("encoder", "learner", "ranks")}
+
+
+def _measure(trained: Trained, recipe: Recipe, dataset: Dataset, folder: Path, seed: int) -> None:
+    kept, weights = Kept(folder), trained.weights
+    encoder = {"encoder": weights[ENCODER]}
+    if recipe.probes:
+        kept.results(
+            PROBES, probed_by(recipe, dataset, seed) | encoder,
+            lambda: probe_encoder(trained.learner.encoder, recipe, dataset, seed=seed, device=trained.ranks.device),
+        )  # fmt: skip
+        keep_map(
+            kept, Kept(folder.parent.parent), recipe, of=encoder, encoder=lambda: trained.learner.encoder,
+            dataset=dataset, seed=seed, device=trained.ranks.device,
+        )  # fmt: skip
+    if recipe.diagnostics.after_images is None:
+        kept.drop(DIAGNOSTICS)
+        return
+
+    def diagnosis() -> dict[str, Any]:
+        _log.info("%s: measuring the representation", folder)
+        return as_json(diagnose_learner(trained.learner, recipe, dataset, trained.ranks, seed=seed))
+
+    kept.json(DIAGNOSTICS, diagnosed_by(recipe, dataset, seed) | {"learner": weights}, diagnosis)
+
+
+def probe_encoder(
+    encoder: nn.Module | None, recipe: Recipe, dataset: Dataset, *, seed: int, device: torch.device
+) -> list[ProbeResult]:
+    """The recipe's probes on any encoder; None probes the raw pixels."""
+    return evaluate(
+        encoder=encoder,
+        dataset=dataset,
+        evaluation=recipe.evaluation,
+        probes=recipe.probes,
+        mean=recipe.views.mean,
+        std=recipe.views.std,
+        interpolation=recipe.views.interpolation,
+        seed=seed,
+        device=device,
+        num_threads=recipe.data.decode_threads,
+    )

@@ -1,0 +1,26 @@
+"""The images of a recipe, read once for all arms and seeds that share them."""
+
+from issl_engine.recipe.schema import Recipe
+from issl_engine.sources.base import Dataset
+from issl_engine.sources.packing.fingerprint import fingerprint
+
+
+def load_dataset(recipe: Recipe) -> Dataset:
+    """The recipe's source. One source is held at a time. Raises SourceError."""
+    key = recipe.source.model_dump_json()
+    if key not in _datasets:
+        _datasets.clear()
+        _datasets[key] = recipe.source.load()
+    return _datasets[key]
+
+
+def content_of(dataset: Dataset) -> str:
+    """The dataset's fingerprint: what results say that they were made of, wherever the images lie."""
+    if not _last or _last[0][0] is not dataset:
+        _last[:] = [(dataset, fingerprint(dataset))]
+    return _last[0][1]
+
+
+_datasets: dict[str, Dataset] = {}
+_last: list[tuple[Dataset, str]] = []
+"""The dataset whose fingerprint was taken last, since that can take seconds."""

@@ -1,0 +1,39 @@
+"""What results depend on, as the keys that ``kept`` compares."""
+
+from typing import Any
+
+import issl_engine
+from issl_engine.recipe.schema import EvaluationConfig, Recipe
+from issl_engine.run.dataset import content_of
+from issl_engine.sources.base import Dataset
+from issl_engine.weights.preprocessing import preprocessing_of
+
+
+def measured_on(
+    dataset: Dataset, evaluation: EvaluationConfig, preprocessing: dict[str, Any], seed: int
+) -> dict[str, Any]:
+    """What all measurements of a frozen encoder depend on, besides the encoder."""
+    return {
+        "issl_engine": issl_engine.__version__,
+        "images": content_of(dataset),
+        "evaluation": evaluation.model_dump(mode="json", exclude={"batch_size"}),
+        "preprocessing": preprocessing,
+        "seed": seed,
+    }
+
+
+def measured_by(recipe: Recipe, dataset: Dataset, seed: int) -> dict[str, Any]:
+    """``measured_on`` of a recipe's own evaluation."""
+    return measured_on(dataset, recipe.evaluation, preprocessing_of(recipe).as_json(), seed)
+
+
+def probed_by(recipe: Recipe, dataset: Dataset, seed: int) -> dict[str, Any]:
+    """What the results of a recipe's probes depend on, besides the encoder."""
+    return measured_by(recipe, dataset, seed) | recipe.model_dump(mode="json", include={"probes"})
+
+
+def diagnosed_by(recipe: Recipe, dataset: Dataset, seed: int) -> dict[str, Any]:
+    """What a recipe's diagnostics after training depend on, besides the encoder and objective."""
+    after = recipe.diagnostics.model_dump(include={"after_images", "after_views"})
+    views = recipe.model_dump(mode="json", include={"views"})
+    return measured_by(recipe, dataset, seed) | views | {"diagnostics": after}
