@@ -14,8 +14,10 @@ from issl_engine.diagnosis.diagnose import diagnose, diagnose_learner
 from issl_engine.diagnosis.meaning import what_it_says
 from issl_engine.diagnosis.measure import Diagnosis, as_json, measure_representation, measure_views
 from issl_engine.diagnosis.objective_state import recorded_outputs
-from issl_engine.diagnosis.view_features import global_views, judged_images, some_images, view_features
+from issl_engine.diagnosis.view_features import global_views, view_features
 from issl_engine.models.heads import LinearHead
+from issl_engine.probing.features.features import Features
+from issl_engine.probing.judging.splits import at_most, split_features, split_images
 from issl_engine.ranks import start_ranks
 from issl_engine.recipe.schema import Recipe
 from issl_engine.sources.base import Dataset, ImageSet
@@ -89,12 +91,28 @@ def test_only_global_views_are_taken() -> None:
 
 def test_images_are_those_that_probes_are_judged_on(dataset: Dataset) -> None:
     evaluation = make_recipe({"name": "simclr"}).evaluation
-    assert judged_images(dataset, evaluation, 0) == (dataset.test, "test")
-    held_out, split = judged_images(dataset, evaluation.model_copy(update={"report_on": "held_out"}), 0)
-    assert (len(held_out), split) == (4, "held_out")
-    few = some_images(dataset.test, 7, 5)
+    plain = split_images(dataset, evaluation, 0)
+    assert (plain.judged, plain.judged_split) == (dataset.test, "test")
+    held_out = split_images(dataset, evaluation.model_copy(update={"report_on": "held_out"}), 0)
+    assert (len(held_out.judged), held_out.judged_split) == (4, "held_out")
+    few = at_most(dataset.test, 7, 5)
     assert len(few) == 7
     assert all(any((pixels == other).all() for other in dataset.test.pixels) for pixels in few.pixels)
+
+
+@pytest.mark.parametrize("most", [None, 24])
+def test_diagnostics_probes_and_suites_judge_the_same_images(dataset: Dataset, most: int | None) -> None:
+    """Features that are the images' own numbers, parted as probes part them, against the images that are named."""
+    evaluation = make_recipe({"name": "simclr"}).evaluation
+    evaluation = evaluation.model_copy(update={"report_on": "held_out", "max_train_images": most})
+    images = split_images(dataset, evaluation, 3)
+    pixels = torch.from_numpy(images.train.pixels).flatten(1).float()
+    features = Features(x_ND=pixels, labels_N=torch.from_numpy(images.train.labels))
+    parts = split_features(features, None, held_out_fraction=evaluation.held_out_fraction, seed=3)
+    assert len(images.train) == (most or len(dataset.train))
+    for part, named in ((parts.judged, images.judged), (parts.train.joined(parts.held_out), images.fitted)):
+        found = {row.numpy().tobytes() for row in part.x_ND}
+        assert found == {row.tobytes() for row in named.pixels.reshape(len(named), -1).astype(np.float32)}
 
 
 def test_a_perfect_representation_is_at_every_optimum() -> None:

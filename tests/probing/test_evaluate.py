@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from issl_engine.probing.config import EvaluationConfig
 from issl_engine.probing.features.features import Features
 from issl_engine.probing.judging.evaluate import evaluate
 from issl_engine.probing.judging.results import results_from_json, results_to_json
@@ -17,7 +18,6 @@ from issl_engine.probing.probes.base import FitData, Fitted, ProbeConfig, ProbeR
 from issl_engine.probing.probes.knn import KNNProbeConfig
 from issl_engine.probing.probes.linear import LinearProbeConfig
 from issl_engine.probing.probes.regression import RegressionProbeConfig
-from issl_engine.recipe.schema import EvaluationConfig
 from issl_engine.sources.base import Dataset, ImageSet
 from issl_engine.sources.target_table import TargetTable
 

@@ -11,7 +11,8 @@ from sklearn.neighbors import KNeighborsClassifier
 from torch.nn import functional as F
 
 from issl_engine.probing.features.features import Features
-from issl_engine.probing.judging.evaluate import run_probes, split_features
+from issl_engine.probing.judging.evaluate import run_probes
+from issl_engine.probing.judging.splits import split_features
 from issl_engine.probing.probes.base import FitData, ProbeResult
 from issl_engine.probing.probes.few_labels import FewLabelsProbeConfig
 from issl_engine.probing.probes.fitting.cross_validation import cross_validated, stratified_folds

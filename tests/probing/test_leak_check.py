@@ -11,9 +11,10 @@ import torch
 
 import issl_engine.probing.probes as probing
 from issl_engine.probing.features.features import Features
-from issl_engine.probing.judging.evaluate import Splits, run_probes, split_features
+from issl_engine.probing.judging.evaluate import run_probes
 from issl_engine.probing.judging.leak_check import LeakError, check_blind, check_no_shared_images, with_other_judged
 from issl_engine.probing.judging.shared_images import Chosen, shared_images
+from issl_engine.probing.judging.splits import Splits, split_features
 from issl_engine.probing.probes.base import FitData, ProbeConfig
 from issl_engine.probing.probes.few_labels import FewLabelsProbeConfig, FittedFewLabels
 from issl_engine.probing.probes.grid import FittedPoint, Point

@@ -8,10 +8,11 @@ from torch import nn
 
 from issl_engine.diagnosis.measure import Diagnosis, measure_representation, measure_views
 from issl_engine.diagnosis.objective_state import measure_objective
-from issl_engine.diagnosis.view_features import judged_images, some_images, view_features
+from issl_engine.diagnosis.view_features import view_features
 from issl_engine.loading import EvaluationImages
 from issl_engine.mistakes import Mistake
 from issl_engine.probing.features.extract import extract_features
+from issl_engine.probing.judging.splits import at_most, split_images
 from issl_engine.ranks import Ranks
 from issl_engine.recipe.schema import Recipe
 from issl_engine.sources.base import Dataset
@@ -30,8 +31,8 @@ def diagnose(encoder: nn.Module, recipe: Recipe, dataset: Dataset, *, seed: int,
     config, evaluation, views = recipe.diagnostics, recipe.evaluation, recipe.views
     if config.after_images is None:
         raise Mistake("diagnostics.after_images is null, so there is nothing to measure; set it to a number")
-    judged, split = judged_images(dataset, evaluation, seed)
-    images = some_images(judged, config.after_images, seed)
+    splits = split_images(dataset, evaluation, seed)
+    images = at_most(splits.judged, config.after_images, seed)
     encoder.eval()
     batches = EvaluationImages(
         images, resize=evaluation.resize, crop=evaluation.crop, mean=views.mean, std=views.std, device=device,
@@ -42,7 +43,9 @@ def diagnose(encoder: nn.Module, recipe: Recipe, dataset: Dataset, *, seed: int,
         encoder, images, views, num_views=config.after_views, batch_size=evaluation.batch_size, seed=seed,
         device=device, num_threads=recipe.data.decode_threads,
     )  # fmt: skip
-    found = Diagnosis(split=split, num_images=len(features), num_views=z_NVD.shape[1], dim=features.x_ND.shape[1])
+    found = Diagnosis(
+        split=splits.judged_split, num_images=len(features), num_views=z_NVD.shape[1], dim=features.x_ND.shape[1]
+    )
     measure_representation(found, features.x_ND, features.labels_N)
     measure_views(found, z_NVD)
     return found
@@ -53,10 +56,9 @@ def diagnose_learner(learner: Learner, recipe: Recipe, dataset: Dataset, ranks: 
     found = diagnose(learner.encoder, recipe, dataset, seed=seed, device=ranks.device)
     alone = replace(ranks, rank=0, world_size=1, group=None)
     plan = make_plan(recipe, dataset, alone)
-    judged, _ = judged_images(dataset, recipe.evaluation, seed)
-    assert recipe.diagnostics.after_images is not None
+    judged = split_images(dataset, recipe.evaluation, seed).judged
     measure_objective(
-        found, learner, some_images(judged, recipe.diagnostics.after_images, seed), recipe.views,
+        found, learner, at_most(judged, recipe.diagnostics.after_images, seed), recipe.views,
         batch_size=min(plan.loss_batch_size, recipe.evaluation.batch_size), progress=plan.progress(plan.total_steps),
         seed=seed, num_threads=recipe.data.decode_threads,
     )  # fmt: skip

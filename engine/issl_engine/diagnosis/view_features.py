@@ -8,25 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from issl_engine.loading import TrainingViews
-from issl_engine.probing.judging.splits import hold_out
-from issl_engine.recipe.schema import EvaluationConfig
-from issl_engine.sources.base import Dataset, ImageSet
+from issl_engine.sources.base import ImageSet
 from issl_engine.views.config import MultiCropBatch, ViewsConfig
-
-
-def judged_images(dataset: Dataset, evaluation: EvaluationConfig, seed: int) -> tuple[ImageSet, str]:
-    """(images, name of their split): those that probes are judged on, the test split or the held-out part."""
-    if evaluation.report_on == "test":
-        return dataset.test, "test"
-    _, chosen = hold_out(dataset.train.labels, evaluation.held_out_fraction, seed)
-    return dataset.train.subset(chosen.numpy()), "held_out"
-
-
-def some_images(images: ImageSet, count: int, seed: int) -> ImageSet:
-    """At most ``count`` of them, drawn with the seed, in their order."""
-    if len(images) <= count:
-        return images
-    return images.subset(np.sort(np.random.default_rng(seed).permutation(len(images))[:count]))
 
 
 def global_views(views: ViewsConfig) -> ViewsConfig:

@@ -18,6 +18,7 @@ from issl_engine.models.encoders.base import EncoderConfig
 from issl_engine.objectives.base import ObjectiveConfig
 from issl_engine.optim.base import OptimizerConfig
 from issl_engine.optim.schedules import ScheduleConfig
+from issl_engine.probing.config import EvaluationConfig
 from issl_engine.probing.probes.base import ProbeConfig
 from issl_engine.regularizers.base import RegularizerConfig
 from issl_engine.sources.base import SourceConfig
@@ -146,35 +147,6 @@ class DeepSpeedConfig(Config):
 
     zero_stage: Annotated[int, Field(ge=0, le=2)] = 0
     """ZeRO stage: 0 replicates the optimiser's state, 1 shards it over ranks, 2 shards the gradients too."""
-
-
-class EvaluationConfig(Config):
-    """Images for the probes: resized, centre crop, no augmentation."""
-
-    resize: Annotated[int, Field(ge=8)]
-    """The shorter side is resized to this, in pixels."""
-    crop: Annotated[int, Field(ge=8)]
-    """Side of the centre crop, in pixels."""
-    batch_size: PositiveInt = 256
-    """Images a rank in one forward pass of the frozen encoder."""
-    held_out_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    """Share of the training split, balanced over classes, on which probes choose their hyper-parameters."""
-    max_train_images: PositiveInt | None = None
-    """Probe on at most this many training images (drawn with the seed), or null for all."""
-    report_on: Literal["test", "held_out"] = "test"
-    """Split of the reported number; held_out leaves the test split unread, for tuning a recipe."""
-    allow_shared_images: bool = False
-    """With true, test images that are in the training split too, byte by byte, are counted in a warning; with false
-    they are an error. Within the training split such images are a warning always."""
-    check_leaks: bool = False
-    """Also fit each probe twice more, with other images in the place of those that judge it, and stop where that
-    changes a weight or a hyper-parameter."""
-
-    @model_validator(mode="after")
-    def _crop_fits(self) -> Self:
-        if self.crop > self.resize:
-            raise Mistake(f"crop ({self.crop}) is larger than resize ({self.resize}); make crop smaller or equal")
-        return self
 
 
 class OnlineProbeConfig(Config):

@@ -6,8 +6,9 @@ from pydantic import Field, model_validator
 
 from issl_engine.config import Config
 from issl_engine.mistakes import Mistake
+from issl_engine.probing.config import EvaluationConfig
 from issl_engine.probing.fine_tuning.tuner import FineTuningConfig
-from issl_engine.recipe.schema import AnyProbe, AnySource, EvaluationConfig
+from issl_engine.recipe.schema import AnyProbe, AnySource
 from issl_engine.views.corruptions import CorruptionsConfig
 
 

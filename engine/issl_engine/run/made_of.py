@@ -3,7 +3,8 @@
 from typing import Any
 
 import issl_engine
-from issl_engine.recipe.schema import EvaluationConfig, Recipe
+from issl_engine.probing.config import EvaluationConfig
+from issl_engine.recipe.schema import Recipe
 from issl_engine.run.dataset import content_of
 from issl_engine.sources.base import Dataset
 from issl_engine.weights.preprocessing import preprocessing_of

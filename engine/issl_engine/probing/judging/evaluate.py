@@ -2,27 +2,23 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import nn
 
+from issl_engine.probing.config import EvaluationConfig
 from issl_engine.probing.features.features import CPU
 from issl_engine.probing.features.maker import FeatureMaker
 from issl_engine.probing.features.preprocessing import Preprocessing
 from issl_engine.probing.judging.leak_check import check_blind, check_no_shared_images
 from issl_engine.probing.judging.shared_images import Chosen
-from issl_engine.probing.judging.splits import Splits, hold_out
-from issl_engine.probing.probes.base import Features, ProbeConfig, ProbeResult
+from issl_engine.probing.judging.splits import Splits, split_features, split_images
+from issl_engine.probing.probes.base import ProbeConfig, ProbeResult
 from issl_engine.sources.base import Dataset, ImageSet
-
-if TYPE_CHECKING:
-    from issl_engine.recipe.schema import EvaluationConfig
 
 
 def evaluate(
-    *, encoder: nn.Module | None, dataset: Dataset, evaluation: "EvaluationConfig",
+    *, encoder: nn.Module | None, dataset: Dataset, evaluation: EvaluationConfig,
     probes: Sequence[ProbeConfig], mean: tuple[float, float, float], std: tuple[float, float, float],
     interpolation: str, seed: int, device: torch.device, num_threads: int,
 ) -> list[ProbeResult]:  # fmt: skip
@@ -49,30 +45,17 @@ def evaluate(
     return [replace(result, preprocessing=preprocessing.describe(raw_pixels=encoder is None)) for result in results]
 
 
-def make_splits(maker: FeatureMaker, dataset: Dataset, evaluation: "EvaluationConfig", seed: int) -> Splits:
+def make_splits(maker: FeatureMaker, dataset: Dataset, evaluation: EvaluationConfig, seed: int) -> Splits:
     """Features of what probes are fitted on, chosen by and judged on.
 
     Raises ValueError as ``evaluate`` does for images and their classes.
     """
-    train_images = at_most(dataset.train, evaluation.max_train_images, seed)
-    train = maker.features(train_images)
-    test = maker.features(dataset.test) if evaluation.report_on == "test" else None
+    images = split_images(dataset, evaluation, seed)
+    train = maker.features(images.train)
+    test = maker.features(images.judged) if images.judged_split == "test" else None
     splits = split_features(train, test, held_out_fraction=evaluation.held_out_fraction, seed=seed)
-    check_content(splits, train_images, dataset, allow_shared_images=evaluation.allow_shared_images)
+    check_content(splits, images.train, dataset, allow_shared_images=evaluation.allow_shared_images)
     return splits
-
-
-def split_features(train: Features, test: Features | None, *, held_out_fraction: float, seed: int) -> Splits:
-    """Holds out a class-balanced part of ``train``; with ``test`` None a further part of it plays the test split.
-
-    Raises ValueError when a class has too few images to split.
-    """
-    kept, chosen = hold_out(train.labels_N, held_out_fraction, seed)
-    if test is not None:
-        return Splits(train=train.subset(kept), held_out=train.subset(chosen), judged=test, judged_split="test")
-    rest, judged = train.subset(kept), train.subset(chosen)
-    kept, chosen = hold_out(rest.labels_N, held_out_fraction, seed + 1)
-    return Splits(train=rest.subset(kept), held_out=rest.subset(chosen), judged=judged, judged_split="held_out")
 
 
 def run_probes(
@@ -105,11 +88,3 @@ def check_content(splits: Splits, train_images: ImageSet, dataset: Dataset, *, a
         Chosen(images=train_images, places=splits.judged.stored_rows.tolist()),
         allowed=True,
     )
-
-
-def at_most(images: ImageSet, count: int | None, seed: int) -> ImageSet:
-    """``count`` of the images, drawn with the seed, in their order; all where there are no more, or for None."""
-    if count is None or count >= len(images):
-        return images
-    chosen = np.random.default_rng(seed).permutation(len(images))[:count]
-    return images.subset(np.sort(chosen))

@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from issl_engine.mistakes import Mistake
+from issl_engine.probing.config import EvaluationConfig
 from issl_engine.probing.features.features import Features
+from issl_engine.sources.base import Dataset, ImageSet
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +25,56 @@ class Splits:
     judged: Features
     judged_split: str
     """test or held_out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageSplits:
+    """Which images probes, suites and diagnostics use, before any features are made."""
+
+    train: ImageSet
+    """Of the training split, as many as ``evaluation.max_train_images`` allows."""
+    fitted: ImageSet
+    """Those of ``train`` that a probe may be fitted on or choose by."""
+    judged: ImageSet
+    """The test split, or the part of ``train`` that plays it."""
+    judged_split: str
+    """test or held_out."""
+
+
+def split_images(dataset: Dataset, evaluation: EvaluationConfig, seed: int) -> ImageSplits:
+    """The one rule of which images are judged. With ``report_on`` held_out the test split is left alone.
+
+    Raises Mistake where a class has too few images to hold one out.
+    """
+    train = at_most(dataset.train, evaluation.max_train_images, seed)
+    if evaluation.report_on == "test":
+        return ImageSplits(train=train, fitted=train, judged=dataset.test, judged_split="test")
+    rest, judged = hold_out(train.labels, evaluation.held_out_fraction, seed)
+    return ImageSplits(
+        train=train, fitted=train.subset(rest.numpy()), judged=train.subset(judged.numpy()), judged_split="held_out"
+    )
+
+
+def at_most(images: ImageSet, count: int | None, seed: int) -> ImageSet:
+    """``count`` of the images, drawn with the seed, in their order; all where there are no more, or for None."""
+    if count is None or count >= len(images):
+        return images
+    chosen = np.random.default_rng(seed).permutation(len(images))[:count]
+    return images.subset(np.sort(chosen))
+
+
+def split_features(train: Features, test: Features | None, *, held_out_fraction: float, seed: int) -> Splits:
+    """The features of ``ImageSplits.train`` and of the test split, parted as the images are.
+
+    Holds out a class-balanced part of ``train``; with ``test`` None the part that ``split_images`` judges on plays the
+    test split. Raises Mistake when a class has too few images to split.
+    """
+    kept, chosen = hold_out(train.labels_N, held_out_fraction, seed)
+    if test is not None:
+        return Splits(train=train.subset(kept), held_out=train.subset(chosen), judged=test, judged_split="test")
+    rest, judged = train.subset(kept), train.subset(chosen)
+    kept, chosen = hold_out(rest.labels_N, held_out_fraction, seed + 1)
+    return Splits(train=rest.subset(kept), held_out=rest.subset(chosen), judged=judged, judged_split="held_out")
 
 
 def hold_out(labels: Tensor | NDArray[np.int64], fraction: float, seed: int) -> tuple[Tensor, Tensor]:

@@ -24,8 +24,7 @@ class FittedProbes:
 
     def under(self, maker: FeatureMaker) -> list[ProbeResult]:
         """Judged on the same images, as ``maker`` shows them."""
-        _, images = self.subject.judged_images(self.dataset)
-        return self._judged(maker.features(images), maker)
+        return self._judged(maker.features(self.subject.images(self.dataset).judged), maker)
 
     @cached_property
     def _splits(self) -> Splits:

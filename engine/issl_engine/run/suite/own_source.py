@@ -88,13 +88,13 @@ def _fine_tuned(
 ) -> list[ProbeResult]:  # fmt: skip
     maker = subject.maker
     assert maker.encoder is not None
-    train, judged = subject.judged_images(dataset)
+    images = subject.images(dataset)
     tuner = Tuner(
         encoder=maker.encoder, num_classes=dataset.num_classes, config=config, preprocessing=maker.preprocessing,
         device=maker.device, num_threads=maker.num_threads, seed=subject.seed,
     )  # fmt: skip
     result = fine_tuned_accuracy(
-        tuner, LabelledImages(train=train, judged=judged, judged_split=subject.evaluation.report_on),
+        tuner, LabelledImages(train=images.fitted, judged=images.judged, judged_split=images.judged_split),
         label_fraction=fraction, held_out_fraction=subject.evaluation.held_out_fraction, batch_size=maker.batch_size,
     )  # fmt: skip
     return [replace(result, preprocessing=maker.preprocessing.describe(raw_pixels=False))]

@@ -7,16 +7,17 @@ from typing import Any
 
 import torch
 
+from issl_engine.probing.config import EvaluationConfig
 from issl_engine.probing.features.cache import FeatureCache
 from issl_engine.probing.features.maker import FeatureMaker
 from issl_engine.probing.features.preprocessing import Preprocessing
-from issl_engine.probing.judging.evaluate import at_most, make_splits
-from issl_engine.probing.judging.splits import Splits, hold_out
+from issl_engine.probing.judging.evaluate import make_splits
+from issl_engine.probing.judging.splits import ImageSplits, Splits, split_images
 from issl_engine.probing.probes.base import ProbeConfig
-from issl_engine.recipe.schema import EvaluationConfig, Recipe
+from issl_engine.recipe.schema import Recipe
 from issl_engine.recipe.suite import Suite
 from issl_engine.run.made_of import measured_on
-from issl_engine.sources.base import Dataset, ImageSet
+from issl_engine.sources.base import Dataset
 from issl_engine.weights.open_encoder import OpenedEncoder
 
 FORMAT = 1
@@ -72,17 +73,9 @@ class Subject:
         """
         return make_splits(self.maker, dataset, self.evaluation, self.seed)
 
-    def train_images(self, dataset: Dataset) -> ImageSet:
-        """As many of the training split as ``evaluation.max_train_images`` says."""
-        return at_most(dataset.train, self.evaluation.max_train_images, self.seed)
-
-    def judged_images(self, dataset: Dataset) -> tuple[ImageSet, ImageSet]:
-        """(images that may be fitted on or chosen by, images that judge), parted as split_features parts features."""
-        train = self.train_images(dataset)
-        if self.evaluation.report_on == "test":
-            return train, dataset.test
-        rest, judged = hold_out(train.labels, self.evaluation.held_out_fraction, self.seed)
-        return train.subset(rest.numpy()), train.subset(judged.numpy())
+    def images(self, dataset: Dataset) -> ImageSplits:
+        """Which images are fitted on and judged."""
+        return split_images(dataset, self.evaluation, self.seed)
 
 
 def encoder_key(opened: OpenedEncoder) -> str:

@@ -1,0 +1,37 @@
+"""What a recipe says of the images that probes and diagnostics measure an encoder on."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from issl_engine.config import Config
+from issl_engine.mistakes import Mistake
+
+
+class EvaluationConfig(Config):
+    """Images for the probes: resized, centre crop, no augmentation."""
+
+    resize: Annotated[int, Field(ge=8)]
+    """The shorter side is resized to this, in pixels."""
+    crop: Annotated[int, Field(ge=8)]
+    """Side of the centre crop, in pixels."""
+    batch_size: Annotated[int, Field(ge=1)] = 256
+    """Images per rank in one forward pass of the frozen encoder."""
+    held_out_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """Share of the training split, balanced over classes, on which probes choose their hyper-parameters."""
+    max_train_images: Annotated[int, Field(ge=1)] | None = None
+    """Probe on at most this many training images (drawn with the seed), or null for all."""
+    report_on: Literal["test", "held_out"] = "test"
+    """Split of the reported number; held_out leaves the test split unread, for tuning a recipe."""
+    allow_shared_images: bool = False
+    """With true, test images that are in the training split too, byte by byte, are counted in a warning; with false
+    they are an error. Within the training split such images are a warning always."""
+    check_leaks: bool = False
+    """Also fit each probe twice more, with other images in the place of those that judge it, and stop where that
+    changes a weight or a hyper-parameter."""
+
+    @model_validator(mode="after")
+    def _crop_fits(self) -> Self:
+        if self.crop > self.resize:
+            raise Mistake(f"crop ({self.crop}) is larger than resize ({self.resize}); make crop smaller or equal")
+        return self
