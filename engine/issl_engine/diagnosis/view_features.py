@@ -59,5 +59,5 @@ def view_features(
 def _encode(encoder: nn.Module, batch: MultiCropBatch) -> Tensor:
     """[b, G, D] float32 on the CPU."""
     crops = torch.cat(batch.crops)
-    rows = encoder(crops.flatten(0, 1).contiguous(memory_format=torch.channels_last))
+    rows: Tensor = encoder(crops.flatten(0, 1).contiguous(memory_format=torch.channels_last))
     return rows.float().cpu().unflatten(0, crops.shape[:2]).transpose(0, 1)

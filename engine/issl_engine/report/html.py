@@ -22,7 +22,7 @@ NO_MAPS = (
     "or was made before maps were kept; 'issl-engine run' with the same recipe and folder makes what is missing."
 )
 CURVES = {
-    "loss": "Pretraining loss, a line a seed; losses of different objectives do not compare.",
+    "loss": "Pretraining loss, one line per seed; losses of different objectives do not compare.",
     "online_top1": "Top-1 % of the linear probe that is trained beside the encoder, without sending it a gradient.",
 }
 """Key of metrics.jsonl → caption, of what a browser without scripts shows."""
@@ -68,8 +68,8 @@ def facts(run: Run) -> str:
     made = []
     for one in run.each:
         commit = f"commit {one.environment.get('commit') or 'unknown'}"
-        told = ", ".join(part for part in (_moment(one.environment.get("date")), commit) if part)
-        made.append(f"{one.recipe}: {told}" if several else told)
+        made_at = ", ".join(part for part in (_moment(one.environment.get("date")), commit) if part)
+        made.append(f"{one.recipe}: {made_at}" if several else made_at)
     return " · ".join([run.status, *made])
 
 

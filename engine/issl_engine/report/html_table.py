@@ -25,7 +25,7 @@ class Cell:
 
 
 def results_table(run: Run) -> str:
-    """A row an arm and control, a column for each probe and setting; the best mean of the arms is marked."""
+    """One row per arm and control, one column per probe and setting; the best mean of the arms is marked."""
     columns = run.columns
     with_run = len(run.each) > 1
     with_objective = any(not arm.name.endswith(arm.objective or "") for arm in run.arms)
@@ -65,7 +65,7 @@ def _training_cells(row: ArmRuns, run: Run) -> list[Cell]:
 
 
 def measures_table(run: Run) -> str:
-    """A row a measure, a column an arm or control that has some (mean over seeds), the theory's value beside it."""
+    """One row per measure, one column per arm or control that has some (mean over seeds); the theory's value beside."""
     arms = [row for row in run.rows if any(seed.diagnostics for seed in row.seeds)]
     found = {arm.name: [seed.diagnostics for seed in arm.seeds if seed.diagnostics] for arm in arms}
     names = dict.fromkeys(name for several in found.values() for one in several for name in one.measures)

@@ -92,7 +92,7 @@ class ArmRuns:
     """How its run is called."""
 
     def results(self, column: Column) -> list[ProbeResult]:
-        """One a seed that was probed so."""
+        """One result per seed that was probed so."""
         return [result for run in self.seeds for result in run.probes if column.holds(result)]
 
     def score(self, column: Column) -> Summary | None:

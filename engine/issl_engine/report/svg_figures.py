@@ -50,7 +50,7 @@ def score_figure(run: Run, column: Column) -> str:
 
 
 def curve_figure(run: Run, key: str, title: str) -> str | None:
-    """A logged value over epochs, a line a seed; None if no arm has it."""
+    """A logged value over epochs, one line per seed; None if no arm has it."""
     curves = [
         (index, arm, [(line["epoch"], line[key]) for line in seed.metrics if line.get(key) is not None])
         for index, arm in enumerate(run.arms)

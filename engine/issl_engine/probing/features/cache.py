@@ -45,7 +45,7 @@ class FeatureCache:
 
     def find(self, key: dict[str, Any]) -> Tensor | None:
         """What was kept under ``key``: [n, d], mapped from its file; None where there is nothing, or a damaged file,
-        which is told of."""
+        which is reported."""
         path = self._path(key)
         try:
             return read_features(path)

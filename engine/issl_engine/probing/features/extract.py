@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from issl_engine.mistakes import Mistake
-from issl_engine.probing.probes.base import Features
+from issl_engine.probing.features.features import Features
 
 RAW_PIXELS_SIDE = 32
 """Raw pixels are pooled to at most this many a side: 64 x 64 x 3 inputs are too many for a linear probe."""
@@ -38,7 +38,7 @@ def feature_batches(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """As extract_features, batch by batch: float32 [b, d] and int64 [b], on the CPU.
 
-    NaN or infinite features are told of after the last batch, so whoever stores rows keeps none before the end.
+    NaN or infinite features are reported after the last batch, so whoever stores rows keeps none before the end.
     """
     count = broken = 0
     with _evaluating(encoder):

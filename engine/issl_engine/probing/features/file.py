@@ -32,7 +32,7 @@ StoredType = Literal["float32", "float16"]
 
 
 class DamagedFileError(Exception):
-    """A file that is not what was once written; it says how it can be told."""
+    """A file that is not what was once written; its message says how that shows."""
 
 
 def write_features(

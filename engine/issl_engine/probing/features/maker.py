@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from issl_engine.loading import EvaluationImages
 from issl_engine.probing.features.cache import FeatureCache
 from issl_engine.probing.features.extract import extract_features, feature_batches
+from issl_engine.probing.features.features import Features
 from issl_engine.probing.features.preprocessing import Preprocessing
-from issl_engine.probing.probes.base import Features
 from issl_engine.sources.base import ImageSet
 from issl_engine.sources.content_digest import OnImage, content_digest
 from issl_engine.views.corruptions import Corruption

@@ -76,7 +76,7 @@ def _chosen_lr(tuner: Tuner, labelled: ImageSet, held_out_fraction: float, batch
 
 @torch.no_grad()
 def _num_correct(model: nn.Module, tuner: Tuner, images: ImageSet, batch_size: int) -> int | None:
-    """Images whose class is told; None where a number is NaN or infinite."""
+    """Images whose class was predicted; None where a number is NaN or infinite."""
     setting, correct = tuner.preprocessing, 0
     batches = EvaluationImages(
         images, resize=setting.resize, crop=setting.crop, mean=setting.mean, std=setting.std,

@@ -30,4 +30,5 @@ def label_share(labels_N: NDArray[np.int64], share: float, seed: int) -> NDArray
     # A larger subset of a draw contains a smaller one, so this is the larger of the two in each class.
     share_S = share_of_each_class(whole_N, share, seed=seed, draw=0)
     fewest_S = shots_of_each_class(whole_N, FEWEST_OF_A_CLASS, seed=seed, draw=0)
-    return torch.cat([share_S, fewest_S]).unique().numpy()
+    chosen: NDArray[np.int64] = torch.cat([share_S, fewest_S]).unique().numpy()
+    return chosen

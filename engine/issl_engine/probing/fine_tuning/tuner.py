@@ -37,11 +37,11 @@ class FineTuningConfig(Config):
     """The encoder goes on training with a linear head, on crops and flips of labelled images."""
 
     label_fractions: Annotated[tuple[Share, ...], Field(min_length=1)] = (1.0,)
-    """Shares of the training images whose labels are used, each a run of its own; at least two images a class."""
+    """Shares of the training images whose labels are used, each a run of its own; at least two images per class."""
     epochs: Annotated[int, Field(ge=1)] = 30
     """Passes over the labelled images; the learning rate falls along a cosine to zero."""
     batch_size: Annotated[int, Field(ge=2)] = 256
-    """Images a step; all of them where there are fewer. An incomplete last batch of an epoch is left out."""
+    """Images per step; all of them where there are fewer. An incomplete last batch of an epoch is left out."""
     optimizer: Literal["sgd", "adamw"] = "sgd"
     """sgd (momentum 0.9) for ResNets, adamw for vision transformers."""
     lrs: Annotated[tuple[Positive, ...], Field(min_length=1)] = (0.01, 0.03, 0.1)

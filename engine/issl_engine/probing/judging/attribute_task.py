@@ -3,6 +3,8 @@
 Letters: S points of a grid, B images of a block, N images, T attributes, R resamples.
 """
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -73,7 +75,7 @@ def attribute_table(features: Features) -> TargetTable:
     return features.attributes
 
 
-def average_precision(output_N: NDArray, has_N: NDArray, counts_RN: Floats) -> Floats:
+def average_precision(output_N: NDArray[Any], has_N: NDArray[Any], counts_RN: Floats) -> Floats:
     """In percent, [r]: the sum over thresholds of precision x the gain in recall, as scikit-learn has it.
 
     Each image counts ``counts_RN`` times; images of one output are above or below a threshold together. ``has_N`` is 1,
@@ -91,7 +93,7 @@ def average_precision(output_N: NDArray, has_N: NDArray, counts_RN: Floats) -> F
     return np.where(total_R > 0, 100 * (gained_RN * precision_RN).sum(1) / np.maximum(total_R, 1), np.nan)
 
 
-def _precisions(outputs_NT: NDArray, features: Features, counts_RN: Floats) -> Floats:
+def _precisions(outputs_NT: NDArray[Any], features: Features, counts_RN: Floats) -> Floats:
     """[r, t]."""
     has_NT = attribute_table(features).values_NT
     columns = [

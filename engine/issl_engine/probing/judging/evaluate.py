@@ -77,7 +77,7 @@ def run_probes(
 
 
 def check_content(splits: Splits, train_images: ImageSet, dataset: Dataset, *, allow_shared_images: bool) -> None:
-    """No test image may be in the training split under another name; inside that split it is told, not refused."""
+    """No test image may be in the training split under another name; inside that split it is reported, not refused."""
     if splits.judged_split == "test":
         whole, judged = Chosen(images=dataset.train), Chosen(images=dataset.test)
         check_no_shared_images(whole, judged, allowed=allow_shared_images)

@@ -39,7 +39,7 @@ class MLPProbeConfig(GridProbeConfig):
     epochs: Annotated[int, Field(ge=1)] = 15
     """Passes over the features; the learning rate falls along a cosine."""
     batch_size: Annotated[int, Field(ge=2)] = 256
-    """Images a step."""
+    """Images per step."""
 
     def axes(self) -> dict[str, tuple[Value, ...]]:
         return {"lr": self.lrs, "weight_decay": self.weight_decays}

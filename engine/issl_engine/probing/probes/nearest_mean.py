@@ -1,4 +1,4 @@
-"""The nearest class mean: one prototype a class, nothing to train.
+"""The nearest class mean: one prototype per class, nothing to train.
 
 Letters: S points of the grid, C classes, D width, B images of a block.
 """

@@ -60,13 +60,13 @@ def print_suite(outcome: SuiteOutcome, title: str, console: Console | None = Non
 
 
 def _without_repeats(rows: list[dict[str, str]]) -> list[dict[str, str]]:
-    """What a probe chose is told once where it is judged many times."""
-    told: set[tuple[str, str]] = set()
+    """What a probe chose is shown once where the probe is judged many times."""
+    seen: set[tuple[str, str]] = set()
     shown = []
     for row in rows:
         choice = (row["probe"], row["chosen"])
-        shown.append(row | {"chosen": "″"} if choice in told and row["chosen"] else row)
-        told.add(choice)
+        shown.append(row | {"chosen": "″"} if choice in seen and row["chosen"] else row)
+        seen.add(choice)
     return shown
 
 

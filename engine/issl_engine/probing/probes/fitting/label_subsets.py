@@ -41,7 +41,7 @@ def _counts(labels_N: Tensor) -> dict[int, int]:
 def _first_of_each(labels_N: Tensor, counts: Mapping[int, int], seed: int, draw: int) -> Tensor:
     chosen = []
     for label, count in counts.items():
-        # One random stream a class: its images are the same whatever other classes there are.
+        # One random stream per class: its images are the same whatever other classes there are.
         members = (labels_N == label).nonzero().flatten()
         order = np.random.default_rng((seed, draw, label)).permutation(len(members))
         chosen.append(members[torch.from_numpy(order[:count])])
