@@ -60,4 +60,5 @@ def _encode(encoder: nn.Module, batch: MultiCropBatch) -> Tensor:
     """[b, G, D] float32 on the CPU."""
     crops = torch.cat(batch.crops)
     rows: Tensor = encoder(crops.flatten(0, 1).contiguous(memory_format=torch.channels_last))
-    return rows.float().cpu().unflatten(0, crops.shape[:2]).transpose(0, 1)
+    z_GbD: Tensor = rows.float().cpu().unflatten(0, crops.shape[:2])
+    return z_GbD.transpose(0, 1)

@@ -54,7 +54,13 @@ def run_recipe(
             write_json(out / ENVIRONMENT, collect_environment() | {"command": command})
             write_json(out / RECORD, record)
         try:
-            _run_arms(file.arms, out, ranks, on_arm, on_hung)
+            for seed in _first(file.arms).seeds:
+                for arm, recipe in file.arms.items():
+                    on_log = on_arm(arm, seed) if on_arm else None
+                    run_arm(recipe, arm_folder(out, arm, seed), seed, ranks, on_log, on_hung)
+                for arm, recipe in file.arms.items() if ranks.is_first else ():
+                    if recipe.controls:
+                        run_controls(recipe, out, arm_folder(out, arm, seed), seed, ranks)
         except BaseException:
             if ranks.is_first:
                 _note_interruption(out, record)
@@ -63,19 +69,6 @@ def run_recipe(
             write_json(out / RECORD, record | {"status": "finished", "finished": _now()})
             write_report(out)
         return out
-
-
-def _run_arms(
-    recipes: dict[str, Recipe], out: Path, ranks: Ranks, on_arm: OnArm | None, on_hung: OnHung | None
-) -> None:
-    for seed in _first(recipes).seeds:
-        for arm, recipe in recipes.items():
-            on_log = on_arm(arm, seed) if on_arm else None
-            run_arm(recipe, arm_folder(out, arm, seed), seed, ranks, on_log, on_hung)
-        if ranks.is_first:
-            for arm, recipe in recipes.items():
-                if recipe.controls:
-                    run_controls(recipe, out, arm_folder(out, arm, seed), seed, ranks)
 
 
 def _first(recipes: dict[str, Recipe]) -> Recipe:
