@@ -8,9 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from issl_engine.sources.base import Dataset, ImageSet, SourceConfig, SourceError
-from issl_engine.sources.file_content import file_content
-from issl_engine.sources.pixel_images import pixel_images
-from issl_engine.sources.safe_pickle import load_pickle
+from issl_engine.sources.formats.file_bytes import file_content
+from issl_engine.sources.formats.safe_pickle import load_pickle
 
 HOME = "https://www.cs.toronto.edu/~kriz/cifar.html"
 SIDE = 32
@@ -79,7 +78,7 @@ class CifarConfig(SourceConfig):
                         f"{self.folder / name}: there is a label {labels.max()}, but only {len(classes)} class names "
                         f"in {', '.join(layout.names)}; fetch the archive again from {HOME}"
                     )
-            return pixel_images(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+            return ImageSet.of_pixels(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
         return Dataset(
             name="cifar100" if layout.is_cifar100 else "cifar10",

@@ -10,10 +10,10 @@ from pydantic import Field, model_validator
 
 from issl_engine.mistakes import Mistake
 from issl_engine.sources.base import Dataset, SourceConfig, SourceError
-from issl_engine.sources.class_list import given_classes
-from issl_engine.sources.image_files import ClassFiles, FoundFiles, find_images
-from issl_engine.sources.image_sizes import ImageSizes
-from issl_engine.sources.manifest import ManifestColumns, ManifestRow, classes_of, labels_of, read_manifest
+from issl_engine.sources.formats.class_list import given_classes
+from issl_engine.sources.formats.manifest import ManifestColumns, ManifestRow, classes_of, labels_of, read_manifest
+from issl_engine.sources.image_files.found import ClassFiles, FoundFiles, find_images
+from issl_engine.sources.image_files.remembered_sizes import ImageSizes
 
 _log = logging.getLogger("issl_engine")
 

@@ -15,8 +15,9 @@ from pydantic import Field, ValidationInfo, field_validator
 from issl_engine.cache import cache_folder
 from issl_engine.mistakes import Mistake
 from issl_engine.sources.base import Dataset, ImageSet, SourceConfig, SourceError
-from issl_engine.sources.shapes_drawing import KINDS, draw
-from issl_engine.sources.shapes_targets import read_targets
+from issl_engine.sources.drawing.draw import draw
+from issl_engine.sources.drawing.nuisances import read_targets
+from issl_engine.sources.drawing.outlines import KINDS
 
 FORMAT = 3
 """Part of the folder's name: raise it whenever the same Config would give other files."""

@@ -7,8 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from issl_engine.sources.base import Dataset, ImageSet, SourceConfig, SourceError
-from issl_engine.sources.file_content import file_content
-from issl_engine.sources.pixel_images import pixel_images
+from issl_engine.sources.formats.file_bytes import file_content
 
 HOME = "https://cs.stanford.edu/~acoates/stl10"
 SIDE = 96
@@ -62,11 +61,11 @@ class STL10Config(SourceConfig):
                 f"{path}: labels must be 1 to {num_classes}, as class_names.txt has {num_classes} names, but there "
                 f"are {labels.min()} to {labels.max()}; fetch the archive again from {HOME}"
             )
-        return pixel_images(pixels, labels - 1)
+        return ImageSet.of_pixels(pixels, labels - 1)
 
     def _unlabelled(self) -> ImageSet:
         pixels = _mapped(self._path("unlabeled_X.bin"))
-        return pixel_images(pixels, np.full(len(pixels), -1))
+        return ImageSet.of_pixels(pixels, np.full(len(pixels), -1))
 
 
 def _mapped(path: Path) -> NDArray[np.uint8]:

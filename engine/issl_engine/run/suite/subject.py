@@ -17,7 +17,7 @@ from issl_engine.probing.probes.base import ProbeConfig
 from issl_engine.recipe.schema import EvaluationConfig, Recipe
 from issl_engine.recipe.suite import Suite
 from issl_engine.sources.base import Dataset, ImageSet
-from issl_engine.sources.packing.fingerprint import fingerprint
+from issl_engine.sources.images.digests import listing_digest
 from issl_engine.weights.open_encoder import OpenedEncoder
 
 
@@ -59,7 +59,7 @@ class Subject:
         return {
             "issl_engine": issl_engine.__version__,
             "encoder": self.maker.encoder_key,
-            "images": fingerprint(dataset),
+            "images": listing_digest(dataset),
             "evaluation": self.evaluation.model_dump(mode="json", exclude={"batch_size"}),
             "preprocessing": self.maker.preprocessing.record(),
             "seed": self.seed,
