@@ -127,8 +127,8 @@ def _labels(key: str, place: str) -> NDArray[np.int64]:
     labels = open_array(place, key)
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer) or not len(labels):
         raise SourceError(
-            f"{key}: {place} is {labels.dtype} of shape {list(labels.shape)}, but labels are whole numbers [n], one an "
-            "image; convert them"
+            f"{key}: {place} is {labels.dtype} of shape {list(labels.shape)}, but labels are whole numbers [n], one "
+            "per image; convert them"
         )
     if labels.min() < 0:
         raise SourceError(
@@ -143,7 +143,7 @@ def _target_table(key: str, place: str, names: tuple[str, ...] | None, names_key
     if array.ndim not in (1, 2) or array.dtype.kind not in "biuf" or 0 in array.shape:
         raise SourceError(
             f"{key}: {place} is {array.dtype} of shape {list(array.shape)}, but it must hold numbers [n, columns], one "
-            "row an image (NaN where one is unknown); convert it"
+            "row per image (NaN where one is unknown); convert it"
         )
     if len(array) != count:
         raise SourceError(f"{key}: {place} has {len(array)} rows, but there are {count} images; make them agree")

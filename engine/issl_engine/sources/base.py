@@ -100,7 +100,8 @@ class ImageSet:
         if self.ranges is not None:
             return self.ranges.read(index)
         assert self.pixels is not None
-        return self.pixels[index].tobytes()
+        content: bytes = self.pixels[index].tobytes()
+        return content
 
     def subset(self, indices: NDArray[np.int64]) -> "ImageSet":
         """The images at ``indices``, in that order."""

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from issl_engine.sources.base import Dataset, ImageSet, SourceConfig, SourceError
+from issl_engine.sources.formats.class_list import archive_classes
 from issl_engine.sources.formats.file_bytes import file_content
 
 HOME = "https://cs.stanford.edu/~acoates/stl10"
@@ -25,7 +26,7 @@ class STL10Config(SourceConfig):
     probe. False pretrains on the training split."""
 
     def load(self) -> Dataset:
-        classes = self._classes()
+        classes = archive_classes(self._path("class_names.txt"), HOME)
         return Dataset(
             name="stl10",
             classes=classes,
@@ -42,13 +43,6 @@ class STL10Config(SourceConfig):
                 f"source.folder: {self.folder} lacks {name}; unpack {what} from stl10_binary.tar.gz ({HOME})"
             )
         return path
-
-    def _classes(self) -> tuple[str, ...]:
-        path = self._path("class_names.txt")
-        names = tuple(line.strip() for line in file_content(path).decode("latin1").splitlines() if line.strip())
-        if not names:
-            raise SourceError(f"{path}: there are no class names in it; fetch the archive again from {HOME}")
-        return names
 
     def _labelled(self, split: str, num_classes: int) -> ImageSet:
         path = self._path(f"{split}_y.bin")

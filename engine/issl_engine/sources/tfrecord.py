@@ -12,7 +12,7 @@ from issl_engine.sources.shards.shard import Shard
 FILE_NAME = re.compile(r".*\.(tfrecords?|tfrec)([-._].*)?|.*-\d{2,}-of-\d{2,}", re.IGNORECASE)
 """Files of ImageNet have no suffix, such as train-00000-of-01024."""
 NO_RECORDS = (".idx", ".index", ".json", ".txt")
-"""Of files that lie beside."""
+"""Suffixes of files that lie beside the records and hold none."""
 
 
 class TFRecordConfig(ShardedConfig):

@@ -13,7 +13,7 @@ from issl_engine.sources.drawing.outlines import KINDS, Points
 SUPERSAMPLING = 3
 
 COPIES = (5, 8)
-"""Fewest and most copies an image; any quarter of the image's area then shows some."""
+"""Fewest and most copies per image; any quarter of the image's area then shows some."""
 RADIUS = (0.13, 0.2)
 """Range of a copy's radius, as a share of the image's side."""
 FIGURE_CONTRAST = (0.4, 0.6)
@@ -28,7 +28,7 @@ NOISE = (0.0, 8.0)
 
 
 def draw(kind: str, size: int, random: np.random.Generator) -> tuple[Image.Image, Nuisances]:
-    """An RGB image of ``size`` px a side."""
+    """A square RGB image with a side of ``size`` pixels, and what was drawn in it besides the class."""
     texture = TEXTURES[random.integers(len(TEXTURES))]
     frequency, angle = float(random.uniform(*FREQUENCY)), float(random.uniform(0, np.pi))
     value = float(random.uniform(*BACKGROUND_VALUE))
@@ -122,7 +122,7 @@ def _place(radius: float, placed: list[Copy], size: int, random: np.random.Gener
 
 
 def _colour(value: float, random: np.random.Generator) -> Points:
-    """A random hue with this mean brightness, 0 to 1 a channel."""
+    """A random hue with this mean brightness, each channel 0 to 1."""
     tint = random.standard_normal(3)
     tint -= tint.mean()
     tint *= random.uniform(0.0, TINT) / np.abs(tint).max()

@@ -41,7 +41,7 @@ class Copy:
 class Nuisances:
     """What was drawn besides the class.
 
-    ``texture_frequency`` in waves an image side, ``texture_angle`` in degrees, ``background_value`` the mean
+    ``texture_frequency`` in waves per image side, ``texture_angle`` in degrees, ``background_value`` the mean
     brightness from 0 to 1, ``noise`` the standard deviation in pixel values; ``copies`` in drawing order.
     """
 
@@ -54,7 +54,7 @@ class Nuisances:
     copies: tuple[Copy, ...]
 
     def row(self) -> dict[str, str]:
-        """A line of the table; a column about the copies holds one value a copy, separated by spaces."""
+        """A line of the table; a column about the copies holds one value per copy, separated by spaces."""
         single = ("texture_frequency", "texture_angle", "background_value", "noise")
         of_copies = {
             key: " ".join(f"{getattr(copy, key):.2f}" for copy in self.copies)

@@ -37,7 +37,7 @@ def open_array(place: str, key: str) -> NDArray[Any]:
         raise SourceError(f"{key}: {path} is not a file")
     try:
         if path.suffix.lower() == ".npy":
-            return np.load(path, mmap_mode="r", allow_pickle=False)
+            return _map_npy(path)
         if path.suffix.lower() == ".npz":
             return _open_npz(path, name, key)
         return _open_hdf5(path, name, key)
@@ -58,6 +58,11 @@ def _parts(place: str, key: str) -> tuple[Path, str]:
     return Path(file), name
 
 
+def _map_npy(path: Path) -> NDArray[Any]:
+    array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    return array
+
+
 def _open_npz(path: Path, name: str, key: str) -> NDArray[Any]:
     with zipfile.ZipFile(path) as archive:
         _check_name(path, name, [member.removesuffix(".npy") for member in archive.namelist()], key)
@@ -69,7 +74,7 @@ def _open_npz(path: Path, name: str, key: str) -> NDArray[Any]:
                     while block := packed.read(BLOCK_BYTES):
                         file.write(block)
 
-            return np.load(_unpacked(path, name, copy), mmap_mode="r", allow_pickle=False)
+            return _map_npy(_unpacked(path, name, copy))
     with path.open("rb") as file:
         file.seek(member.header_offset)
         lengths = ZIP_LOCAL_HEADER.unpack(file.read(ZIP_LOCAL_HEADER.size))
@@ -112,7 +117,7 @@ def _open_hdf5(path: Path, name: str, key: str) -> NDArray[Any]:
             for first in range(0, dataset.shape[0], rows):
                 out.write(np.ascontiguousarray(dataset[first : first + rows]).tobytes())
 
-        return np.load(_unpacked(path, name.strip("/"), copy), mmap_mode="r", allow_pickle=False)
+        return _map_npy(_unpacked(path, name.strip("/"), copy))
 
 
 def _check_name(path: Path, name: str, found: list[str], key: str) -> None:

@@ -18,7 +18,7 @@ TABLE = _table()
 
 
 def crc32c(content: bytes) -> int:
-    """Of all of ``content``."""
+    """The checksum of ``content``, 32 bits."""
     value = 0xFFFFFFFF
     for byte in content:
         value = TABLE[(value ^ byte) & 0xFF] ^ (value >> 8)
@@ -26,6 +26,6 @@ def crc32c(content: bytes) -> int:
 
 
 def masked_crc32c(content: bytes) -> int:
-    """Turned by 15 bits and moved, so that the sum of data that hold sums is not misleading."""
+    """As TFRecords store it: rotated by 15 bits, plus a constant, since data may hold checksums themselves."""
     value = crc32c(content)
     return ((value >> 15 | value << 17) + MASK_ADDED) & 0xFFFFFFFF

@@ -12,7 +12,7 @@ READ_AHEAD_BYTES = 8192
 
 
 def file_content(path: Path) -> bytes:
-    """Raises SourceError that names ``path``."""
+    """The whole file. Raises SourceError that names ``path``."""
     try:
         return path.read_bytes()
     except OSError as error:

@@ -18,7 +18,7 @@ DECODED = frozenset({"JPEG", "MPO", "PNG", "BMP", "WEBP", "TIFF", "JPEG2000", "P
 TIFF_BITS = {
     "L": {8}, "P": {8}, "RGB": {8, 16}, "RGBA": {8}, "CMYK": {8}, "YCbCr": {8}, "I;16": {16}, "I;16B": {16},
 }  # fmt: skip
-"""Pillow's mode of a TIFF → bits a channel with which DALI decodes it rightly."""
+"""Pillow's mode of a TIFF → bits per channel with which DALI decodes it rightly."""
 PREMULTIPLIED = 1
 WHITE_IS_ZERO = 0
 CONVERT = "convert it to PNG or JPEG"

@@ -20,7 +20,7 @@ TAIL_BYTES = 1024
 
 
 def read_size(path: str, num_bytes: int) -> tuple[int, int] | str:
-    """As size_of_image, of a file."""
+    """size_of_image of the file ``path``, whose length is ``num_bytes``."""
     try:
         with open(path, "rb") as file:
             return size_of_image(file, num_bytes)

@@ -18,7 +18,7 @@ from issl_engine.sources.formats.sample import Sample, label_text
 _log = logging.getLogger("issl_engine")
 
 ROWS_AT_ONCE = 64
-"""Images held in memory."""
+"""Rows, with their images, that are held in memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +29,7 @@ class ParquetReader:
     label_column: str
 
     def read(self, path: Path) -> tuple[Path, list[Sample]]:
-        """One sample a row; the file is the cache's copy of the images, one behind the other. Raises SourceError."""
+        """One sample per row; the file is the cache's copy of the images, one behind the other. Raises SourceError."""
         target = _place(path, self.image_column)
         _log.info("%s: copying its images into %s, once", path, target)
         with _copy(target, path) as file:

@@ -9,8 +9,9 @@ from typing import Any
 from issl_engine.sources.base import SourceError
 
 READ_BYTES = 2**20
-"""Of a column at a time, so that a row group of any size is streamed."""
+"""Bytes of a column that are read at a time, so that a row group of any size is streamed."""
 SHOWN_AT_MOST = 20
+"""Columns that a message lists."""
 
 
 @contextmanager

@@ -101,7 +101,7 @@ def _fields(window: ByteWindow, place: int, end: int) -> Iterator[Value]:
 
 
 def _varint(window: ByteWindow, place: int, end: int) -> tuple[int, int]:
-    """And the place behind it."""
+    """A varint that begins at ``place``, and the place behind it. Raises ValueError where it does not end."""
     value = 0
     content = window.read(place, min(VARINT_BYTES_AT_MOST, end - place))
     for index, byte in enumerate(content):
@@ -112,6 +112,6 @@ def _varint(window: ByteWindow, place: int, end: int) -> tuple[int, int]:
 
 
 def _signed(value: int) -> int:
-    """Of 64 bits."""
+    """Two's complement of 64 bits, as a Python int."""
     value &= 2**64 - 1
     return value - 2**64 if value >= 2**63 else value

@@ -28,7 +28,7 @@ class TFRecordReader:
     class_feature: str | None
 
     def read(self, path: Path) -> tuple[Path, list[Sample]]:
-        """One sample a record. Raises SourceError for what is no whole TFRecord file of Examples.
+        """One sample per record. Raises SourceError for what is no whole TFRecord file of Examples.
 
         The checksums of the data are not compared: that would read all of them.
         """

@@ -1,4 +1,4 @@
-"""From image files, found class by class, to a data set: what is corrupt, empty or in both splits is said.
+"""From image files, found class by class, to a data set: what is corrupt, empty or in both splits is reported.
 
 Shared by the sources whose images are files in folders.
 """
@@ -34,7 +34,7 @@ class ClassFiles:
 
 @dataclass(frozen=True, kw_only=True)
 class FoundFiles:
-    """All files of a source below ``folder``: in both splits one entry a class, in the order of ``classes``."""
+    """All files of a source below ``folder``: each split has one entry per class, in the order of ``classes``."""
 
     folder: Path
     classes: tuple[str, ...]

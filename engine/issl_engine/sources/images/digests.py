@@ -24,8 +24,8 @@ from issl_engine.whole_file import write_whole
 _log = logging.getLogger("issl_engine")
 
 SETTLED_SECONDS = 2.0
-"""A file written so shortly before it is read may be written again within one tick of the file system's clock, and its
-time of change would not tell: such digests are not remembered."""
+"""A file that was written so shortly before it is read may be written again within one tick of the file system's clock,
+and its time of change would not show it. Digests of such files are not remembered."""
 PIXELS_AT_ONCE = 1024
 """Images whose pixels are taken in at a time, since they may be mapped from a file."""
 

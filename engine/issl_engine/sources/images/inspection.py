@@ -1,4 +1,4 @@
-"""What a source holds: counts, sizes, corrupt files, images twice, channel means."""
+"""What a source holds: counts, sizes, corrupt files, repeated images, channel means."""
 
 import hashlib
 from collections.abc import Callable
@@ -93,7 +93,7 @@ class _Place:
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """An image, what tells it from others, and its moments [2, 3] if it is one of those that they are taken of."""
+    """An image, what distinguishes it from others, and its moments [2, 3] if it is in the sample, else None."""
 
     place: _Place
     digest: bytes

@@ -10,14 +10,14 @@ ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
 
 AHEAD = 16
-"""Items a thread that are under way or wait to be taken: they bound the memory, however many there are."""
+"""Items per thread that are under way or wait to be taken: this bounds the memory, however many items there are."""
 
 
 def map_in_order(
     work: Callable[[ItemT], ResultT], items: Iterable[ItemT], *, threads: int | None = None
 ) -> Generator[ResultT, None, None]:
-    """``work`` of each item, by ``threads`` threads (one a core by default). Raises what ``work`` raises, at its place
-    in the order. Close it to leave early: what has not begun is given up."""
+    """``work`` of each item, by ``threads`` threads (by default one per core). Raises what ``work`` raises, at its
+    place in the order. Close it to leave early: what has not begun is given up."""
     threads = threads or len(os.sched_getaffinity(0))
     pool = ThreadPoolExecutor(threads)
     under_way: deque[Future[ResultT]] = deque()

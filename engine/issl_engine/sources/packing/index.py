@@ -18,10 +18,10 @@ from issl_engine.sources.shards.split_files import SplitFiles
 _log = logging.getLogger("issl_engine")
 
 FORMAT = 1
-"""Of both files."""
+"""Version of both files."""
 INDEX = "index.json"
 STATE = "pack.json"
-"""What packing keeps while it is under way."""
+"""File in which packing keeps its state while it is under way."""
 NAMED_AT_MOST = 5
 
 
@@ -63,7 +63,7 @@ def read_pack_index(folder: Path) -> SplitFiles | None:
 
 def _content(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         splits = {shard["split"] for shard in content["shards"]}
         whole = (
             content["format"] == FORMAT

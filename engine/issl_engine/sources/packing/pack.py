@@ -141,7 +141,7 @@ def _write_shards(
     settings: PackSettings,
     progress: _Progress,
 ) -> Iterator[Written]:
-    """PackedShard by shard, each yielded when it is complete."""
+    """Yields each shard when it is complete."""
     number, sample = first_number, next(samples, None)
     while sample is not None:
         left_out: list[LeftOut] = []
@@ -179,7 +179,7 @@ def _index(dataset: Dataset, settings: PackSettings, state: PackState) -> dict[s
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """One pack a folder at a time; makes the folder."""
+    """Only one process at a time packs into a folder; makes the folder."""
     with _disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         handle = os.open(folder / ".lock", os.O_CREAT | os.O_RDWR)
@@ -195,7 +195,7 @@ def _locked(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _disk_errors(folder: Path) -> Iterator[None]:
-    """An OSError in the block is said to be the folder's: full disk, no permission."""
+    """Raises SourceError, which names the folder, for an OSError in the block: full disk, no permission."""
     try:
         yield
     except OSError as error:

@@ -11,7 +11,7 @@ from issl_engine.sources.packing.packed_sample import LeftOut
 from issl_engine.sources.packing.shard_writer import PackedShard, write_json
 
 FORMAT = 1
-"""Of pack.json and of the shards: raise it whenever the same source gives other bytes."""
+"""Version of pack.json and of the shards: raise it whenever the same source gives other bytes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,7 @@ class PackState:
 
 
 def is_there(folder: Path, shard: PackedShard) -> bool:
-    """Whether a shard has its length and its list of samples the right number; contents are not looked at."""
+    """Whether a shard has the right length and its list the right number of samples; contents are not looked at."""
     path = folder / shard.file
     if not path.is_file() or path.stat().st_size != shard.bytes:
         return False

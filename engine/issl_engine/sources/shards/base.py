@@ -42,7 +42,7 @@ class ShardedConfig(SourceConfig):
     pretrain: str | None = None
     """Pattern of files that pretraining takes instead of the training split, with labels or without; null for none."""
     classes: tuple[str, ...] | Path | None = None
-    """Classes to take, in this order: a list of names, or a text file with one name a line; null takes all. Where
+    """Classes to take, in this order: a list of names, or a text file with one name per line; null takes all. Where
     labels are numbers without names, the list names labels 0, 1, ..."""
     max_corrupt_files: Annotated[int, Field(ge=0)] = 10
     """More unreadable images (or samples without image or label) than this are an error; fewer are named, counted and
@@ -86,7 +86,7 @@ class ShardedConfig(SourceConfig):
         return files_of_pattern(self.folder, self.pretrain, "source.pretrain") if self.pretrain else None
 
     def _example(self, split: str) -> str:
-        """A file name."""
+        """A file name that would be taken for this split."""
         raise AssertionError(f"{type(self).__name__} must implement _example")
 
     def _is_shard(self, name: str) -> bool:
@@ -98,7 +98,7 @@ class ShardedConfig(SourceConfig):
         raise AssertionError(f"{type(self).__name__} must implement _label_hint")
 
     def _scan(self, paths: list[Path]) -> list[Shard]:
-        """One a path."""
+        """One Shard per path, in their order. Raises SourceError."""
         raise AssertionError(f"{type(self).__name__} must implement _scan")
 
     def _read(self, files: SplitFiles) -> Dataset:

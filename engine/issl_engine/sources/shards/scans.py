@@ -23,7 +23,7 @@ from issl_engine.sources.shards.shard import Shard, make_shard
 _log = logging.getLogger("issl_engine")
 
 FORMAT = [1, image_sizes.FORMAT]
-"""Of a remembered scan; raise the first whenever shards are read differently."""
+"""Version of a remembered scan; raise the first whenever shards are read differently."""
 FILES_AT_ONCE = 4
 SIZES_AT_ONCE = 8
 SAMPLES_A_TASK = 32
@@ -44,7 +44,7 @@ class ShardScans:
         self._not_kept: OSError | None = None
 
     def scan(self, paths: list[Path]) -> list[Shard]:
-        """One Shard a path, in their order. Raises SourceError."""
+        """One Shard per path, in their order. Raises SourceError."""
         with ThreadPoolExecutor(FILES_AT_ONCE) as files, ThreadPoolExecutor(SIZES_AT_ONCE) as sizes:
             known = list(files.map(self._remembered, paths))
             if missing := known.count(None):
@@ -52,7 +52,7 @@ class ShardScans:
             shards = list(
                 files.map(lambda path, shard: shard if shard is not None else self._scan(path, sizes), paths, known)
             )
-        if self._not_kept is not None:  # told here and once, since many threads come to it
+        if self._not_kept is not None:  # reported here and once, since many threads come to it
             _log.warning(
                 "%s: what the shards of %s hold cannot be kept (%s), so the next run reads all headers again",
                 cache_folder() / "shards",
@@ -140,7 +140,7 @@ def _is_in_state(file: str, stamp: Stamp) -> bool:
 
 
 def _sizes(file: Path, samples: list[Sample], pool: ThreadPoolExecutor) -> list[tuple[int, int] | str]:
-    """Of each sample, or why it is no image."""
+    """(height, width) in pixels of each sample, or why it is no image."""
     chunks = [samples[first : first + SAMPLES_A_TASK] for first in range(0, len(samples), SAMPLES_A_TASK)]
     with open(file, "rb", buffering=0) as opened:
         descriptor = opened.fileno()

@@ -1,4 +1,4 @@
-"""Files that are not what they were when the source was scanned."""
+"""Which files of an image set are not what they were when the source was scanned."""
 
 import os
 
