@@ -34,6 +34,13 @@ ORDER = [
 ]
 """Rooms of issl_engine; each may import from itself and from those before it."""
 
+ORDER_IN_SOURCES = [
+    *("byte_ranges", "base", "formats", "images", "image_files", "shards", "packing", "drawing"),
+    *("a source", "recognise"),
+]
+"""Rooms of issl_engine.sources, in the same way; ``a source`` is any file that is not named: no source imports another.
+"""
+
 STRANGERS = {
     *(
         (room, imported)
@@ -143,6 +150,21 @@ def test_imports_follow_the_flow_of_data() -> None:
                 continue
             assert ORDER.index(imported) <= ORDER.index(importer), f"{inside} imports {module}, which is downstream"
             assert (importer, imported) not in STRANGERS, f"{inside} imports {module}"
+
+
+def test_imports_among_sources_go_one_way() -> None:
+    room = SOURCES["issl_engine"] / "issl_engine" / "sources"
+    for path in sorted(room.rglob("*.py")):
+        inside = path.relative_to(room)
+        importer = inside.parts[0].removesuffix(".py")
+        for module, _ in imports(path):
+            parts = module.split(".")
+            if parts[:2] != ["issl_engine", "sources"] or len(parts) < 3 or parts[2] == importer:
+                continue
+            places = [
+                ORDER_IN_SOURCES.index(one if one in ORDER_IN_SOURCES else "a source") for one in (parts[2], importer)
+            ]
+            assert places[0] < places[1], f"sources/{inside} imports {module}, which is downstream"
 
 
 @pytest.mark.parametrize("library", ONLY_IN)

@@ -18,8 +18,7 @@ from issl_engine.probing.probes.base import FitData, Fitted, ProbeConfig, ProbeR
 from issl_engine.probing.probes.knn import KNNProbeConfig
 from issl_engine.probing.probes.linear import LinearProbeConfig
 from issl_engine.probing.probes.regression import RegressionProbeConfig
-from issl_engine.sources.base import Dataset, ImageSet
-from issl_engine.sources.target_table import TargetTable
+from issl_engine.sources.base import Dataset, ImageSet, TargetTable
 
 CLASSES = 3
 

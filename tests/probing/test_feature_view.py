@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from issl_engine.probing.features.features import CPU, Features
-from issl_engine.sources.target_table import TargetTable
+from issl_engine.sources.base import TargetTable
 
 
 def table(values: torch.Tensor) -> TargetTable:

@@ -19,8 +19,7 @@ from issl_engine.probing.probes.base import FitData, ProbeConfig
 from issl_engine.probing.probes.few_labels import FewLabelsProbeConfig, FittedFewLabels
 from issl_engine.probing.probes.grid import FittedPoint, Point
 from issl_engine.probing.probes.nearest_mean import ClassMeans, NearestMeanProbeConfig
-from issl_engine.sources.base import ImageSet
-from issl_engine.sources.target_table import TargetTable
+from issl_engine.sources.base import ImageSet, TargetTable
 from issl_engine.variants import variants
 
 from .conftest import NUM_CLASSES, blobs

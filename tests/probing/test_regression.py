@@ -10,7 +10,7 @@ from issl_engine.probing.features.features import Features
 from issl_engine.probing.judging.bootstrap import resamples
 from issl_engine.probing.probes.base import FitData, ProbeResult
 from issl_engine.probing.probes.regression import RegressionProbeConfig
-from issl_engine.sources.target_table import TargetTable
+from issl_engine.sources.base import TargetTable
 
 from .conftest import blobs
 

@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 
 from issl_engine.loading import EvaluationImages
-from issl_engine.sources import array_files
 from issl_engine.sources.arrays import ArraysConfig
 from issl_engine.sources.base import SourceError
+from issl_engine.sources.formats import array_files
 
 RANDOM = np.random.default_rng(0)
 COLOUR = RANDOM.integers(0, 256, (9, 12, 10, 3), dtype=np.uint8)
@@ -123,7 +123,9 @@ def test_loaders_read_mapped_arrays(tmp_path: Path) -> None:
 def test_classes_may_be_named(tmp_path: Path) -> None:
     recipe = config(tmp_path).model_copy(update={"classes": ("a", "b", "c")})
     assert recipe.load().classes == ("a", "b", "c")
-    with pytest.raises(SourceError, match=r"train_labels\.npy has the label 2, but source\.classes names only 2"):
+    with pytest.raises(
+        SourceError, match=r"train_labels\.npy: there are images with label 2, but source\.classes names only 2"
+    ):
         recipe.model_copy(update={"classes": ("a", "b")}).load()
     with pytest.raises(SourceError, match=r"no image has label 3; labels must be 0, 1, 2 and so on"):
         recipe.model_copy(update={"classes": ("a", "b", "c", "d")}).load()
@@ -143,7 +145,10 @@ def test_classes_may_be_named(tmp_path: Path) -> None:
         ({"train_labels": LABELS / 2}, r"is float64 of shape \[9\], but labels are whole numbers"),
         ({"train_labels": LABELS - 1}, r"has the label -1, but labels count from 0; leave such images out"),
         ({"train_labels": LABELS + 1}, r"source\.train_labels: .*no image has label 0; labels must be 0, 1, 2"),
-        ({"test_labels": LABELS[:4] + 3}, r"source\.test_labels: .*has the label 5, but the training labels end at 2"),
+        (
+            {"test_labels": LABELS[:4] + 3},
+            r"source\.test_labels: .*there are images with label 3, but the training split has none",
+        ),
         ({"train_labels": np.array([None] * 9)}, r"source\.train_labels: .*train_labels\.npy cannot be read"),
     ],
 )

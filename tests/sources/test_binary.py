@@ -82,7 +82,9 @@ def test_mnist_files_that_are_spelt_with_a_dot_are_found(tmp_path: Path) -> None
 
 def test_mistakes_about_mnist_are_named(tmp_path: Path) -> None:
     folder = write_mnist(tmp_path, [0, 1, 2, 3, 0, 1, 2, 3])
-    with pytest.raises(SourceError, match=r"train-labels.*there are images with label 3, but source\.classes names 3"):
+    with pytest.raises(
+        SourceError, match=r"train-labels.*there are images with label 3, but source\.classes names only 3"
+    ):
         MNISTConfig(folder=folder, classes=("a", "b", "c")).load()
     (folder / "t10k-labels-idx1-ubyte").write_bytes(idx(np.array([0, 1, 2, 7], np.uint8)))
     with pytest.raises(SourceError, match=r"t10k-labels.*images with label 7, but the training split has none"):

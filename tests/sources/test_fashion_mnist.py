@@ -23,7 +23,7 @@ from issl_engine.sources.fashion_mnist import (
     balanced_subset,
     fetch_fashion_mnist,
 )
-from issl_engine.sources.idx import parse_idx
+from issl_engine.sources.formats.idx import parse_idx
 
 
 def idx(array: NDArray[np.uint8]) -> bytes:

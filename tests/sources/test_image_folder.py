@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from issl_engine.sources import image_files, image_sizes
 from issl_engine.sources.base import SourceError
+from issl_engine.sources.formats import image_sizes
+from issl_engine.sources.image_files import found
 from issl_engine.sources.image_folder import ImageFolderConfig
 
 
@@ -209,7 +210,7 @@ def test_an_image_in_both_splits_is_an_error(
     how: Callable[[Path, Path], object], compared_at_most: int, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In large folders copies are not looked for, links are."""
-    monkeypatch.setattr(image_files, "COMPARED_AT_MOST", compared_at_most)
+    monkeypatch.setattr(found, "COMPARED_AT_MOST", compared_at_most)
     how(folder / "train" / "cat" / "0.jpg", folder / "val" / "dog" / "same.jpg")
     if how is shutil.copy and compared_at_most == 0:
         assert len(ImageFolderConfig(folder=folder).load().test) == 5

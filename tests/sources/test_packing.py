@@ -19,12 +19,14 @@ from PIL import Image
 
 from issl_engine.sources.base import Dataset, ImageSet, SourceError
 from issl_engine.sources.byte_ranges import ByteRanges, file_stamp
-from issl_engine.sources.folder_source import source_of_folder
+from issl_engine.sources.formats.image_kinds import DECODED
 from issl_engine.sources.image_folder import ImageFolderConfig
-from issl_engine.sources.image_kinds import DECODED
-from issl_engine.sources.packing import PackSettings, SmallerJPEGs, broken_shards, pack_dataset, samples
-from issl_engine.sources.packing.shard import Shard, ShardWriter
-from issl_engine.sources.pixel_images import pixel_images
+from issl_engine.sources.packing import packed_sample
+from issl_engine.sources.packing.pack import PackSettings, pack_dataset
+from issl_engine.sources.packing.shard_writer import PackedShard, ShardWriter
+from issl_engine.sources.packing.smaller_jpeg import SmallerJPEGs
+from issl_engine.sources.packing.verify import broken_shards
+from issl_engine.sources.recognise import source_of_folder
 
 SMALL = PackSettings(shard_mib=1)
 SUFFIXES = {5: "png", 6: "webp"}
@@ -129,7 +131,7 @@ def test_index_names_length_and_checksum_of_each_shard_and_no_shard_is_too_long(
 
 def test_an_image_longer_than_a_shard_is_a_shard_of_its_own(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (2, 620, 620, 3), dtype=np.uint8)  # PNGs of noise: 1.1 MiB
-    images = pixel_images(pixels, np.arange(2))
+    images = ImageSet.of_pixels(pixels, np.arange(2))
     index = pack_dataset(
         Dataset(name="large", classes=("a", "b"), train=images, test=images), tmp_path / "out", SMALL
     ).index
@@ -139,7 +141,7 @@ def test_an_image_longer_than_a_shard_is_a_shard_of_its_own(tmp_path: Path) -> N
 def test_shards_are_as_long_as_they_may_be(tmp_path: Path) -> None:
     """Tar files end at whole records of 10240 bytes, of which 102 fit into a MiB."""
     pixels = np.random.default_rng(0).integers(0, 256, (500, 16, 16, 3), dtype=np.uint8)
-    images = pixel_images(pixels, np.zeros(500))
+    images = ImageSet.of_pixels(pixels, np.zeros(500))
     index = pack_dataset(Dataset(name="small", classes=("a",), train=images, test=images), tmp_path, SMALL).index
     assert index["shards"][0]["bytes"] == 102 * 10240
 
@@ -161,10 +163,10 @@ def test_pixels_are_stored_without_loss_and_images_without_class_have_no_label(c
     def images(count: int, seed: int) -> NDArray[np.uint8]:
         return np.random.default_rng(seed).integers(0, 256, (count, 8, 12, channels), dtype=np.uint8)
 
-    pretrain = pixel_images(images(5, 2), np.full(5, -1))
+    pretrain = ImageSet.of_pixels(images(5, 2), np.full(5, -1))
     dataset = Dataset(
-        name="pixels", classes=("a", "b"), train=pixel_images(images(4, 0), np.array([0, 1, 0, 1])),
-        test=pixel_images(images(2, 1), np.array([1, 0])), pretrain=pretrain,
+        name="pixels", classes=("a", "b"), train=ImageSet.of_pixels(images(4, 0), np.array([0, 1, 0, 1])),
+        test=ImageSet.of_pixels(images(2, 1), np.array([1, 0])), pretrain=pretrain,
     )  # fmt: skip
     pack_dataset(dataset, tmp_path, PackSettings())
     found = [
@@ -179,7 +181,7 @@ def test_pixels_are_stored_without_loss_and_images_without_class_have_no_label(c
 
 
 def test_every_kind_of_image_that_sources_let_through_has_a_suffix() -> None:
-    assert set(samples.SUFFIXES) == DECODED
+    assert set(packed_sample.SUFFIXES) == DECODED
 
 
 def in_one_file(images: ImageSet, file: Path) -> ImageSet:
@@ -209,7 +211,7 @@ def test_images_inside_larger_files_are_packed_as_files_are(dataset: Dataset, tm
 
 
 def test_other_pixels_are_another_source(tmp_path: Path) -> None:
-    images = pixel_images(np.zeros((3, 4, 4, 3), dtype=np.uint8), np.arange(3))
+    images = ImageSet.of_pixels(np.zeros((3, 4, 4, 3), dtype=np.uint8), np.arange(3))
     dataset = Dataset(name="pixels", classes=("a", "b", "c"), train=images, test=images)
     pack_dataset(dataset, tmp_path, SMALL)
     assert images.pixels is not None
@@ -274,7 +276,7 @@ def test_a_stop_between_a_shard_and_its_record_loses_nothing(
     pack_dataset(dataset, tmp_path / "whole", SMALL)
     publish = ShardWriter.publish
 
-    def publish_and_stop(self: ShardWriter) -> Shard:
+    def publish_and_stop(self: ShardWriter) -> PackedShard:
         publish(self)
         raise KeyboardInterrupt
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from issl_engine.sources import parquet_samples
 from issl_engine.sources.base import SourceError
+from issl_engine.sources.formats import parquet_samples
 from issl_engine.sources.parquet import ParquetConfig
 
 pyarrow = pytest.importorskip("pyarrow")
@@ -142,7 +142,7 @@ def test_a_full_disk_leaves_nothing_behind(folder: Path, monkeypatch: pytest.Mon
     def full(source: str, target: Path) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(parquet_samples.os, "replace", full)
+    monkeypatch.setattr(os, "replace", full)
     with pytest.raises(SourceError, match=r"cannot be written \(No space left on device\), .* set ISSL_ENGINE_CACHE"):
         ParquetConfig(folder=folder).load()
     assert list((Path(os.environ["ISSL_ENGINE_CACHE"]) / "unpacked").iterdir()) == []

@@ -15,8 +15,8 @@ from pydantic import ValidationError
 
 from issl_engine.sources import shapes
 from issl_engine.sources.base import SourceError
+from issl_engine.sources.drawing.draw import KINDS, TEXTURES, draw
 from issl_engine.sources.shapes import ShapesConfig, make_shapes
-from issl_engine.sources.shapes_drawing import KINDS, TEXTURES, draw
 
 SMALL: dict[str, Any] = {"num_train": 24, "num_test": 12, "num_classes": 4, "image_size": 32}
 

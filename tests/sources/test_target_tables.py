@@ -12,9 +12,8 @@ from PIL import Image
 from pydantic import ValidationError
 
 from issl_engine.sources.arrays import ArraysConfig
-from issl_engine.sources.base import ImageSet, SourceError
+from issl_engine.sources.base import ImageSet, SourceError, TargetTable
 from issl_engine.sources.shapes import ShapesConfig
-from issl_engine.sources.target_table import TargetTable
 
 SMALL: dict[str, Any] = {"num_train": 24, "num_test": 12, "num_classes": 4, "image_size": 32}
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from issl_engine.sources.base import SourceError
-from issl_engine.sources.crc32c import crc32c
+from issl_engine.sources.formats.crc32c import crc32c
 from issl_engine.sources.tfrecord import TFRecordConfig
 
 
@@ -184,7 +184,7 @@ def test_names_that_are_no_text_are_named(folder: Path, shards: Any) -> None:
 
 def test_a_complete_read_passes_over_the_images(folder: Path, shards: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a megabyte in one feature a few blocks are read."""
-    from issl_engine.sources import tf_example
+    from issl_engine.sources.formats import tf_example
 
     read: list[int] = []
     original = tf_example.os.pread

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from issl_engine.sources import tar_samples
 from issl_engine.sources.base import SourceError
+from issl_engine.sources.formats import tar_samples
 from issl_engine.sources.webdataset import WebDatasetConfig
 
 

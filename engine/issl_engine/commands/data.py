@@ -12,7 +12,7 @@ from issl_engine.commands.options import is_quiet, json_option, overrides_argume
 from issl_engine.commands.stdout import reserved_stdout
 
 if TYPE_CHECKING:
-    from issl_engine.sources.inspection import Inspection
+    from issl_engine.sources.images.inspection import Inspection
 
 EXAMPLES_SHOWN = 3
 
@@ -137,7 +137,7 @@ def inspect(source: str, overrides: tuple[str, ...], as_json: bool) -> None:
     with reserved_stdout():
         from issl_engine.commands.counting_display import CountingDisplay
         from issl_engine.commands.named_source import named_source
-        from issl_engine.sources.inspection import inspect_dataset
+        from issl_engine.sources.images.inspection import inspect_dataset
 
         dataset = named_source(source, overrides).survey()
         with CountingDisplay("inspecting", "images", quiet=is_quiet()) as display:

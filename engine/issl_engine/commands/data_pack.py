@@ -10,7 +10,7 @@ from issl_engine.commands.options import is_quiet, json_option, overrides_argume
 from issl_engine.commands.stdout import reserved_stdout
 
 if TYPE_CHECKING:
-    from issl_engine.sources.packing import Packed
+    from issl_engine.sources.packing.pack import Packed
 
 DEFAULT_QUALITY = 90
 
@@ -85,7 +85,8 @@ def _pack(
 ) -> "Packed":
     from issl_engine.commands.counting_display import CountingDisplay
     from issl_engine.commands.named_source import named_source
-    from issl_engine.sources.packing import PackSettings, SmallerJPEGs, pack_dataset
+    from issl_engine.sources.packing.pack import PackSettings, pack_dataset
+    from issl_engine.sources.packing.smaller_jpeg import SmallerJPEGs
 
     dataset = named_source(source, overrides).load()
     scaled = SmallerJPEGs(shorter_side_px=smaller[0], quality=smaller[1]) if smaller is not None else None
@@ -99,7 +100,7 @@ def _pack(
 
 def _verify(out: Path) -> dict[str, str]:
     from issl_engine.commands.counting_display import CountingDisplay
-    from issl_engine.sources.packing import broken_shards
+    from issl_engine.sources.packing.verify import broken_shards
 
     with CountingDisplay("verifying", "shards", quiet=is_quiet()) as display:
         return broken_shards(out, on_progress=display.show)

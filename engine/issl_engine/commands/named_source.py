@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from issl_engine.sources.base import SourceConfig
-from issl_engine.sources.folder_source import source_of_folder
+from issl_engine.sources.recognise import source_of_folder
 
 
 def named_source(source: str, overrides: tuple[str, ...]) -> SourceConfig:

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 
 from issl_engine.loading import TrainingViews
 from issl_engine.sources.base import ImageSet
-from issl_engine.sources.open_image import open_image
+from issl_engine.sources.images.picture import open_image
 from issl_engine.views.config import CropGroup, MultiCropBatch, ViewsConfig
 from issl_engine.views.contact_legend import group_legend
 from issl_engine.whole_file import write_whole

@@ -13,7 +13,7 @@ from PIL import Image, UnidentifiedImageError
 from issl_engine.loading.encoded_cache import EncodedCache
 from issl_engine.mistakes import Mistake
 from issl_engine.sources.base import ImageSet
-from issl_engine.sources.changed_files import changed_files
+from issl_engine.sources.images.changed_files import changed_files
 
 
 class ImageInputs:

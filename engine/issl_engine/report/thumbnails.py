@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from issl_engine.sources.base import Dataset
-from issl_engine.sources.open_image import UNDECODABLE, open_image
+from issl_engine.sources.images.picture import UNDECODABLE, open_image
 from issl_engine.whole_file import write_whole
 
 SIDE = 48

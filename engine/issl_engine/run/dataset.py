@@ -2,7 +2,7 @@
 
 from issl_engine.recipe.schema import Recipe
 from issl_engine.sources.base import Dataset
-from issl_engine.sources.packing.fingerprint import fingerprint
+from issl_engine.sources.images.digests import listing_digest
 
 
 def load_dataset(recipe: Recipe) -> Dataset:
@@ -17,7 +17,7 @@ def load_dataset(recipe: Recipe) -> Dataset:
 def content_of(dataset: Dataset) -> str:
     """The dataset's fingerprint: what results say that they were made of, wherever the images lie."""
     if not _last or _last[0][0] is not dataset:
-        _last[:] = [(dataset, fingerprint(dataset))]
+        _last[:] = [(dataset, listing_digest(dataset))]
     return _last[0][1]
 
 

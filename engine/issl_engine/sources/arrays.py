@@ -9,11 +9,9 @@ from numpy.typing import NDArray
 from pydantic import model_validator
 
 from issl_engine.mistakes import Mistake
-from issl_engine.sources.array_files import open_array
-from issl_engine.sources.array_targets import read_target_table
-from issl_engine.sources.base import Dataset, ImageSet, SourceConfig, SourceError
-from issl_engine.sources.pixel_images import pixel_images
-from issl_engine.sources.target_table import TargetTable
+from issl_engine.sources.base import Dataset, ImageSet, SourceConfig, SourceError, TargetTable
+from issl_engine.sources.formats.array_files import open_array
+from issl_engine.sources.images.checks import check_labels
 
 
 class ArraysConfig(SourceConfig):
@@ -74,13 +72,8 @@ class ArraysConfig(SourceConfig):
                 )
         num_classes = len(self.classes) if self.classes is not None else int(train.labels.max()) + 1
         for key, labels in (("train_labels", train.labels), ("test_labels", test.labels)):
-            if labels.max() >= num_classes:
-                known = (
-                    f"source.classes names only {num_classes}"
-                    if self.classes is not None
-                    else f"the training labels end at {num_classes - 1}"
-                )
-                raise SourceError(f"source.{key}: {getattr(self, key)} has the label {labels.max()}, but {known}")
+            place = f"source.{key}: {getattr(self, key)}"
+            check_labels(place, labels, np.arange(num_classes), named=self.classes is not None)
         empty = np.setdiff1d(np.arange(num_classes), train.labels)
         if empty.size:
             raise SourceError(
@@ -102,14 +95,14 @@ class ArraysConfig(SourceConfig):
             )
         values = self._targets(split, "values", len(pixels))
         attributes = self._targets(split, "attributes", len(pixels))
-        return replace(pixel_images(pixels, labels), values=values, attributes=attributes)
+        return replace(ImageSet.of_pixels(pixels, labels), values=values, attributes=attributes)
 
     def _targets(self, split: str, kind: str, count: int) -> TargetTable | None:
         place, names_key = getattr(self, f"{split}_{kind}"), f"{kind[:-1]}_names"
         if place is None:
             return None
         names = getattr(self, names_key)
-        return read_target_table(f"source.{split}_{kind}", place, names, f"source.{names_key}", count)
+        return _target_table(f"source.{split}_{kind}", place, names, f"source.{names_key}", count)
 
     def _channels_last(self, images: NDArray[Any], place: str) -> NDArray[np.uint8]:
         """[n, H, W, C], without a copy."""
@@ -134,11 +127,30 @@ def _labels(key: str, place: str) -> NDArray[np.int64]:
     labels = open_array(place, key)
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer) or not len(labels):
         raise SourceError(
-            f"{key}: {place} is {labels.dtype} of shape {list(labels.shape)}, but labels are whole numbers [n], one an "
-            "image; convert them"
+            f"{key}: {place} is {labels.dtype} of shape {list(labels.shape)}, but labels are whole numbers [n], one "
+            "per image; convert them"
         )
     if labels.min() < 0:
         raise SourceError(
             f"{key}: {place} has the label {labels.min()}, but labels count from 0; leave such images out"
         )
     return labels.astype(np.int64)
+
+
+def _target_table(key: str, place: str, names: tuple[str, ...] | None, names_key: str, count: int) -> TargetTable:
+    """A table [n, T] or a column [n], as float32; columns without names are numbered. Raises SourceError."""
+    array = open_array(place, key)
+    if array.ndim not in (1, 2) or array.dtype.kind not in "biuf" or 0 in array.shape:
+        raise SourceError(
+            f"{key}: {place} is {array.dtype} of shape {list(array.shape)}, but it must hold numbers [n, columns], one "
+            "row per image (NaN where one is unknown); convert it"
+        )
+    if len(array) != count:
+        raise SourceError(f"{key}: {place} has {len(array)} rows, but there are {count} images; make them agree")
+    values_NT = np.asarray(array, dtype=np.float32).reshape(count, -1)
+    if np.isinf(values_NT).any():
+        raise SourceError(f"{key}: {place} holds an infinite number; write NaN where a number is unknown")
+    columns = values_NT.shape[1]
+    if names is not None and len(names) != columns:
+        raise SourceError(f"{names_key}: there are {len(names)} names, but {place} has {columns} columns")
+    return TargetTable(names=names if names is not None else tuple(map(str, range(columns))), values_NT=values_NT)

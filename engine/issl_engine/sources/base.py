@@ -1,10 +1,12 @@
-"""What a dataset source gives the rest of the engine.
+"""What a source gives the rest of the engine: a data set of two splits, their images, and numbers about each image.
 
-Letters: n images of a split, H height, W width, C channels (1 or 3).
+Letters: n images of a split, H height, W width, C channels (1 or 3), T columns of a table of targets.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,16 +14,45 @@ from numpy.typing import NDArray
 from issl_engine.config import Config
 from issl_engine.mistakes import Mistake
 from issl_engine.sources.byte_ranges import ByteRanges
-from issl_engine.sources.target_table import TargetTable
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetTable:
+    """What an image has besides its class: numbers to predict, or attributes that it has or has not.
+
+    ``values_NT`` float32 [n, T], NaN where a value is unknown; ``names`` of its T columns. In a table of attributes 1
+    means that the image has it, and 0 that it has not.
+    """
+
+    names: tuple[str, ...]
+    values_NT: NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        assert self.values_NT.dtype == np.float32
+        assert self.values_NT.ndim == 2
+        assert self.values_NT.shape[1] == len(self.names) > 0
+
+    def __len__(self) -> int:
+        return len(self.values_NT)
+
+    def subset(self, indices: NDArray[np.int64]) -> "TargetTable":
+        """The images at ``indices``, in that order."""
+        return TargetTable(names=self.names, values_NT=self.values_NT[indices])
+
+    def joined(self, other: "TargetTable") -> "TargetTable":
+        """These images, then the other's."""
+        assert self.names == other.names
+        return TargetTable(names=self.names, values_NT=np.concatenate([self.values_NT, other.values_NT]))
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageSet:
-    """The images of one split, in one of three ways: encoded, a file each; encoded, inside larger files; pixels.
+    """The images of one split, stored in one of three ways: encoded, one file per image; encoded, inside larger files;
+    as pixels.
 
     ``labels`` int64 [n]; ``sizes_HW`` int32 [n, 2] in pixels, upright; ``paths`` n absolute file names; ``ranges`` n
     places in files; ``pixels`` uint8 [n, H, W, C] with C 1 or 3. ``values`` are numbers that probes may predict besides
-    the class and ``attributes`` what an image has or has not, for sources that know them.
+    the class, and ``attributes`` what an image has or has not; both None for sources that do not know them.
     """
 
     labels: NDArray[np.int64]
@@ -37,6 +68,15 @@ class ImageSet:
         assert len(stored) == 1
         assert len(self.labels) == len(self.sizes_HW) == len(stored[0])
         assert all(len(table) == len(self.labels) for table in (self.values, self.attributes) if table is not None)
+
+    @staticmethod
+    def of_pixels(pixels: NDArray[np.uint8], labels: NDArray[Any]) -> "ImageSet":
+        """``pixels`` [n, H, W, C] are taken as they lie, in memory or in a mapped file: loaders copy batches only."""
+        return ImageSet(
+            labels=labels.astype(np.int64),
+            sizes_HW=np.broadcast_to(np.array(pixels.shape[1:3], dtype=np.int32), (len(pixels), 2)),
+            pixels=pixels,
+        )
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -60,7 +100,8 @@ class ImageSet:
         if self.ranges is not None:
             return self.ranges.read(index)
         assert self.pixels is not None
-        return self.pixels[index].tobytes()
+        content: bytes = self.pixels[index].tobytes()
+        return content
 
     def subset(self, indices: NDArray[np.int64]) -> "ImageSet":
         """The images at ``indices``, in that order."""
@@ -111,6 +152,12 @@ class Dataset:
 
 class SourceError(Mistake):
     """A user's mistake about a source: one sentence that says what is wrong, where, and what to do."""
+
+
+def listed(names: Sequence[str], *, at_most: int, between: str = ", ") -> str:
+    """The first names as messages list them, and how many more there are."""
+    more = f" and {len(names) - at_most} more" if len(names) > at_most else ""
+    return between.join(names[:at_most]) + more
 
 
 class SourceConfig(Config):

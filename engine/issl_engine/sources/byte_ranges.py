@@ -66,7 +66,7 @@ class ByteRanges:
 
     def path(self, index: int) -> str:
         """The file that holds this image."""
-        return self.files[self.file_of[index]]
+        return self.files[int(self.file_of[index])]
 
     def describe(self, index: int) -> str:
         return f"{self.path(index)}: {self.names[index]}"
@@ -81,7 +81,7 @@ class ByteRanges:
         return content
 
     def read_many(self, indices: NDArray[np.int64]) -> list[bytes]:
-        """As read, of each. The disk is told of all before the first is read, so that it fetches them side by side."""
+        """As read, of each. The kernel knows all ranges before the first is read, and fetches them side by side."""
         for index in indices.tolist():
             descriptor = self._open.get(self.path(index)).fileno()
             os.posix_fadvise(descriptor, int(self.starts[index]), int(self.lengths[index]), os.POSIX_FADV_WILLNEED)

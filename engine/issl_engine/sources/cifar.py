@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from issl_engine.sources.base import Dataset, ImageSet, SourceConfig, SourceError
-from issl_engine.sources.file_content import file_content
-from issl_engine.sources.pixel_images import pixel_images
-from issl_engine.sources.safe_pickle import load_pickle
+from issl_engine.sources.formats.class_list import archive_classes, checked_names
+from issl_engine.sources.formats.file_bytes import file_content
+from issl_engine.sources.formats.safe_pickle import load_pickle
 
 HOME = "https://www.cs.toronto.edu/~kriz/cifar.html"
 SIDE = 32
@@ -79,7 +79,7 @@ class CifarConfig(SourceConfig):
                         f"{self.folder / name}: there is a label {labels.max()}, but only {len(classes)} class names "
                         f"in {', '.join(layout.names)}; fetch the archive again from {HOME}"
                     )
-            return pixel_images(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+            return ImageSet.of_pixels(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
         return Dataset(
             name="cifar100" if layout.is_cifar100 else "cifar10",
@@ -143,21 +143,14 @@ def _upright(planes: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def _binary_names(folder: Path, layout: Layout, labels: Labels) -> tuple[str, ...]:
     path = folder / (f"{labels}_label_names.txt" if layout.is_cifar100 else layout.names[0])
-    text = file_content(path).decode("latin1")
-    return _checked_names(path, [line.strip() for line in text.splitlines() if line.strip()])
+    return archive_classes(path, HOME)
 
 
 def _pickled_names(folder: Path, layout: Layout, labels: Labels) -> tuple[str, ...]:
     path = folder / layout.names[0]
     found = _entry(path, load_pickle(path), f"{labels}_label_names" if layout.is_cifar100 else "label_names")
     names = [name.decode("latin1") if isinstance(name, bytes) else name for name in list(found)]
-    return _checked_names(path, names)
-
-
-def _checked_names(path: Path, names: list[Any]) -> tuple[str, ...]:
-    if not names or not all(isinstance(name, str) for name in names):
-        raise SourceError(f"{path}: there are no class names in it; fetch the archive again from {HOME}")
-    return tuple(names)
+    return checked_names(path, names, HOME)
 
 
 def _entry(path: Path, content: dict[str, Any], key: str) -> Any:

@@ -4,7 +4,6 @@ import hashlib
 import http.client
 import logging
 import os
-import tempfile
 import urllib.request
 from pathlib import Path
 from typing import Annotated, Literal
@@ -14,10 +13,10 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from issl_engine.cache import cache_folder
-from issl_engine.sources.base import Dataset, SourceConfig, SourceError
-from issl_engine.sources.file_content import file_content
-from issl_engine.sources.idx import idx_path, parse_idx, unpack
-from issl_engine.sources.pixel_images import pixel_images
+from issl_engine.sources.base import Dataset, ImageSet, SourceConfig, SourceError
+from issl_engine.sources.formats.file_bytes import file_content
+from issl_engine.sources.formats.idx import idx_path, parse_idx, unpack
+from issl_engine.sources.formats.new_file import new_file
 
 _log = logging.getLogger("issl_engine")
 
@@ -63,10 +62,10 @@ class FashionMNISTConfig(SourceConfig):
     def load(self) -> Dataset:
         folder = self._find()
         arrays = {name: _read(folder, name) for name in SHA256}
-        train = pixel_images(arrays["train-images-idx3-ubyte"][..., None], arrays["train-labels-idx1-ubyte"])
+        train = ImageSet.of_pixels(arrays["train-images-idx3-ubyte"][..., None], arrays["train-labels-idx1-ubyte"])
         if self.max_train_images is not None:
             train = train.subset(balanced_subset(train.labels, self.max_train_images, self.subset_seed))
-        test = pixel_images(arrays["t10k-images-idx3-ubyte"][..., None], arrays["t10k-labels-idx1-ubyte"])
+        test = ImageSet.of_pixels(arrays["t10k-images-idx3-ubyte"][..., None], arrays["t10k-labels-idx1-ubyte"])
         return Dataset(name="fashion_mnist", classes=CLASSES, train=train, test=test)
 
     def _find(self) -> Path:
@@ -135,15 +134,9 @@ def _download(name: str) -> bytes:
 def _write(path: Path, content: bytes) -> None:
     """The whole file or none."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, partial = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-            os.chmod(partial, 0o644)  # mkstemp's file is the owner's alone
-            os.replace(partial, path)
-        finally:
-            Path(partial).unlink(missing_ok=True)
+        with new_file(path) as file:
+            os.fchmod(file.fileno(), 0o644)  # a new file is the owner's alone
+            file.write(content)
     except OSError as error:
         raise SourceError(f"{path}: cannot be written ({error.strerror}); choose another folder") from error
 

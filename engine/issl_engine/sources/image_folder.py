@@ -10,16 +10,16 @@ from pydantic import Field, model_validator
 
 from issl_engine.mistakes import Mistake
 from issl_engine.sources.base import Dataset, SourceConfig, SourceError
-from issl_engine.sources.class_list import given_classes
-from issl_engine.sources.image_files import ClassFiles, FoundFiles, find_images
-from issl_engine.sources.image_sizes import ImageSizes
-from issl_engine.sources.manifest import ManifestColumns, ManifestRow, classes_of, labels_of, read_manifest
+from issl_engine.sources.formats.class_list import given_classes
+from issl_engine.sources.formats.manifest import ManifestColumns, ManifestRow, classes_of, labels_of, read_manifest
+from issl_engine.sources.image_files.found import ClassFiles, FoundFiles, find_images
+from issl_engine.sources.image_files.remembered_sizes import ImageSizes
 
 _log = logging.getLogger("issl_engine")
 
 
 class ImageFolderConfig(SourceConfig):
-    """One folder a class, one of them in train/ and one in the test split's folder; or files that a table lists."""
+    """Folders named by class, in train/ and in the test split's folder; or files that a table lists."""
 
     name: Literal["image_folder"] = "image_folder"
     folder: Path
@@ -27,9 +27,9 @@ class ImageFolderConfig(SourceConfig):
     test_split: Literal["val", "test"] = "val"
     """Folder whose images play the test split, or the manifest's word for it."""
     classes: tuple[str, ...] | Path | None = None
-    """Classes to take, in this order: a list of names, or a text file with one name a line; null takes all, sorted."""
+    """Classes to take, in this order: a list of names, or a text file, one name per line; null takes all, sorted."""
     manifest: Path | None = None
-    """CSV or Parquet file with one row an image, in place of a folder a class; null for the folders."""
+    """CSV or Parquet file with one row per image, in place of one folder per class; null for the folders."""
     path_column: str = "path"
     """The manifest's column of paths, relative to source.folder or absolute."""
     label_column: str = "label"

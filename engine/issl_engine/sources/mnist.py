@@ -6,10 +6,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from issl_engine.sources.base import Dataset, SourceConfig, SourceError
-from issl_engine.sources.file_content import file_content
-from issl_engine.sources.idx import idx_path, parse_idx, unpack
-from issl_engine.sources.pixel_images import pixel_images
+from issl_engine.sources.base import Dataset, ImageSet, SourceConfig, SourceError
+from issl_engine.sources.formats.file_bytes import file_content
+from issl_engine.sources.formats.idx import idx_path, parse_idx, unpack
+from issl_engine.sources.images.checks import check_labels
 
 HOME = "https://yann.lecun.com/exdb/mnist"
 FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
@@ -40,15 +40,12 @@ class MNISTConfig(SourceConfig):
             )
         values = np.unique(train[1]) if self.classes is None else np.arange(len(self.classes))
         for split, (_, labels) in (("train", train), ("t10k", test)):
-            odd = np.setdiff1d(labels, values)
-            if odd.size:
-                known = "the training split has none" if self.classes is None else f"source.classes names {len(values)}"
-                raise SourceError(f"{self._path(split, 'labels')}: there are images with label {odd[0]}, but {known}")
+            check_labels(str(self._path(split, "labels")), labels, values, named=self.classes is not None)
         return Dataset(
             name=self.folder.resolve().name,
             classes=tuple(map(str, values)) if self.classes is None else self.classes,
-            train=pixel_images(train[0][..., None], np.searchsorted(values, train[1])),
-            test=pixel_images(test[0][..., None], np.searchsorted(values, test[1])),
+            train=ImageSet.of_pixels(train[0][..., None], np.searchsorted(values, train[1])),
+            test=ImageSet.of_pixels(test[0][..., None], np.searchsorted(values, test[1])),
         )
 
     def _read(self, split: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:

@@ -4,10 +4,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from issl_engine.sources.parquet_samples import ParquetReader, check_column, class_names, open_parquet
-from issl_engine.sources.shard import Shard
-from issl_engine.sources.shard_scans import ShardScans
-from issl_engine.sources.sharded import ShardedConfig, SplitFiles
+from issl_engine.sources.formats.parquet_samples import ParquetReader
+from issl_engine.sources.formats.parquet_table import check_column, class_names, open_parquet
+from issl_engine.sources.shards.base import ShardedConfig
+from issl_engine.sources.shards.scans import ShardScans
+from issl_engine.sources.shards.shard import Shard
+from issl_engine.sources.shards.split_files import SplitFiles
 
 
 class ParquetConfig(ShardedConfig):
@@ -24,7 +26,7 @@ class ParquetConfig(ShardedConfig):
         files = super()._split_files()
         for path in (files.train[0], files.test[0]):
             with open_parquet(path) as table:
-                check_column(path, table.schema_arrow, self.label_column, "label_column")
+                check_column(path, table.schema_arrow.names, self.label_column, "label_column")
         with open_parquet(files.train[0]) as table:
             return replace(files, classes=class_names(table.schema_arrow, self.label_column))
 

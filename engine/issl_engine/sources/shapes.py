@@ -15,8 +15,9 @@ from pydantic import Field, ValidationInfo, field_validator
 from issl_engine.cache import cache_folder
 from issl_engine.mistakes import Mistake
 from issl_engine.sources.base import Dataset, ImageSet, SourceConfig, SourceError
-from issl_engine.sources.shapes_drawing import KINDS, draw
-from issl_engine.sources.shapes_targets import read_targets
+from issl_engine.sources.drawing.draw import draw
+from issl_engine.sources.drawing.nuisances import read_targets
+from issl_engine.sources.drawing.outlines import KINDS
 
 FORMAT = 3
 """Part of the folder's name: raise it whenever the same Config would give other files."""
@@ -28,7 +29,7 @@ SPLITS = ("train", "test")
 
 
 class ShapesConfig(SourceConfig):
-    """Several copies of one kind of shape an image; the kind is the class, and all else is a nuisance."""
+    """Several copies of one kind of shape per image; the kind is the class, and all else is a nuisance."""
 
     name: Literal["shapes"] = "shapes"
     num_train: Annotated[int, Field(ge=2)] = 4096
@@ -131,7 +132,7 @@ def _draw_splits(folder: Path, config: ShapesConfig) -> None:
         for name in classes:
             (folder / split / name).mkdir(parents=True)
         for index in range(count):
-            # One random stream an image: a longer split begins with the images of a shorter one.
+            # One random stream per image: a longer split begins with the images of a shorter one.
             random = np.random.default_rng((config.seed, stream, index))
             name = classes[index % len(classes)]
             image, nuisances = draw(name, config.image_size, random)

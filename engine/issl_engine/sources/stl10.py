@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from issl_engine.sources.base import Dataset, ImageSet, SourceConfig, SourceError
-from issl_engine.sources.file_content import file_content
-from issl_engine.sources.pixel_images import pixel_images
+from issl_engine.sources.formats.class_list import archive_classes
+from issl_engine.sources.formats.file_bytes import file_content
 
 HOME = "https://cs.stanford.edu/~acoates/stl10"
 SIDE = 96
@@ -26,7 +26,7 @@ class STL10Config(SourceConfig):
     probe. False pretrains on the training split."""
 
     def load(self) -> Dataset:
-        classes = self._classes()
+        classes = archive_classes(self._path("class_names.txt"), HOME)
         return Dataset(
             name="stl10",
             classes=classes,
@@ -44,13 +44,6 @@ class STL10Config(SourceConfig):
             )
         return path
 
-    def _classes(self) -> tuple[str, ...]:
-        path = self._path("class_names.txt")
-        names = tuple(line.strip() for line in file_content(path).decode("latin1").splitlines() if line.strip())
-        if not names:
-            raise SourceError(f"{path}: there are no class names in it; fetch the archive again from {HOME}")
-        return names
-
     def _labelled(self, split: str, num_classes: int) -> ImageSet:
         path = self._path(f"{split}_y.bin")
         labels = np.frombuffer(file_content(path), dtype=np.uint8).astype(np.int64)
@@ -62,11 +55,11 @@ class STL10Config(SourceConfig):
                 f"{path}: labels must be 1 to {num_classes}, as class_names.txt has {num_classes} names, but there "
                 f"are {labels.min()} to {labels.max()}; fetch the archive again from {HOME}"
             )
-        return pixel_images(pixels, labels - 1)
+        return ImageSet.of_pixels(pixels, labels - 1)
 
     def _unlabelled(self) -> ImageSet:
         pixels = _mapped(self._path("unlabeled_X.bin"))
-        return pixel_images(pixels, np.full(len(pixels), -1))
+        return ImageSet.of_pixels(pixels, np.full(len(pixels), -1))
 
 
 def _mapped(path: Path) -> NDArray[np.uint8]:

@@ -4,15 +4,15 @@ import re
 from pathlib import Path
 from typing import Literal
 
-from issl_engine.sources.shard import Shard
-from issl_engine.sources.shard_scans import ShardScans
-from issl_engine.sources.sharded import ShardedConfig
-from issl_engine.sources.tfrecord_samples import TFRecordReader
+from issl_engine.sources.formats.tfrecord_samples import TFRecordReader
+from issl_engine.sources.shards.base import ShardedConfig
+from issl_engine.sources.shards.scans import ShardScans
+from issl_engine.sources.shards.shard import Shard
 
 FILE_NAME = re.compile(r".*\.(tfrecords?|tfrec)([-._].*)?|.*-\d{2,}-of-\d{2,}", re.IGNORECASE)
 """Files of ImageNet have no suffix, such as train-00000-of-01024."""
 NO_RECORDS = (".idx", ".index", ".json", ".txt")
-"""Of files that lie beside."""
+"""Suffixes of files that lie beside the records and hold none."""
 
 
 class TFRecordConfig(ShardedConfig):

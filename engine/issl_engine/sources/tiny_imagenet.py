@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from issl_engine.sources.base import Dataset, SourceConfig, SourceError
-from issl_engine.sources.file_content import file_content
-from issl_engine.sources.image_files import ClassFiles, FoundFiles, find_images
-from issl_engine.sources.image_sizes import ImageSizes
+from issl_engine.sources.formats.file_bytes import file_content
+from issl_engine.sources.image_files.found import ClassFiles, FoundFiles, find_images
+from issl_engine.sources.image_files.remembered_sizes import ImageSizes
 
 HOME = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
 

@@ -6,11 +6,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from issl_engine.sources.pack_index import read_pack_index, read_range_table
-from issl_engine.sources.shard import Shard
-from issl_engine.sources.shard_scans import ShardScans
-from issl_engine.sources.sharded import ShardedConfig, SplitFiles
-from issl_engine.sources.tar_samples import TarReader
+from issl_engine.sources.formats.tar_samples import TarReader
+from issl_engine.sources.packing.index import read_pack_index, read_range_table
+from issl_engine.sources.shards.base import ShardedConfig
+from issl_engine.sources.shards.scans import ShardScans
+from issl_engine.sources.shards.shard import Shard
+from issl_engine.sources.shards.split_files import SplitFiles
 
 
 class WebDatasetConfig(ShardedConfig):

@@ -21,7 +21,8 @@ from torch import Tensor
 
 from issl_engine.config import Config
 from issl_engine.mistakes import Mistake
-from issl_engine.sources.shapes_drawing import KINDS, SUPERSAMPLING
+from issl_engine.sources.drawing.draw import SUPERSAMPLING
+from issl_engine.sources.drawing.outlines import KINDS
 
 Factor = Literal["kind", "size", "hue"]
 FACTORS: tuple[Factor, ...] = ("kind", "size", "hue")

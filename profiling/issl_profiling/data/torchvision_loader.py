@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from issl_engine.sources.base import ImageSet
-from issl_engine.sources.open_image import open_image
+from issl_engine.sources.images.picture import open_image
 from issl_engine.views.config import CropGroup, ViewsConfig
 from issl_profiling.data.cases import DataCase
 from issl_profiling.torchvision_oracle import load_torchvision

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from issl_engine.sources.target_table import TargetTable
+from issl_engine.sources.base import TargetTable
 
 CPU = torch.device("cpu")
 BLOCK_BYTES = 2**26

@@ -17,7 +17,7 @@ from issl_engine.probing.features.extract import extract_features, feature_batch
 from issl_engine.probing.features.features import Features
 from issl_engine.probing.features.preprocessing import Preprocessing
 from issl_engine.sources.base import ImageSet
-from issl_engine.sources.content_digest import OnImage, content_digest
+from issl_engine.sources.images.digests import OnImage, content_digest
 from issl_engine.views.corruptions import Corruption
 
 _log = logging.getLogger("issl_engine")

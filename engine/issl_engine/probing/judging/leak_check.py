@@ -14,7 +14,7 @@ from issl_engine.probing.features.features import CPU, Features, with_rows_of
 from issl_engine.probing.judging.shared_images import Chosen, describe_pairs, shared_images
 from issl_engine.probing.judging.splits import Splits
 from issl_engine.probing.probes.base import FitData, ProbeConfig, Value
-from issl_engine.sources.target_table import TargetTable
+from issl_engine.sources.base import TargetTable
 
 _log = logging.getLogger("issl_engine")
 

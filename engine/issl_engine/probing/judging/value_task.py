@@ -14,7 +14,7 @@ from issl_engine.probing.features.features import Features
 from issl_engine.probing.judging.bootstrap import Floats, mean_interval, mean_of_existing
 from issl_engine.probing.judging.task import Task, Verdict
 from issl_engine.probing.probes.fitting.predictor import Predictor
-from issl_engine.sources.target_table import TargetTable
+from issl_engine.sources.base import TargetTable
 
 Formula = Callable[[Floats], Floats]
 """Means of the statistics [..., t, 3] → the metric [...]."""

@@ -4,9 +4,3 @@ FOLDER/train-000000.tar  train-000000.json  ...  test-000000.tar  ...  index.jso
 
 The same source and settings give the same bytes, also after an interruption.
 """
-
-from issl_engine.sources.packing.pack import Packed, PackSettings, pack_dataset
-from issl_engine.sources.packing.smaller_jpeg import SmallerJPEGs
-from issl_engine.sources.packing.verify import broken_shards
-
-__all__ = ["PackSettings", "Packed", "SmallerJPEGs", "broken_shards", "pack_dataset"]

@@ -15,12 +15,12 @@ import PIL
 from numpy.typing import NDArray
 
 from issl_engine.random_streams import epoch_order
-from issl_engine.sources.base import Dataset, ImageSet, SourceError
-from issl_engine.sources.in_order import in_order
-from issl_engine.sources.pack_index import FORMAT, INDEX
-from issl_engine.sources.packing.fingerprint import fingerprint
-from issl_engine.sources.packing.samples import LeftOut, Sample, make_sample
-from issl_engine.sources.packing.shard import Shard, ShardWriter, write_json
+from issl_engine.sources.base import Dataset, ImageSet, SourceError, listed
+from issl_engine.sources.images.digests import listing_digest
+from issl_engine.sources.images.ordered_threads import map_in_order
+from issl_engine.sources.packing.index import FORMAT, INDEX
+from issl_engine.sources.packing.packed_sample import LeftOut, PackedSample, make_sample
+from issl_engine.sources.packing.shard_writer import PackedShard, ShardWriter, write_json
 from issl_engine.sources.packing.smaller_jpeg import SmallerJPEGs
 from issl_engine.sources.packing.state import PackState, Written, open_state
 
@@ -76,7 +76,7 @@ def pack_dataset(
             progress.add(used)
             if used:
                 _log.info("%s: %d of %d images of %s are packed already", folder, used, len(order), split)
-            samples = in_order(partial(_sample, split, images, settings.smaller), order[used:].tolist())
+            samples = map_in_order(partial(_sample, split, images, settings.smaller), order[used:].tolist())
             with closing(samples), _disk_errors(folder):
                 for written in _write_shards(folder, split, len(complete[split]), samples, settings, progress):
                     state.written.append(written)
@@ -87,13 +87,13 @@ def pack_dataset(
             write_json(folder / INDEX, index)
     damaged = [one for written in state.written for one in written.left_out]
     if damaged:
-        named = "; ".join(f"{one.name} ({one.reason})" for one in damaged[:NAMED_AT_MOST])
+        named = listed([f"{one.name} ({one.reason})" for one in damaged], at_most=NAMED_AT_MOST, between="; ")
         _log.warning("%s: left out %d images that cannot be decoded: %s", folder, len(damaged), named)
     corrupt = [LeftOut(name=str(file.path), reason=file.reason) for file in dataset.skipped]
     return Packed(index=index, left_out=corrupt + damaged)
 
 
-def _sample(split: str, images: ImageSet, smaller: SmallerJPEGs | None, index: int) -> Sample | LeftOut:
+def _sample(split: str, images: ImageSet, smaller: SmallerJPEGs | None, index: int) -> PackedSample | LeftOut:
     return make_sample(split, images, index, smaller)
 
 
@@ -101,7 +101,7 @@ def _settings(dataset: Dataset, settings: PackSettings) -> dict[str, Any]:
     """All that the bytes of the shards depend on."""
     encodes = settings.smaller is not None or not dataset.train.encoded
     return {
-        "source": fingerprint(dataset),
+        "source": listing_digest(dataset),
         "shard-mib": settings.shard_mib,
         "seed": settings.seed,
         "max-side": settings.smaller.shorter_side_px if settings.smaller else None,
@@ -137,11 +137,11 @@ def _write_shards(
     folder: Path,
     split: str,
     first_number: int,
-    samples: Iterator[Sample | LeftOut],
+    samples: Iterator[PackedSample | LeftOut],
     settings: PackSettings,
     progress: _Progress,
 ) -> Iterator[Written]:
-    """Shard by shard, each yielded when it is complete."""
+    """Yields each shard when it is complete."""
     number, sample = first_number, next(samples, None)
     while sample is not None:
         left_out: list[LeftOut] = []
@@ -164,7 +164,7 @@ def _write_shards(
 
 
 def _index(dataset: Dataset, settings: PackSettings, state: PackState) -> dict[str, Any]:
-    shards: list[Shard] = [written.shard for written in state.written]
+    shards: list[PackedShard] = [written.shard for written in state.written]
     index: dict[str, Any] = {
         "format": FORMAT,
         "name": dataset.name,
@@ -179,7 +179,7 @@ def _index(dataset: Dataset, settings: PackSettings, state: PackState) -> dict[s
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """One pack a folder at a time; makes the folder."""
+    """Only one process at a time packs into a folder; makes the folder."""
     with _disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         handle = os.open(folder / ".lock", os.O_CREAT | os.O_RDWR)
@@ -195,7 +195,7 @@ def _locked(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _disk_errors(folder: Path) -> Iterator[None]:
-    """An OSError in the block is said to be the folder's: full disk, no permission."""
+    """Raises SourceError, which names the folder, for an OSError in the block: full disk, no permission."""
     try:
         yield
     except OSError as error:

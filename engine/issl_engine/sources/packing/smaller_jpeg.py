@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from issl_engine.sources.open_image import decode_image
+from issl_engine.sources.images.picture import decode_image
 
 DECODED_AT_LEAST = 2
 """A JPEG may be decoded reduced, but not below so many times the wanted size: the filter does the rest."""

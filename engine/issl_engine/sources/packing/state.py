@@ -6,19 +6,19 @@ from pathlib import Path
 from typing import Any
 
 from issl_engine.sources.base import SourceError
-from issl_engine.sources.pack_index import STATE
-from issl_engine.sources.packing.samples import LeftOut
-from issl_engine.sources.packing.shard import Shard, write_json
+from issl_engine.sources.packing.index import STATE
+from issl_engine.sources.packing.packed_sample import LeftOut
+from issl_engine.sources.packing.shard_writer import PackedShard, write_json
 
 FORMAT = 1
-"""Of pack.json and of the shards: raise it whenever the same source gives other bytes."""
+"""Version of pack.json and of the shards: raise it whenever the same source gives other bytes."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Written:
     """A complete shard, and how many images of its split it used up; those left out among them."""
 
-    shard: Shard
+    shard: PackedShard
     used: int
     reencoded: int
     left_out: list[LeftOut]
@@ -48,8 +48,8 @@ class PackState:
         return found
 
 
-def is_there(folder: Path, shard: Shard) -> bool:
-    """Whether a shard has its length and its list of samples the right number; contents are not looked at."""
+def is_there(folder: Path, shard: PackedShard) -> bool:
+    """Whether a shard has the right length and its list the right number of samples; contents are not looked at."""
     path = folder / shard.file
     if not path.is_file() or path.stat().st_size != shard.bytes:
         return False
@@ -99,7 +99,7 @@ def _shown(value: Any) -> str:
 
 def _written(stored: dict[str, Any]) -> Written:
     return Written(
-        shard=Shard(**stored["shard"]),
+        shard=PackedShard(**stored["shard"]),
         used=stored["used"],
         reencoded=stored["reencoded"],
         left_out=[LeftOut(**one) for one in stored["left_out"]],

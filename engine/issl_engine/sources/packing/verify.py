@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from issl_engine.sources.base import SourceError
-from issl_engine.sources.in_order import in_order
-from issl_engine.sources.pack_index import INDEX
+from issl_engine.sources.images.ordered_threads import map_in_order
+from issl_engine.sources.packing.index import INDEX
 
 
 def broken_shards(folder: Path, *, on_progress: Callable[[int, int], None] | None = None) -> dict[str, str]:
@@ -25,7 +25,7 @@ def broken_shards(folder: Path, *, on_progress: Callable[[int, int], None] | Non
         raise SourceError(f"{path}: the file cannot be read; run data pack again, into an empty folder") from error
     broken = {}
     for number, (shard, wrong) in enumerate(
-        zip(expected, in_order(lambda shard: _wrong(folder / shard[0], *shard[1:]), expected), strict=True), start=1
+        zip(expected, map_in_order(lambda shard: _wrong(folder / shard[0], *shard[1:]), expected), strict=True), start=1
     ):
         if wrong is not None:
             broken[shard[0]] = wrong

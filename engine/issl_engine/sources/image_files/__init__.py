@@ -1,0 +1,1 @@
+"""Sources with one file per image: the files of each class, and their sizes."""

@@ -1,0 +1,1 @@
+"""What is done with the images of any source: checked, opened, digested, counted."""
