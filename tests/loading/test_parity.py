@@ -14,10 +14,11 @@ from click.testing import CliRunner, Result
 from issl_engine.cli import main
 from issl_engine.loading import view
 from issl_engine.views import draws as draws_module
-from issl_profiling.data import parity, parity_draws
-from issl_profiling.data.parity_draws import compare_draws, ks_allowed, ks_distance
-from issl_profiling.data.parity_operators import compare_operator, operators
-from issl_profiling.data.parity_row import BEYOND, COLUMNS, GREY_LEVELS, KS_DISTANCE, SHARE, WITHIN, Deviation
+from issl_profiling.parity import compare as parity
+from issl_profiling.parity import draws as parity_draws
+from issl_profiling.parity.deviation import BEYOND, COLUMNS, GREY_LEVELS, KS_DISTANCE, SHARE, WITHIN, Deviation
+from issl_profiling.parity.draws import compare_draws, ks_allowed, ks_distance
+from issl_profiling.parity.operators import compare_operator, operators
 from issl_profiling.torchvision_oracle import load_torchvision
 
 HSV = ("hue", "colour jitter")
