@@ -54,8 +54,9 @@ def bench_data(
 ) -> None:  # fmt: skip
     """Time the loader of RECIPE: reading, decoding, crops, augmentation, all of it; say what would make it faster.
 
-    Without RECIPE two generated sets are loaded: photos of 500 x 375 px as JPEG files with 2x224 + 6x96 crops, and 32 px
-    images in memory with 2x32 + 4x16. The peers are torchvision's transforms with as many workers as we have threads.
+    Without RECIPE two generated sets are loaded: photos of 500 x 375 px as JPEG files with 2x224 + 6x96 crops, and
+    32 px images in memory with 2x32 + 4x16. The peers are torchvision's transforms with as many workers as we have
+    threads.
 
     \b
     Examples:

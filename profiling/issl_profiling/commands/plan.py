@@ -17,9 +17,7 @@ DEFAULT_GPUS = "8,64,512,4096"
 @recipe_argument
 @overrides_argument
 @click.option("--arm", "arms", multiple=True, help="Only this arm of the recipe; may be repeated; default all.")
-@click.option(
-    "--gpus", default=DEFAULT_GPUS, show_default=True, metavar="N,N", help="Numbers of GPUs, with commas between."
-)
+@click.option("--gpus", default=DEFAULT_GPUS, show_default=True, metavar="N,N", help="Numbers of GPUs, comma between.")
 @click.option("--gpu", default="h100", show_default=True, metavar="NAME", help="h100 or h200 (SXM, eight per node).")
 @click.option("--network", default=400.0, show_default=True, metavar="GBIT", help="Gbit/s of each GPU's network card.")
 @click.option("--mfu", default=0.1, show_default=True, help="Assumed model FLOP utilisation, 0 to 1.")

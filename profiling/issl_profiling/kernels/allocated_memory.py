@@ -67,7 +67,8 @@ def peak_bytes(prepare: Callable[[], State], run: Callable[[State], object], dev
         run(state)
         wait_for(device)
         return int(torch.cuda.max_memory_allocated(device)) - int(before)
-    with AllocationTracker() as tracker:
+    tracker = AllocationTracker()
+    with tracker:
         state = prepare()
         tracker.reset_peak()
         run(state)

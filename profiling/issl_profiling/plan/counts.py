@@ -157,7 +157,7 @@ def _count_objective(objective: Objective, shape: ObjectiveShape, images: int) -
     with FlopCounterMode(display=False) as counter:
         with saved.counting():
             loss = objective(z_VBD, teacher, START).loss
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
     objective.zero_grad(set_to_none=True)
     for hook in hooks:
         hook.remove()

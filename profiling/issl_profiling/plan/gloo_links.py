@@ -16,8 +16,8 @@ REPEATS = 20
 
 @dataclass(frozen=True, kw_only=True)
 class GlooLinks:
-    """A fixed time per message and a bandwidth, as measured between two ranks; with more ranks than cores each waits for
-    its turn, which the caller puts on top."""
+    """A fixed time per message and a bandwidth, as measured between two ranks; with more ranks than cores each waits
+    for its turn, which the caller puts on top."""
 
     latency_s: float
     bytes_per_second: float

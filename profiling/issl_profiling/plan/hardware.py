@@ -1,9 +1,9 @@
 """What the model takes from data sheets. Nothing here was measured.
 
 Sources: NVIDIA H100 Tensor Core GPU data sheet (SXM5 column), NVIDIA H200 Tensor Core GPU data sheet (SXM column),
-NVIDIA DGX H100 user guide (eight GPUs per node, one 400 Gbit/s network card per GPU). The sheets give tensor-core figures
-with sparsity; dense ones, which training reaches at most, are half of them. They give NVLink's bandwidth as the sum of
-both directions; a ring sends one way.
+NVIDIA DGX H100 user guide (eight GPUs per node, one 400 Gbit/s network card per GPU). The sheets give tensor-core
+figures with sparsity; dense ones, which training reaches at most, are half of them. They give NVLink's bandwidth as
+the sum of both directions; a ring sends one way.
 """
 
 from dataclasses import dataclass

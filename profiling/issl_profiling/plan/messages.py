@@ -1,7 +1,7 @@
 """What ranks send each other in one step: kind, bytes and number of the messages, from the recipe alone.
 
-Letters: V views, G global ones, B images per rank, W ranks, P width of a projection, K prototypes or classes. Objectives
-without a formula here (``EXCHANGED``) raise, so that no plan leaves out what it does not know.
+Letters: V views, G global ones, B images per rank, W ranks, P width of a projection, K prototypes or classes.
+Objectives without a formula here (``EXCHANGED``) raise, so that no plan leaves out what it does not know.
 """
 
 from collections.abc import Callable

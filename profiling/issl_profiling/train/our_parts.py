@@ -129,7 +129,7 @@ def _lose(case: TrainCase, learner: Learner, z_VBD: Tensor, ids_B: Tensor, teach
 def _learn(case: TrainCase, learner: Learner, batch: MultiCropBatch) -> None:
     with case.autocast():
         loss = learner(batch, case.progress).loss
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
 
 
 def _ready_learner(case: TrainCase) -> Learner:
