@@ -1,4 +1,4 @@
-"""Seconds of a collective: rings inside a node, one ring a card between nodes, trees for what is short.
+"""Seconds of a collective: rings inside a node, one ring per card between nodes, trees for what is short.
 
 W = n nodes x g GPUs. An all-reduce of S bytes: reduce-scatter inside the node, (g-1)/g S over NVLink; all-reduce of S/g
 between nodes, 2 (n-1)/n S/g per card; all-gather inside the node. Hops: g-1 each way inside, 2 log2 n between.
