@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from issl_engine.cli import COMMANDS
+
 ROOT = Path(__file__).parents[1]
 SOURCES = {
     "issl_engine": ROOT / "engine",
@@ -129,12 +131,26 @@ def test_kernels_load_where_the_engines_libraries_are_missing() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_the_engine_reaches_profiling_only_from_commands_and_lazily() -> None:
-    for path in files("issl_engine"):
-        for module, at_top in imports(path):
-            if module.split(".")[0] == "issl_profiling":
-                assert not at_top, f"{path} imports {module} at its top"
-                assert path.parent.name == "commands", f"{path} imports {module}"
+def test_the_engine_reaches_profiling_by_the_names_of_commands_alone() -> None:
+    imported = {
+        str(path.relative_to(ROOT))
+        for package in ("issl_engine", "issl_kernels")
+        for path in files(package)
+        for module, _ in imports(path)
+        if module.split(".")[0] == "issl_profiling"
+    }
+    assert imported == set()
+    naming = [path for path in files("issl_engine") if "issl_profiling" in path.read_text(encoding="utf-8")]
+    assert naming == [SOURCES["issl_engine"] / "issl_engine" / "cli.py"]
+    places = {name: lazy.place for name, lazy in COMMANDS.items() if lazy.place.startswith("issl_profiling")}
+    assert places.keys() == {"bench", "plan", "profile", "tune"}
+    assert all(place.startswith("issl_profiling.commands.") for place in places.values())
+    assert naming[0].read_text(encoding="utf-8").count("issl_profiling") == len(places)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_is_where_the_command_line_says(name: str) -> None:
+    assert COMMANDS[name].load().help
 
 
 def test_imports_follow_the_flow_of_data() -> None:

@@ -1,1 +1,1 @@
-"""Measures where the time of a training run goes."""
+"""Measures kernels, loaders, training and what it costs; predicts a recipe on many GPUs; tunes one to a machine."""

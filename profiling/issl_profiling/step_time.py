@@ -19,6 +19,7 @@ from issl_engine.sources.base import Dataset
 from issl_engine.training.build import build_engine, build_learner, build_views
 from issl_engine.training.plan import make_plan
 from issl_engine.training.step import after_step, train_step
+from issl_profiling.timing import wait_for
 
 Result = TypeVar("Result")
 
@@ -51,7 +52,7 @@ class StepTime:
 
 
 def measure_step(recipe: Recipe, dataset: Dataset, ranks: Ranks, *, steps: int, warmup: int = 3) -> StepTime:
-    """Times ``steps`` training steps of the recipe's first seed on this rank. Raises ValueError as pretraining does."""
+    """Times ``steps`` training steps of the recipe's first seed on this rank. Raises Mistake as pretraining does."""
     plan = make_plan(recipe, dataset, ranks)
     learner = build_learner(recipe, plan, ranks, recipe.seeds[0])
     engine = build_engine(learner, recipe, plan)
@@ -97,12 +98,8 @@ class _Clock:
         self.device = device
 
     def time(self, call: Callable[[], Result]) -> tuple[float, Result]:
-        self._wait()
+        wait_for(self.device)
         started = time.perf_counter()
         result = call()
-        self._wait()
+        wait_for(self.device)
         return 1000 * (time.perf_counter() - started), result
-
-    def _wait(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)

@@ -11,7 +11,7 @@ import torch.multiprocessing as multiprocessing
 from torch import Tensor, nn
 
 from issl_kernels import info_nce, info_nce_with_terms, kernel_path, sigmoid_contrastive
-from issl_profiling.kernels.memory import AllocationTracker
+from issl_profiling.kernels.allocated_memory import AllocationTracker
 
 V, G, B, D = 3, 2, 3, 4
 SETTINGS: dict[str, dict[str, Any]] = {

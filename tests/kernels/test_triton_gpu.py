@@ -29,7 +29,7 @@ from issl_kernels.sinkhorn import cases as sinkhorn_cases
 from issl_kernels.sinkhorn.reference import sinkhorn_reference
 from issl_kernels.soft_cross_entropy import cases as soft_cases
 from issl_kernels.soft_cross_entropy.reference import soft_cross_entropy_reference
-from issl_profiling.kernels.providers import SameMemory
+from issl_profiling.kernels.own_providers import SameMemory
 
 from .conftest import Operation, label, value_and_gradients
 

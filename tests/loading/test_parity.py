@@ -14,10 +14,11 @@ from click.testing import CliRunner, Result
 from issl_engine.cli import main
 from issl_engine.loading import view
 from issl_engine.views import draws as draws_module
-from issl_profiling.data import parity, parity_draws
-from issl_profiling.data.parity_draws import compare_draws, ks_allowed, ks_distance
-from issl_profiling.data.parity_operators import compare_operator, operators
-from issl_profiling.data.parity_row import BEYOND, COLUMNS, GREY_LEVELS, KS_DISTANCE, SHARE, WITHIN, Deviation
+from issl_profiling.parity import compare as parity
+from issl_profiling.parity import draws as parity_draws
+from issl_profiling.parity.deviation import BEYOND, COLUMNS, GREY_LEVELS, KS_DISTANCE, SHARE, WITHIN, Deviation
+from issl_profiling.parity.draws import compare_draws, ks_allowed, ks_distance
+from issl_profiling.parity.operators import compare_operator, operators
 from issl_profiling.torchvision_oracle import load_torchvision
 
 HSV = ("hue", "colour jitter")
@@ -151,8 +152,9 @@ def test_a_file_that_is_no_result_of_parity_is_left_alone(tmp_path: Path, monkey
     monkeypatch.setattr(parity, "measure_parity", lambda: pytest.fail("measured before the file was looked at"))
     other = tmp_path / "notes.csv"
     other.write_text("a,b\n1,2\n")
+    columns = f"it has the columns a, b, not {', '.join(COLUMNS)}; name another file\n"
     for out, sentence in (
-        (other, f"error: {other} holds something else than parity's results; name another file\n"),
+        (other, f"error: {other} holds something else than parity's results: {columns}"),
         (tmp_path, f"error: {tmp_path} is a folder; name a file\n"),
         (tmp_path / "no" / "p.csv", f"error: there is no folder {tmp_path / 'no'} for p.csv; make it, or name another"),
     ):

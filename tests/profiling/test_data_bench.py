@@ -13,12 +13,11 @@ from issl_engine.cli import main
 from issl_engine.sources.base import ImageSet
 from issl_engine.views.config import Augmentation, Blur, ColourJitter, CropGroup, GaussianNoise, Solarise, ViewsConfig
 from issl_profiling.data import loaders, rates
-from issl_profiling.data.cases import DataCase, small_case
+from issl_profiling.data.cases import DataCase, make_photos, small_case
 from issl_profiling.data.loaders import LOADER, Candidate, changes, packed_side, peers, stages
-from issl_profiling.data.photos import make_photos
 from issl_profiling.data.rates import Rate, measure_rates
-from issl_profiling.data.report import COLUMNS, advice, loader_over
 from issl_profiling.data.soak import Soak, describe_soak, soak
+from issl_profiling.data.table import COLUMNS, advice, loader_over
 from issl_profiling.data.torchvision_loader import TorchvisionViews, no_counterpart
 
 CPU = torch.device("cpu")
@@ -91,7 +90,7 @@ def test_packing_is_only_proposed_for_images_that_are_larger_than_the_crops_need
     assert packed_side(case_of(photos, large)) is None
 
 
-def test_rates_are_images_a_second_and_each_loader_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rates_are_images_per_second_and_each_loader_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     now, opened, closed, seeds = [0.0], [0], [0], []
 
     class Slow:
@@ -186,7 +185,7 @@ def bench(*arguments: str) -> Result:
 
 def test_the_command_times_a_recipe_and_keeps_its_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ISSL_ENGINE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(rates, "SECONDS_A_ROUND", 0.0)
+    monkeypatch.setattr(rates, "SECONDS_PER_ROUND", 0.0)
     out = tmp_path / "data.csv"
     result = bench("smoke", "--rounds", "1", "--out", str(out))
     assert result.exit_code == 0, result.output

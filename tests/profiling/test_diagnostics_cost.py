@@ -11,9 +11,10 @@ from issl_engine.cli import main
 from issl_engine.ranks import start_ranks
 from issl_engine.recipe.load import load_recipe
 from issl_engine.run.dataset import load_dataset
+from issl_profiling.results_file import MADE_BY
 from issl_profiling.train import diagnostics_cost
 from issl_profiling.train.case import TrainCase
-from issl_profiling.train.diagnostics_cost import COLUMNS, DiagnosticsCost, measure_cost
+from issl_profiling.train.diagnostics_cost import COLUMNS, DIAGNOSTICS_FILE, DiagnosticsCost, measure_cost
 
 SMALL = ["source.num_train=48", "source.num_test=12", "training.global_batch_size=8"]
 
@@ -28,14 +29,14 @@ def case_of(*overrides: str) -> TrainCase:
     return TrainCase.of("simclr", recipe, load_dataset(recipe), start_ranks())
 
 
-def test_the_share_is_what_a_measurement_adds_over_the_steps_that_share_it() -> None:
+def test_the_share_is_what_a_measurement_adds_over_the_steps_that_share_it(tmp_path: Path) -> None:
     cost = DiagnosticsCost(
         case=case_of(), dim=32, num_images=8, interval_steps=50, step_ms=100.0, measurement_ms=11.0,
         ratios=(1.3, 1.1, 0.9, 1.2, 1.0),
     )  # fmt: skip
     assert cost.ratio.median == 1.1
     assert cost.share == pytest.approx(0.002)
-    line = cost.record(dict.fromkeys(("device", "torch", "dali", "torchvision", "commit", "date", "command"), ""))
+    (line,) = DIAGNOSTICS_FILE.add(tmp_path / "cost.csv", [cost.record()], dict.fromkeys(MADE_BY, ""))
     assert tuple(line) == COLUMNS
     assert (line["share_of_training"], line["pairs"], line["batch_size"]) == (0.002, 5, 8)
 

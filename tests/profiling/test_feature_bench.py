@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from issl_engine.probing.features.cache import FeatureCache
-from issl_profiling.features.bench import COLUMNS, append_records, print_features
 from issl_profiling.features.case import FeatureCase
-from issl_profiling.features.memory import own_memory, read_from_disk_mib
 from issl_profiling.features.steps import STEPS, Measured
+from issl_profiling.features.table import COLUMNS, FEATURES_FILE, as_record, print_features
+from issl_profiling.process_memory import own_memory, read_from_disk_mib
 
 CASE = FeatureCase(num_images=8000, dim=16, stored="float32")
 
@@ -44,7 +44,7 @@ def test_made_up_features_have_their_classes_and_sizes() -> None:
 
 def test_what_grows_beyond_the_limit_fails() -> None:
     code = (
-        "import torch; from issl_profiling.features.memory import limit_growth; limit_growth(64)\n"
+        "import torch; from issl_profiling.process_memory import limit_growth; limit_growth(64)\n"
         "torch.ones(2**20); print('small', flush=True); torch.ones(2**25); print('large')"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -65,8 +65,8 @@ def test_lines_hold_what_was_measured(tmp_path: Path) -> None:
         step="open", rows=8000, seconds=0.5, read_mib=1.5, own_before_mib=100.0, own_peak_mib=120.0, limit_mib=64.0
     )
     made_by = {"device": "d", "torch": "t", "commit": "c", "date": "now", "command": "bench", "dali": "", "more": ""}
-    append_records(tmp_path / "a.csv", CASE, [one], made_by)
-    append_records(tmp_path / "a.csv", CASE, [one], made_by)
+    for _ in range(2):
+        FEATURES_FILE.add(tmp_path / "a.csv", [as_record(CASE, one)], made_by)
     with (tmp_path / "a.csv").open(newline="") as file:
         lines = list(csv.DictReader(file))
     assert len(lines) == 2

@@ -19,10 +19,10 @@ from issl_kernels.soft_cross_entropy import cases as soft_cases
 from issl_kernels.soft_cross_entropy.cases import SoftCrossEntropyCase
 from issl_profiling.kernels import bench as bench_module
 from issl_profiling.kernels.ceilings import Ceilings
+from issl_profiling.kernels.kernels_csv import read_rows
 from issl_profiling.kernels.operations import Operation, discover_operations, size_number, size_text
+from issl_profiling.kernels.passes import Tensors
 from issl_profiling.kernels.provider import LeftOut, Provider
-from issl_profiling.kernels.results import read_rows
-from issl_profiling.kernels.timing import Tensors
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,7 @@ import torch
 from issl_kernels.case import Work
 from issl_profiling.kernels import ceilings as ceilings_module
 from issl_profiling.kernels.ceilings import Ceilings, floor, measure_ceilings
-from issl_profiling.kernels.timing import Spread, spread
+from issl_profiling.timing import Spread, spread
 
 H200 = Ceilings(790e12, 4.3e12, 4e12)
 

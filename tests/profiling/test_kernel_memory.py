@@ -2,7 +2,7 @@
 
 import torch
 
-from issl_profiling.kernels.memory import AllocationTracker, peak_bytes
+from issl_profiling.kernels.allocated_memory import AllocationTracker, peak_bytes
 
 CPU = torch.device("cpu")
 

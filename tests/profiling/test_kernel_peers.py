@@ -15,11 +15,11 @@ from issl_kernels.case import Case
 from issl_kernels.distillation.cases import DistillationCase
 from issl_kernels.info_nce.cases import InfoNCECase
 from issl_kernels.soft_cross_entropy.cases import SoftCrossEntropyCase
+from issl_profiling.kernels.choose_providers import choose_providers, make_providers
+from issl_profiling.kernels.compare_values import compare_values
 from issl_profiling.kernels.operations import discover_operations
-from issl_profiling.kernels.peers import PEERS
+from issl_profiling.kernels.peer_providers import PEERS
 from issl_profiling.kernels.provider import Provider
-from issl_profiling.kernels.providers import choose_providers, make_providers
-from issl_profiling.kernels.values import compare_values
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 SIMCLR = InfoNCECase(name="simclr", V=2, G=2, B=9, D=16, temperature=0.2, keep_self=False)

@@ -1,27 +1,30 @@
 """kernels.csv and its pictures."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
+from issl_profiling.kernels.kernels_csv import COLUMNS, PassTime, Row, add_times, read_rows
 from issl_profiling.kernels.plot import draw
-from issl_profiling.kernels.results import COLUMNS, Row, append_rows, read_rows
 
-ROW = Row(
+TIME = PassTime(
     op="sinkhorn", case="small", size="N=64 K=32", dtype="fp32", pass_="fwd", provider="ours", median_ms=1.5,
     p20_ms=1.25, p80_ms=2.0, peak_mib=None, tflops=0.0, gb_s=12.5, floor_ms=0.5, ratio_to_floor=3.0,
-    device="2 cores of a CPU, slow", torch="2.13.0", triton="", commit="abc", date="2026-01-01T00:00:00+00:00",
-    command="issl-engine bench kernels",
 )  # fmt: skip
+MADE_BY = {
+    "device": "2 cores of a CPU, slow", "torch": "2.13.0", "triton": "", "commit": "abc",
+    "date": "2026-01-01T00:00:00+00:00", "command": "issl-engine bench kernels",
+}  # fmt: skip
+ROW = Row(**asdict(TIME), **MADE_BY)
 
 
 def test_rows_come_back_as_they_were_written(tmp_path: Path) -> None:
     path = tmp_path / "kernels.csv"
-    second = replace(ROW, provider="eager", pass_="both", peak_mib=0.125, floor_ms=None, ratio_to_floor=None)
-    append_rows(path, [ROW])
-    append_rows(path, [second])
-    assert read_rows(path) == [ROW, second]
+    second = replace(TIME, provider="eager", pass_="both", peak_mib=0.125, floor_ms=None, ratio_to_floor=None)
+    add_times(path, [TIME], MADE_BY)
+    add_times(path, [second], MADE_BY)
+    assert read_rows(path) == [ROW, Row(**asdict(second), **MADE_BY)]
     assert path.read_text().splitlines()[0] == ",".join(COLUMNS)
     assert "pass" in COLUMNS
 
@@ -30,7 +33,7 @@ def test_another_header_is_refused_and_the_file_left_alone(tmp_path: Path) -> No
     path = tmp_path / "kernels.csv"
     path.write_text("recipe,arm\n1,2\n")
     with pytest.raises(ValueError, match=r"has the columns recipe, arm, not op, case"):
-        append_rows(path, [ROW])
+        add_times(path, [TIME], MADE_BY)
     assert path.read_text() == "recipe,arm\n1,2\n"
     with pytest.raises(ValueError, match=r"has the columns"):
         read_rows(path)
@@ -39,16 +42,16 @@ def test_another_header_is_refused_and_the_file_left_alone(tmp_path: Path) -> No
 def test_missing_and_empty_files_are_told(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"there is no file .*bench kernels"):
         read_rows(tmp_path / "none.csv")
-    append_rows(tmp_path / "empty.csv", [])
+    add_times(tmp_path / "empty.csv", [], MADE_BY)
     with pytest.raises(ValueError, match="has no results"):
         read_rows(tmp_path / "empty.csv")
     with pytest.raises(ValueError, match="there is no folder"):
-        append_rows(tmp_path / "nowhere" / "kernels.csv", [ROW])
+        add_times(tmp_path / "nowhere" / "kernels.csv", [TIME], MADE_BY)
 
 
 def test_a_broken_line_is_named(tmp_path: Path) -> None:
     path = tmp_path / "kernels.csv"
-    append_rows(path, [ROW])
+    add_times(path, [TIME], MADE_BY)
     path.write_text(path.read_text() + "sinkhorn,small,N=1\n")
     with pytest.raises(ValueError, match="line 3"):
         read_rows(path)

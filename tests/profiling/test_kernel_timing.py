@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from issl_profiling.kernels.timing import CPU_COPIES, Stage, input_copies, make_stages, time_in_turns
+from issl_profiling.kernels.passes import CPU_COPIES, Stage, input_copies, make_stages, time_in_turns
 
 CPU = torch.device("cpu")
 

@@ -16,12 +16,12 @@ from issl_engine.training.learner import encode_views
 from issl_profiling.plan.assumptions import Assumptions
 from issl_profiling.plan.check import Compared, activations, check_arm, memory_and_traffic, render_check, run_ranks
 from issl_profiling.plan.counts import Counts, SavedBytes, count
-from issl_profiling.plan.gloo import GlooLinks, contention
+from issl_profiling.plan.cpu_rank import Order
+from issl_profiling.plan.gloo_links import GlooLinks, contention
+from issl_profiling.plan.gpu_links import GpuLinks
 from issl_profiling.plan.hardware import GPUS
-from issl_profiling.plan.links import GpuLinks
 from issl_profiling.plan.messages import EXCHANGED, Message
 from issl_profiling.plan.prediction import Planner
-from issl_profiling.plan.rank import Order
 from issl_profiling.plan.traffic import Traffic
 
 SMALL = ["source.num_train=64", "source.num_test=12"]

@@ -14,16 +14,17 @@ from issl_engine.ranks import start_ranks
 from issl_engine.recipe.load import load_recipe
 from issl_engine.run.dataset import load_dataset
 from issl_engine.training.build import build_learner
-from issl_profiling.train import measure as measuring
-from issl_profiling.train.candidate import CACHED, ENCODER, HEADS, LOADER, PLAIN, WHOLE, Candidate, Rounds, Shares
+from issl_profiling.process_memory import PeakMemory
+from issl_profiling.train import rounds as measuring
+from issl_profiling.train.candidate import CACHED, ENCODER, HEADS, LOADER, PLAIN, WHOLE, Candidate, Shares
 from issl_profiling.train.case import TrainCase
 from issl_profiling.train.lightly_trainer import lightly_candidate
-from issl_profiling.train.measure import measure
-from issl_profiling.train.memory import PeakMemory
-from issl_profiling.train.ours import cached_batches, our_candidates
+from issl_profiling.train.our_parts import our_candidates
+from issl_profiling.train.our_training import cached_batches
 from issl_profiling.train.plain import PlainTraining, plain_candidate
 from issl_profiling.train.ratios import ratios
-from issl_profiling.train.report import COLUMNS
+from issl_profiling.train.rounds import Rounds, measure
+from issl_profiling.train.table import COLUMNS
 
 CPU = torch.device("cpu")
 SMALL = ["source.num_train=48", "source.num_test=12", "training.global_batch_size=8"]

@@ -14,10 +14,10 @@ from issl_engine.cli import main
 from issl_engine.recipe.load import load_recipe
 from issl_engine.recipe.schema import Recipe
 from issl_profiling.commands.tune import TRIED_KEYS
-from issl_profiling.tune import TuneSettings, tune
 from issl_profiling.tuning import trial
-from issl_profiling.tuning.micro_batch import fewest_passes, possible_passes
-from issl_profiling.tuning.speed import settings_to_try
+from issl_profiling.tuning.faster_settings import settings_to_try
+from issl_profiling.tuning.fewest_passes import fewest_passes, possible_passes
+from issl_profiling.tuning.search import TuneSettings, tune
 from issl_profiling.tuning.trial import OUT_OF_MEMORY, Trial, Unfit, run_trial
 
 MIB = 2**20

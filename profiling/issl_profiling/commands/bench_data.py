@@ -1,10 +1,8 @@
-"""issl-engine bench data: images a second of the loader, stage by stage, beside torchvision; memory over time."""
+"""issl-engine bench data: images per second of the loader, stage by stage, beside torchvision; memory over time."""
 
 import json
 import logging
 import os
-import shlex
-import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +11,7 @@ import click
 
 from issl_engine.commands.options import json_option, overrides_argument
 from issl_engine.commands.stdout import reserved_stdout
-from issl_profiling.commands.bench_results import default_results
+from issl_profiling.commands.results_option import default_results
 
 if TYPE_CHECKING:
     from issl_profiling.data.cases import DataCase
@@ -31,7 +29,7 @@ _log = logging.getLogger("issl_engine")
     "cases",
     multiple=True,
     type=click.Choice(["photos", "small"]),
-    help="Without a recipe: which of the two made sets; may be repeated; default both.",
+    help="Without a recipe: which of the two generated sets; may be repeated; default both.",
 )
 @click.option(
     "--threads", type=click.IntRange(1), help="Without a recipe: threads, and workers of the peers; default the cores."
@@ -56,8 +54,9 @@ def bench_data(
 ) -> None:  # fmt: skip
     """Time the loader of RECIPE: reading, decoding, crops, augmentation, all of it; say what would make it faster.
 
-    Without RECIPE two made sets are loaded: photos of 500 x 375 px as JPEG files with 2x224 + 6x96 crops, and 32 px
-    images in memory with 2x32 + 4x16. The peers are torchvision's transforms with as many workers as we have threads.
+    Without RECIPE two generated sets are loaded: photos of 500 x 375 px as JPEG files with 2x224 + 6x96 crops, and
+    32 px images in memory with 2x32 + 4x16. The peers are torchvision's transforms with as many workers as we have
+    threads.
 
     \b
     Examples:
@@ -70,12 +69,15 @@ def bench_data(
     if soak_batches and recipe is None and len(cases) != 1:
         raise click.UsageError("--soak takes one loader: name a recipe, --case photos or --case small")
     with reserved_stdout(), tempfile.TemporaryDirectory() as folder:
-        from issl_profiling.data.report import COLUMNS, append_records, render
-        from issl_profiling.data.results_file import check_results_file, origin
+        from issl_profiling.data.table import DATA_FILE, records, render
+        from issl_profiling.results_file import check_can_write, made_by_this_run
 
         results = out or default_results("data_soak.csv" if soak_batches else "data.csv")
-        check_results_file(results, None if soak_batches else COLUMNS, "bench data's lines")
-        made_by = origin(shlex.join(["issl-engine", *sys.argv[1:]]))
+        if soak_batches:
+            check_can_write(results)
+        else:
+            DATA_FILE.check_can_add(results)
+        made_by = made_by_this_run()
         chosen = _cases(recipe, overrides, arm, cases or ("photos", "small"), threads, Path(folder))
         if soak_batches:
             lines, text = _soak(chosen[0], soak_batches, results, made_by)
@@ -83,7 +85,7 @@ def bench_data(
             lines, text = [], ""
             for case in chosen:
                 rates, left_out = _rates(case, Path(folder), rounds, peers)
-                lines += append_records(results, case, rates, made_by)
+                lines += DATA_FILE.add(results, records(case, rates), made_by)
                 text += render(case, rates) + left_out
     if as_json:
         click.echo(json.dumps(lines, indent=1))
@@ -133,11 +135,10 @@ def _rates(case: "DataCase", folder: Path, rounds: int, with_peers: bool) -> "tu
 def _soak(
     case: "DataCase", batches: int, results: Path, made_by: dict[str, Any]
 ) -> tuple[list[dict[str, Any]], str]:  # fmt: skip
-    from issl_profiling.data.soak import describe_soak, draw_soak, soak, soak_records, write_soak
+    from issl_profiling.data.soak import SOAK_FILE, describe_soak, draw_soak, soak, soak_records
 
     measured = soak(case, batches, lambda done: _log.info("%s: %d of %d batches", case.name, done, batches))
-    lines = soak_records(case, measured, made_by)
-    write_soak(results, lines)
+    lines = SOAK_FILE.replace(results, soak_records(case, measured), made_by)
     text = describe_soak(measured)
     picture = results.with_suffix(".png")
     draw_soak(picture, measured, f"{case.name}, {case.views_text}, batches of {case.batch_size}\n{text}")

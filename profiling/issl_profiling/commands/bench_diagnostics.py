@@ -2,15 +2,13 @@
 
 import json
 import logging
-import shlex
-import sys
 from pathlib import Path
 
 import click
 
 from issl_engine.commands.options import json_option, overrides_argument
 from issl_engine.commands.stdout import reserved_stdout
-from issl_profiling.commands.bench_results import default_results
+from issl_profiling.commands.results_option import results_option
 
 _log = logging.getLogger("issl_engine")
 
@@ -20,13 +18,10 @@ _log = logging.getLogger("issl_engine")
 @overrides_argument
 @click.option("--arm", "arms", multiple=True, help="Only this arm of the recipe; may be repeated; default all.")
 @click.option("--pairs", type=click.IntRange(2), default=30, show_default=True, help="Pairs of steps.")
-@click.option(
-    "--out", type=click.Path(path_type=Path), metavar="FILE",
-    help="CSV to add to; default diagnostics.csv in profiling/results, or here where there is no such folder.",
-)  # fmt: skip
+@results_option("diagnostics.csv")
 @json_option
 def bench_diagnostics(
-    recipe: str, overrides: tuple[str, ...], arms: tuple[str, ...], pairs: int, out: Path | None, as_json: bool
+    recipe: str, overrides: tuple[str, ...], arms: tuple[str, ...], pairs: int, out: Path, as_json: bool
 ) -> None:
     """Time the training steps of RECIPE (default swav_compare) with and without a measurement, in turn.
 
@@ -39,24 +34,18 @@ def bench_diagnostics(
       issl-engine bench diagnostics tinyimagenet/dissl diagnostics.num_images=512 --pairs 10
     """
     with reserved_stdout():
-        from issl_engine.recipe.load import load_recipe
-        from issl_engine.run.dataset import load_dataset
-        from issl_profiling.data.results_file import append_lines, check_results_file, origin
-        from issl_profiling.train.case import TrainCase
-        from issl_profiling.train.diagnostics_cost import COLUMNS, WHAT, measure_cost
-        from issl_profiling.train.one_rank import start_one_rank
+        from issl_profiling.results_file import made_by_this_run
+        from issl_profiling.train.case import cases_of_one_rank
+        from issl_profiling.train.diagnostics_cost import DIAGNOSTICS_FILE, measure_cost
 
-        results = out or default_results("diagnostics.csv")
-        check_results_file(results, COLUMNS, WHAT)
-        chosen = load_recipe(recipe, overrides, arms or None).arms
-        ranks = start_one_rank("bench diagnostics")
-        made_by = origin(shlex.join(["issl-engine", *sys.argv[1:]]))
-        lines = []
-        for arm, one in chosen.items():
-            _log.info("%s: %d pairs of steps", arm, pairs)
-            case = TrainCase.of(arm, one, load_dataset(one), ranks)
-            lines.append(measure_cost(case, pairs=pairs).record(made_by))
-        append_lines(results, COLUMNS, lines)
+        DIAGNOSTICS_FILE.check_can_add(out)
+        cases = cases_of_one_rank(recipe, overrides, arms, command="bench diagnostics")
+        made_by = made_by_this_run()
+        costs = []
+        for case in cases:
+            _log.info("%s: %d pairs of steps", case.arm, pairs)
+            costs.append(measure_cost(case, pairs=pairs))
+        lines = DIAGNOSTICS_FILE.add(out, [cost.record() for cost in costs], made_by)
     if as_json:
         click.echo(json.dumps(lines, indent=1))
         return
@@ -67,4 +56,4 @@ def bench_diagnostics(
             f"({line['p20']:g} to {line['p80']:g}); every "
             f"{line['interval_steps']} steps, {line['share_of_training']:.2%} of training"
         )
-    click.echo(f"on {made_by['device']}\n{results}")
+    click.echo(f"on {made_by['device']}\n{out}")

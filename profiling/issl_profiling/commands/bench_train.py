@@ -1,9 +1,7 @@
-"""issl-engine bench train: images a second of training, of its parts, and of other trainers."""
+"""issl-engine bench train: images per second of training, of its parts, and of other trainers."""
 
 import json
 import logging
-import shlex
-import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -11,7 +9,7 @@ import click
 
 from issl_engine.commands.options import json_option, overrides_argument
 from issl_engine.commands.stdout import reserved_stdout
-from issl_profiling.commands.bench_results import default_results
+from issl_profiling.commands.results_option import results_option
 
 _log = logging.getLogger("issl_engine")
 
@@ -25,14 +23,11 @@ DEFAULT_RECIPE = "swav_compare"
 @click.option("--rounds", type=click.IntRange(1), default=5, show_default=True, help="Rounds of all in turn.")
 @click.option("--steps", type=click.IntRange(1), default=6, show_default=True, help="Steps timed in a round.")
 @click.option("--peers/--no-peers", default=True, show_default=True, help="Also time other libraries' trainers.")
-@click.option(
-    "--out", type=click.Path(path_type=Path), metavar="FILE",
-    help="CSV to add to; default train.csv in profiling/results, or here where there is no such folder.",
-)  # fmt: skip
+@results_option("train.csv")
 @json_option
 def bench_train(
     recipe: str, overrides: tuple[str, ...], arms: tuple[str, ...], rounds: int, steps: int, peers: bool,
-    out: Path | None, as_json: bool,
+    out: Path, as_json: bool,
 ) -> None:  # fmt: skip
     """Time training RECIPE (default swav_compare) on this machine, its parts, and other trainers beside it.
 
@@ -45,20 +40,14 @@ def bench_train(
       issl-engine bench train swav_compare --arm dissl --rounds 3
     """
     with reserved_stdout():
-        from issl_engine.recipe.load import load_recipe
-        from issl_engine.run.dataset import load_dataset
-        from issl_profiling.data.results_file import check_results_file, origin
-        from issl_profiling.train.bench import bench_arm
-        from issl_profiling.train.case import TrainCase
-        from issl_profiling.train.one_rank import start_one_rank
-        from issl_profiling.train.report import ABOUT, COLUMNS, WHAT, append_records, records, render
+        from issl_profiling.results_file import made_by_this_run
+        from issl_profiling.train.bench_arm import bench_arm
+        from issl_profiling.train.case import cases_of_one_rank
+        from issl_profiling.train.table import ABOUT, TRAIN_FILE, records, render
 
-        results = out or default_results("train.csv")
-        check_results_file(results, COLUMNS, WHAT)
-        chosen = load_recipe(recipe, overrides, arms or None).arms
-        ranks = start_one_rank("bench train")
-        cases = [TrainCase.of(arm, one, load_dataset(one), ranks) for arm, one in chosen.items()]
-        made_by = origin(shlex.join(["issl-engine", *sys.argv[1:]]))
+        TRAIN_FILE.check_can_add(out)
+        cases = cases_of_one_rank(recipe, overrides, arms, command="bench train")
+        made_by = made_by_this_run()
         lines, text, ratios = [], "", {}
         for case in cases:
             measured = bench_arm(
@@ -67,8 +56,7 @@ def bench_train(
                     "%s: round %d of %d, %s", arm, number + 1, rounds, one.name
                 ),
             )  # fmt: skip
-            of_arm = records(case, measured.rounds, steps, made_by)
-            append_records(results, of_arm)
+            of_arm = TRAIN_FILE.add(out, records(case, measured.rounds, steps), made_by)
             lines += of_arm
             text += render(case, of_arm, measured.ratios, measured.left_out)
             ratios[case.arm] = {
@@ -79,4 +67,4 @@ def bench_train(
         click.echo(json.dumps({"lines": lines, "arms": ratios}, indent=1))
         return
     click.echo(f"{text}{ABOUT}\non {made_by['device']}")
-    click.echo(results)
+    click.echo(out)

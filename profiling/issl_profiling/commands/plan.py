@@ -1,8 +1,6 @@
 """issl-engine plan: what a recipe would take on many GPUs, by a model; and the model checked on CPU ranks."""
 
 import json
-import shlex
-import sys
 from dataclasses import asdict
 from typing import Any
 
@@ -19,16 +17,16 @@ DEFAULT_GPUS = "8,64,512,4096"
 @recipe_argument
 @overrides_argument
 @click.option("--arm", "arms", multiple=True, help="Only this arm of the recipe; may be repeated; default all.")
-@click.option("--gpus", default=DEFAULT_GPUS, show_default=True, metavar="N,N", help="Numbers of GPUs.")
-@click.option("--gpu", default="h100", show_default=True, metavar="NAME", help="h100 or h200 (SXM, eight a node).")
+@click.option("--gpus", default=DEFAULT_GPUS, show_default=True, metavar="N,N", help="Numbers of GPUs, comma between.")
+@click.option("--gpu", default="h100", show_default=True, metavar="NAME", help="h100 or h200 (SXM, eight per node).")
 @click.option("--network", default=400.0, show_default=True, metavar="GBIT", help="Gbit/s of each GPU's network card.")
 @click.option("--mfu", default=0.1, show_default=True, help="Assumed model FLOP utilisation, 0 to 1.")
 @click.option("--overlap", default=0.0, show_default=True, help="Assumed share of gradients' exchange that is hidden.")
 @click.option(
-    "--images-per-gpu", type=click.IntRange(1), help="Batch of a GPU and step; default the recipe's over all."
+    "--images-per-gpu", type=click.IntRange(1), help="Batch per GPU and step; default the recipe's shared by all."
 )
-@click.option("--images", type=click.IntRange(1), help="Images an epoch; default those of the recipe's data.")
-@click.option("--price", type=click.FloatRange(0), help="Of a GPU hour; without it no cost is printed.")
+@click.option("--images", type=click.IntRange(1), help="Images per epoch; default those of the recipe's data.")
+@click.option("--price", type=click.FloatRange(0), help="Price per GPU hour; without it no cost is printed.")
 @click.option("--check", is_flag=True, help="Instead, run 1, 2 and 4 CPU ranks and compare the model with them.")
 @click.option("--steps", type=click.IntRange(1), default=5, show_default=True, help="Steps that --check times.")
 @json_option
@@ -52,21 +50,21 @@ def plan(
 
         chosen = load_recipe(recipe, overrides, arms or None).arms
         if check:
-            from issl_profiling.data.results_file import origin
             from issl_profiling.plan.check import check_arm, render_check
+            from issl_profiling.results_file import MADE_BY, made_by_this_run
 
             arm = next(iter(chosen))
             compared = check_arm(recipe, overrides, arm, chosen[arm], steps=steps)
-            made_by = origin(shlex.join(["issl-engine", *sys.argv[1:]]))
+            made_by = {column: value for column, value in made_by_this_run().items() if column in MADE_BY}
             text = (
                 f"{render_check(arm, compared)}\non {made_by['device']}, commit {made_by['commit']}, {made_by['date']}"
             )
             found: dict[str, Any] = {"arm": arm, "compared": [asdict(one) for one in compared], **made_by}
         else:
+            from issl_profiling.plan.arm_plan import plan_arm
             from issl_profiling.plan.assumptions import Assumptions
             from issl_profiling.plan.hardware import gpu_named
-            from issl_profiling.plan.plan import plan_arm
-            from issl_profiling.plan.report import assumptions_text, record, render
+            from issl_profiling.plan.table import assumptions_text, record, render
 
             kind = gpu_named(gpu)
             assumed = Assumptions(mfu=mfu, overlap=overlap, network_gbit=network)
@@ -86,7 +84,7 @@ def plan(
 
 
 def _numbers(text: str) -> tuple[int, ...]:
-    """``8,64`` → (8, 64). Raises ValueError."""
+    """``8,64`` → (8, 64). Raises Mistake."""
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isdecimal() and int(part) > 0 for part in parts):
         raise Mistake(f"--gpus is {text!r}; it must be whole numbers above 0 with commas between, such as 8,64")

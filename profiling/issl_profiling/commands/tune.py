@@ -3,7 +3,6 @@
 import json
 import os
 import shlex
-import sys
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -17,7 +16,7 @@ from issl_engine.commands.stdout import reserved_stdout
 from issl_engine.mistakes import Mistake
 
 if TYPE_CHECKING:
-    from issl_profiling.tune import Tuned
+    from issl_profiling.tuning.search import Tuned
 
 FREE_MEMORY_SHARE = 0.8
 TRIED_KEYS = (
@@ -66,8 +65,8 @@ def tune(
             raise Mistake(f"{write}: its folder does not exist; make it or choose another --write")
 
         from issl_engine.environment import collect_environment, device_summary
-        from issl_profiling.tune import TuneSettings
-        from issl_profiling.tune import tune as search
+        from issl_profiling.tuning.search import TuneSettings
+        from issl_profiling.tuning.search import tune as search
         from issl_profiling.tuning.trial import run_trial
 
         settings = TuneSettings(
@@ -104,16 +103,18 @@ def _memory_limit(memory_gib: float | None) -> int | None:
 def _show(tuned: "Tuned") -> None:
     for one in tuned.timed:
         name = one.setting.name or "as it is"
-        told = one.unfit or f"{1000 * median(one.seconds):.1f} ms"
-        click.echo(f"{name:<70}{told:>14}")
+        outcome = one.unfit or f"{1000 * median(one.seconds):.1f} ms"
+        click.echo(f"{name:<70}{outcome:>14}")
     click.echo(
-        f"a step of {tuned.images} images a rank: {1000 * tuned.before_seconds:.1f} ms, tuned "
+        f"a step of {tuned.images} images per rank: {1000 * tuned.before_seconds:.1f} ms, tuned "
         f"{1000 * tuned.after_seconds:.1f} ms; largest pass {tuned.peak_bytes / 2**30:.2f} GiB"
     )
 
 
 def _as_yaml(overrides: tuple[str, ...], device: str) -> str:
     import yaml
+
+    from issl_profiling.results_file import this_command
 
     tree: dict[str, Any] = {}
     for override in overrides:
@@ -123,7 +124,7 @@ def _as_yaml(overrides: tuple[str, ...], device: str) -> str:
         for parent in parents:
             place = place.setdefault(parent, {})
         place[key] = yaml.safe_load(value)
-    made_by = shlex.join(["issl-engine", *sys.argv[1:]])
+    made_by = this_command()
     return f"# Keys to lay over a recipe, found on {device} by:\n# {made_by}\n" + (
         yaml.safe_dump(tree) if tree else "{}\n"
     )

@@ -1,1 +1,1 @@
-"""What loading costs, and how far its crops are from torchvision's."""
+"""What loading costs, stage by stage, beside torchvision's loader; memory while it loads."""

@@ -5,15 +5,22 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 
 from issl_engine.recipe.schema import Recipe
 from issl_engine.sources.base import Dataset, ImageSet
 from issl_engine.views.config import Augmentation, Blur, ColourJitter, CropGroup, ViewsConfig
-from issl_profiling.data.photos import make_photos
+from issl_profiling.parity.images import photo_like
 
 JITTER = ColourJitter(brightness=0.8, contrast=0.8, saturation=0.8, hue=0.2)
 SMALL_IMAGES = 10_000
 LARGEST_BATCH = 256
+NUM_PHOTOS = 256
+PHOTO_HEIGHT, PHOTO_WIDTH = 375, 500
+PHOTO_QUALITY = 90
+"""A file then has about 100 kB, as ImageNet's have on average."""
+PHOTOS_PER_BLOCK = 16
+"""Made at a time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +59,18 @@ def photo_case(folder: Path, *, decode_threads: int, device: torch.device) -> Da
         name="photos", images=make_photos(folder), views=views, batch_size=32, decode_threads=decode_threads,
         device=device,
     )  # fmt: skip
+
+
+def make_photos(folder: Path, count: int = NUM_PHOTOS) -> ImageSet:
+    """Writes ``count`` JPEG files of 500 x 375 px into ``folder``, like photographs in size and in what decoding them
+    takes. Every call makes the same images."""
+    paths = tuple(str(folder / f"{index:04d}.jpg") for index in range(count))
+    for first in range(0, count, PHOTOS_PER_BLOCK):
+        block = paths[first : first + PHOTOS_PER_BLOCK]
+        for path, pixels in zip(block, photo_like(len(block), PHOTO_HEIGHT, PHOTO_WIDTH, seed=first), strict=True):
+            Image.fromarray(pixels).save(path, quality=PHOTO_QUALITY)
+    sizes_HW = np.broadcast_to(np.array([PHOTO_HEIGHT, PHOTO_WIDTH], np.int32), (count, 2))
+    return ImageSet(labels=np.zeros(count, np.int64), sizes_HW=sizes_HW, paths=paths)
 
 
 def small_case(*, decode_threads: int, device: torch.device) -> DataCase:

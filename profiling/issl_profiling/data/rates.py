@@ -1,40 +1,33 @@
-"""Images a second of loaders that take turns."""
+"""Images per second of loaders that take turns."""
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from statistics import median, quantiles
 
 from issl_profiling.data.cases import DataCase
 from issl_profiling.data.loaders import Candidate
+from issl_profiling.timing import Spread, spread
 
-SECONDS_A_ROUND = 2.0
+SECONDS_PER_ROUND = 2.0
 """Time that a loader gets in each round: enough batches are taken for it."""
 BATCHES_AT_LEAST = 4
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rate:
-    """Images a second of one candidate: one value a round."""
+    """Images per second of one candidate: one value per round."""
 
     candidate: Candidate
     values: tuple[float, ...]
 
     @property
-    def median(self) -> float:
-        return median(self.values)
+    def spread(self) -> Spread:
+        """Over the rounds."""
+        return spread(self.values)
 
     @property
-    def p20(self) -> float:
-        return self.values[0] if len(self.values) == 1 else quantiles(self.values, n=5, method="inclusive")[0]
-
-    @property
-    def p80(self) -> float:
-        return self.values[0] if len(self.values) == 1 else quantiles(self.values, n=5, method="inclusive")[-1]
-
-    @property
-    def milliseconds_an_image(self) -> float:
-        return 1000 / self.median
+    def milliseconds_per_image(self) -> float:
+        return 1000 / self.spread.median
 
 
 def measure_rates(
@@ -48,17 +41,17 @@ def measure_rates(
     for number in range(rounds):
         for candidate, found in zip(candidates, values, strict=True):
             on_round(number, candidate)
-            found.append(_images_a_second(case.batch_size, candidate, seed=number))
+            found.append(_images_per_second(case.batch_size, candidate, seed=number))
     return [Rate(candidate=one, values=tuple(found)) for one, found in zip(candidates, values, strict=True)]
 
 
-def _images_a_second(batch_size: int, candidate: Candidate, *, seed: int) -> float:
+def _images_per_second(batch_size: int, candidate: Candidate, *, seed: int) -> float:
     loader = candidate.start(seed)
     try:
         for _ in range(candidate.warmup_batches):
             next(loader)
         started, batches, seconds = time.perf_counter(), 0, 0.0
-        while seconds < SECONDS_A_ROUND or batches < BATCHES_AT_LEAST:
+        while seconds < SECONDS_PER_ROUND or batches < BATCHES_AT_LEAST:
             next(loader)
             batches, seconds = batches + 1, time.perf_counter() - started
         return batches * batch_size / seconds

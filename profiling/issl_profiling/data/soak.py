@@ -1,7 +1,5 @@
 """Memory of the process while a loader makes many batches: it must not grow."""
 
-import csv
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +9,16 @@ import torch
 
 from issl_profiling.data.cases import DataCase
 from issl_profiling.data.loaders import training_views
+from issl_profiling.process_memory import MIB, resident_mib
+from issl_profiling.results_file import MADE_BY, ResultsFile
 
 SETTLED = 0.1
 """Share of the batches after which nothing should grow any more."""
 SAMPLES = 100
-MIB = 2**20
+SOAK_FILE = ResultsFile(
+    columns=("case", "views", "batch_size", "batches", "resident_mib", "gpu_mib", *MADE_BY),
+    holds="bench data --soak's lines",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,12 +60,6 @@ def soak(case: DataCase, batches: int, on_batch: Callable[[int], None]) -> Soak:
     return Soak(batches=numbers, resident_mib=resident, gpu_mib=gpu)
 
 
-def resident_mib() -> float:
-    """Memory of this process that is in use, shared pages included."""
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / MIB
-
-
 def _gpu_mib(device: torch.device) -> float:
     if device.type != "cuda":
         return 0.0
@@ -70,22 +67,14 @@ def _gpu_mib(device: torch.device) -> float:
     return (total - free) / MIB
 
 
-def soak_records(case: DataCase, measured: Soak, made_by: dict[str, Any]) -> list[dict[str, Any]]:
-    """One line a sample."""
+def soak_records(case: DataCase, measured: Soak) -> list[dict[str, Any]]:
+    """One per sample, for SOAK_FILE."""
     samples = zip(measured.batches, measured.resident_mib, measured.gpu_mib, strict=True)
     about = {"case": case.name, "views": case.views_text, "batch_size": case.batch_size}
     return [
-        about | {"batches": number, "resident_mib": round(resident, 1), "gpu_mib": round(gpu, 1)} | made_by
+        about | {"batches": number, "resident_mib": round(resident, 1), "gpu_mib": round(gpu, 1)}
         for number, resident, gpu in samples
     ]
-
-
-def write_soak(path: Path, lines: list[dict[str, Any]]) -> None:
-    """Writes the file anew."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(lines[0]))
-        writer.writeheader()
-        writer.writerows(lines)
 
 
 def describe_soak(measured: Soak) -> str:

@@ -39,6 +39,6 @@ class FeatureCase:
         generator = torch.Generator().manual_seed(0)
         centres_CD = 0.15 * torch.randn(NUM_CLASSES, self.dim, generator=generator)
         noise_bD = torch.randn(BATCH, self.dim, generator=generator)
-        for labels_b in self.labels_N().split(BATCH):
+        for labels_b in self.labels_N().split(BATCH):  # type: ignore[no-untyped-call]
             shift = int(torch.randint(self.dim, (1,), generator=generator))
             yield centres_CD[labels_b] + noise_bD[: len(labels_b)].roll(shift, 1)

@@ -1,14 +1,17 @@
-"""What is measured, each in a process of its own, under a limit on its memory."""
+"""The steps that are measured, each in a process of its own, under a limit on its memory."""
 
+import multiprocessing
 import os
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import torch
 
+from issl_engine.mistakes import Mistake
 from issl_engine.probing.features.cache import FeatureCache
 from issl_engine.probing.features.features import Features
 from issl_engine.probing.probes.base import FitData, ProbeConfig
@@ -16,7 +19,7 @@ from issl_engine.probing.probes.fitting.epoch_order import epoch_order
 from issl_engine.probing.probes.knn import KNNProbeConfig
 from issl_engine.probing.probes.linear import LinearProbeConfig
 from issl_profiling.features.case import BATCH, NUM_CLASSES, FeatureCase
-from issl_profiling.features.memory import limit_growth, own_memory, read_from_disk_mib
+from issl_profiling.process_memory import limit_growth, own_memory, read_from_disk_mib
 
 KEY = {"what": "made-up features of issl-engine bench features"}
 NUM_QUERIES = 500
@@ -40,6 +43,22 @@ class Measured:
     own_peak_mib: float
     limit_mib: float
     note: str = ""
+
+
+def run_steps(case: FeatureCase, folder: Path, limit_mib: float, on_step: Callable[[str], None]) -> list[Measured]:
+    """All steps, one after the other, on a file in ``folder``. Raises Mistake where a step needs more than
+    ``limit_mib`` beyond what its process had before."""
+    measured = []
+    for step in STEPS:
+        on_step(step)
+        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+            try:
+                measured.append(pool.submit(measure, step, case, folder, limit_mib).result())
+            except (MemoryError, RuntimeError) as error:
+                if isinstance(error, RuntimeError) and "allocate memory" not in str(error):
+                    raise
+                raise Mistake(f"the step '{step}' needs more than {limit_mib:g} MiB; raise --may-grow") from error
+    return measured
 
 
 def measure(step: str, case: FeatureCase, folder: Path, limit_mib: float) -> Measured:
@@ -94,7 +113,7 @@ def _visit(order: str, case: FeatureCase, cache: FeatureCache) -> Step:
             "at random": lambda: torch.randperm(case.num_images, generator=generator),
         }[order]()
         part_N = order_N[: int(VISITED[order] * case.num_images)]
-        for index_B in part_N.split(BATCH):
+        for index_B in part_N.split(BATCH):  # type: ignore[no-untyped-call]
             features.batch(index_B, torch.device("cpu")).sum()
         return len(part_N), "from the disk"
 

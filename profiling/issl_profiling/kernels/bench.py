@@ -4,21 +4,22 @@ import gc
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
 from issl_engine.environment import collect_environment, device_summary
 from issl_engine.mistakes import Mistake
 from issl_kernels.case import Case, Work
+from issl_profiling.kernels.allocated_memory import peak_bytes
 from issl_profiling.kernels.ceilings import Ceilings, floor, measure_ceilings
-from issl_profiling.kernels.memory import peak_bytes
+from issl_profiling.kernels.choose_providers import make_providers
+from issl_profiling.kernels.compare_values import DIFFERS, OTHER_LOSS, compare_values
+from issl_profiling.kernels.kernels_csv import PassTime
 from issl_profiling.kernels.operations import Operation, size_text
+from issl_profiling.kernels.passes import PASSES, Stage, Tensors, input_copies, make_stages, time_in_turns
 from issl_profiling.kernels.provider import LeftOut, Provider, first_line, may_fail
-from issl_profiling.kernels.providers import make_providers
-from issl_profiling.kernels.results import Row
-from issl_profiling.kernels.timing import PASSES, Spread, Stage, Tensors, input_copies, make_stages, time_in_turns
-from issl_profiling.kernels.values import DIFFERS, OTHER_LOSS, compare_values
+from issl_profiling.timing import Spread
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 GPU_DTYPE, CPU_DTYPE = "bf16", "fp32"
@@ -29,13 +30,13 @@ _log = logging.getLogger("issl_engine.profiling")
 
 @dataclass(frozen=True, kw_only=True)
 class CaseResult:
-    """A case in one dtype: its rows, and provider → whether its value is ours."""
+    """A case in one dtype: a time for each provider and pass, and provider → whether its value is ours."""
 
     op: str
     case: str
     size: str
     dtype: str
-    rows: list[Row]
+    times: list[PassTime]
     values: dict[str, str]
 
 
@@ -58,7 +59,6 @@ class _Run:
     repeats: int
     device: torch.device
     ceilings: Ceilings
-    environment: dict[str, Any]
 
 
 class _Ready(NamedTuple):
@@ -79,27 +79,25 @@ def run_bench(
     providers: Sequence[str],
     repeats: int | None,
     device: torch.device,
-    command: str,
     on_result: Callable[[CaseResult], None] = lambda result: None,
 ) -> Bench:
-    """Times every case in every dtype; ``on_result`` is told of each as soon as it is there.
+    """Times every case in every dtype; ``on_result`` gets each as soon as it is there.
 
-    Without dtypes or repeats, those that suit the device. Raises ValueError if nothing could be timed.
+    Without dtypes or repeats, those that suit the device. Raises Mistake if nothing could be timed.
     """
-    environment = collect_environment() | {"command": command}
     gpu = device.type == "cuda"
-    bench = Bench(device=device_summary(environment), gpu=gpu)
+    bench = Bench(device=device_summary(collect_environment()), gpu=gpu)
     repeats = repeats or (GPU_REPEATS if gpu else CPU_REPEATS)
     for dtype in dtypes or [GPU_DTYPE if gpu else CPU_DTYPE]:
         ceilings = bench.ceilings[dtype] = measure_ceilings(DTYPES[dtype], device)
-        run = _Run(dtype=dtype, repeats=repeats, device=device, ceilings=ceilings, environment=environment)
+        run = _Run(dtype=dtype, repeats=repeats, device=device, ceilings=ceilings)
         for operation, case in cases:
             _log.info("timing %s %s in %s", operation.name, case.name, dtype)
             torch.compiler.reset()  # what was compiled for the last case counts towards a limit
             made, left_out = make_providers(operation, case, providers, device)
             bench.left_out += left_out
             result = _run_case(operation, case, made, run, bench)
-            if result.rows:
+            if result.times:
                 bench.results.append(result)
                 on_result(result)
             _free(device)
@@ -126,8 +124,8 @@ def _run_case(operation: Operation, case: Case, providers: Sequence[Provider], r
         )
         for name in PASSES
     }
-    rows = [
-        _row(operation, case, (label, name), spreads[name][label], peak, run)
+    times = [
+        _time_of(operation, case, (label, name), spreads[name][label], peak, run)
         for label, passes in ready.items()
         for name, (_, peak) in passes.items()
     ]
@@ -136,13 +134,13 @@ def _run_case(operation: Operation, case: Case, providers: Sequence[Provider], r
         case=case.name,
         size=size_text(case),
         dtype=run.dtype,
-        rows=rows,
+        times=times,
         values={_label(name, values): value for name, value in values.items()},
     )
 
 
 def _label(name: str, values: Mapping[str, str]) -> str:
-    """The provider's name, which says in the file too, having no column for it, if it computes something else."""
+    """The provider's name; where it computes something else the name says so, as the file has no column for it."""
     value = values.get(name)
     return f"{name} ({value})" if value in (DIFFERS, OTHER_LOSS) else name
 
@@ -169,23 +167,20 @@ def _warm_up(stage: Stage, provider: Provider, device: torch.device) -> int | No
     return peak_bytes(lambda: stage.prepare(0), stage.run, device)
 
 
-def _row(
+def _time_of(
     operation: Operation, case: Case, key: tuple[str, str], spread: Spread, peak: int | None, run: _Run
-) -> Row:  # fmt: skip
+) -> PassTime:  # fmt: skip
     provider, name = key
     works = _works(case, name, DTYPES[run.dtype].itemsize)
     floor_ms = 1000 * sum(floor(work, run.ceilings) for work in works)
     seconds = spread.median / 1000
-    environment = run.environment
-    return Row(
+    return PassTime(
         op=operation.name, case=case.name, size=size_text(case), dtype=run.dtype, pass_=name, provider=provider,
         median_ms=spread.median, p20_ms=spread.p20, p80_ms=spread.p80,
         peak_mib=None if peak is None else peak / 2**20,
         tflops=sum(work.flops for work in works) / seconds / 1e12,
         gb_s=sum(work.bytes for work in works) / seconds / 1e9,
         floor_ms=floor_ms, ratio_to_floor=spread.median / floor_ms,
-        device=device_summary(environment), torch=str(environment["torch"]), triton=str(environment["triton"] or ""),
-        commit=str(environment["commit"] or ""), date=str(environment["date"]), command=str(environment["command"]),
     )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 
 from issl_kernels.case import Work
+from issl_profiling.timing import wait_for
 
 GPU_MATMUL, CPU_MATMUL = 8192, 1024
 GPU_COPY_BYTES, CPU_COPY_BYTES = 2**30, 2**28
@@ -74,15 +75,10 @@ def _seconds(call: Callable[[], Any], device: torch.device) -> float:
     call()
     times = []
     for _ in range(ROUNDS):
-        _wait(device)
+        wait_for(device)
         started = time.perf_counter()
         for _ in range(calls):
             call()
-        _wait(device)
+        wait_for(device)
         times.append((time.perf_counter() - started) / calls)
     return min(times)
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

@@ -53,7 +53,7 @@ def discover_operations() -> dict[str, Operation]:
 
 
 def chosen(what: str, names: Sequence[str], options: Iterable[str]) -> list[str]:
-    """``names`` without repeats, or all options if there are none. Raises ValueError for a name that is no option."""
+    """``names`` without repeats, or all options if there are none. Raises Mistake for a name that is no option."""
     options = list(options)
     for name in names:
         if name not in options:
@@ -62,7 +62,7 @@ def chosen(what: str, names: Sequence[str], options: Iterable[str]) -> list[str]
 
 
 def choose_operations(names: Sequence[str]) -> list[Operation]:
-    """The operations of these names, or all. Raises ValueError for an unknown one."""
+    """The operations of these names, or all. Raises Mistake for an unknown one."""
     operations = discover_operations()
     return [operations[name] for name in chosen("operation", names, operations)]
 
@@ -70,7 +70,7 @@ def choose_operations(names: Sequence[str]) -> list[Operation]:
 def choose_cases(operations: Sequence[Operation], names: Sequence[str], *, gpu: bool) -> list[tuple[Operation, Case]]:
     """Cases of these names, be they meant for a GPU or not; without names, those meant for this device.
 
-    Raises ValueError for a name that none of the operations has.
+    Raises Mistake for a name that none of the operations has.
     """
     if not names:
         return [(op, case) for op in operations for case in (op.gpu_cases if gpu else op.cpu_cases)]

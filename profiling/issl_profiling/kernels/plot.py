@@ -1,4 +1,4 @@
-"""Time and peak memory over size, a picture an operation."""
+"""Time and peak memory over size, a picture per operation."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
 
 from issl_engine.report.plots import INK, PALETTE
+from issl_profiling.kernels.kernels_csv import Row
 from issl_profiling.kernels.operations import size_number
-from issl_profiling.kernels.results import Row
 
 MARKERS = "osD^vPX*"
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from issl_profiling.kernels.timing import Tensors
+from issl_engine.mistakes import Mistake
+from issl_profiling.kernels.passes import Tensors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,10 +48,11 @@ def may_fail(provider: Provider, error: Exception) -> bool:
 
 
 def first_line(error: Exception) -> str:
-    """A reason in one line; the kind of error too, unless it was ours and meant to be read."""
+    """A reason in one line; the kind of error too, unless the sentence is ours (the engine's or the kernels')."""
     if isinstance(error, torch.OutOfMemoryError):
         return "out of memory"
     if isinstance(error, ModuleNotFoundError):
         return f"{error.name} is not installed"
     lines = str(error).splitlines() or [""]
-    return lines[0] if type(error) is ValueError else f"{type(error).__name__}: {lines[0]}".removesuffix(": ")
+    ours = isinstance(error, Mistake) or type(error) is ValueError
+    return lines[0] if ours else f"{type(error).__name__}: {lines[0]}".removesuffix(": ")

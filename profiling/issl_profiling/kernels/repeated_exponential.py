@@ -1,5 +1,7 @@
 """x ← exp(−x), many times over in registers: the rate of a GPU's exponential units, with next to no memory traffic."""
 
+from typing import Any
+
 import torch
 import triton
 import triton.language as tl
@@ -10,8 +12,10 @@ EXPONENTIALS = 1024
 """For each number."""
 
 
-@triton.jit
-def _repeated_exponential(x_ptr, out_ptr, size, COUNT: tl.constexpr, BLOCK: tl.constexpr):
+@triton.jit  # type: ignore[untyped-decorator]
+def _repeated_exponential(
+    x_ptr: Any, out_ptr: Any, size: Any, COUNT: tl.constexpr, BLOCK: tl.constexpr
+) -> None:  # fmt: skip
     at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     x = tl.load(x_ptr + at, mask=at < size, other=0.0)
     for _ in range(COUNT):

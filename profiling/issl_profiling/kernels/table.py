@@ -1,4 +1,4 @@
-"""The measurements on the terminal: a table a case, then who did not run and why."""
+"""The measurements on the terminal: a table per case, then what did not run and why."""
 
 from collections.abc import Sequence
 
@@ -8,8 +8,8 @@ from rich.table import Table
 from issl_profiling.kernels.bench import Bench, CaseResult
 from issl_profiling.kernels.ceilings import Ceilings
 from issl_profiling.kernels.operations import Operation, size_text
-from issl_profiling.kernels.peers import PEERS
-from issl_profiling.kernels.providers import EAGER, OWN_PROVIDERS
+from issl_profiling.kernels.own_providers import EAGER, OWN_PROVIDERS
+from issl_profiling.kernels.peer_providers import PEERS
 
 WIDTH = 120
 """Where the terminal's own is unknown, as in a pipe."""
@@ -55,21 +55,21 @@ def case_table(result: CaseResult) -> Table:
     for title in ("median ms", "p20", "p80", "peak MiB", "TFLOP/s", "GB/s", "x floor", "eager / it"):
         table.add_column(title, justify="right")
     table.add_column("value")
-    eager = {row.pass_: row.median_ms for row in result.rows if row.provider == EAGER}
-    for index, row in enumerate(result.rows):
-        last = index + 1 == len(result.rows) or result.rows[index + 1].provider != row.provider
+    eager = {time.pass_: time.median_ms for time in result.times if time.provider == EAGER}
+    for index, time in enumerate(result.times):
+        last = index + 1 == len(result.times) or result.times[index + 1].provider != time.provider
         table.add_row(
-            row.provider if index == 0 or result.rows[index - 1].provider != row.provider else "",
-            row.pass_,
-            _digits(row.median_ms),
-            _digits(row.p20_ms),
-            _digits(row.p80_ms),
-            _digits(row.peak_mib),
-            _digits(row.tflops or None),
-            _digits(row.gb_s),
-            _digits(row.ratio_to_floor),
-            _digits(eager[row.pass_] / row.median_ms if row.pass_ in eager else None),
-            result.values.get(row.provider, "–"),
+            time.provider if index == 0 or result.times[index - 1].provider != time.provider else "",
+            time.pass_,
+            _digits(time.median_ms),
+            _digits(time.p20_ms),
+            _digits(time.p80_ms),
+            _digits(time.peak_mib),
+            _digits(time.tflops or None),
+            _digits(time.gb_s),
+            _digits(time.ratio_to_floor),
+            _digits(eager[time.pass_] / time.median_ms if time.pass_ in eager else None),
+            result.values.get(time.provider, "–"),
             end_section=last,
         )
     return table

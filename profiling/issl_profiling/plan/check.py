@@ -25,11 +25,11 @@ from issl_engine.mistakes import Mistake
 from issl_engine.recipe.schema import Recipe
 from issl_engine.run.dataset import load_dataset
 from issl_profiling.plan.counts import Counts, count
-from issl_profiling.plan.gloo import GlooLinks, contention
-from issl_profiling.plan.memory import optimizer_bytes
+from issl_profiling.plan.cpu_rank import Found, Order
+from issl_profiling.plan.gloo_links import GlooLinks, contention
 from issl_profiling.plan.messages import Sizes, messages
 from issl_profiling.plan.prediction import ZERO_STAGES
-from issl_profiling.plan.rank import Found, Order
+from issl_profiling.plan.rank_memory import optimizer_bytes
 
 WORLD_SIZES = (1, 2, 4)
 SMALLER = 4
@@ -54,7 +54,7 @@ class Compared:
 
 
 def check_arm(recipe_name: str, overrides: tuple[str, ...], arm: str, recipe: Recipe, *, steps: int) -> list[Compared]:
-    """Raises ValueError where the batch cannot be shared by four ranks, and where a rank fails, with its last line."""
+    """Raises Mistake where the batch cannot be shared by four ranks, and where a rank fails, with its last line."""
     batch, passes = recipe.training.global_batch_size, recipe.training.accumulation_steps
     parts = max(WORLD_SIZES) * passes
     if batch % parts or batch // SMALLER % passes or batch < 2 * parts:
@@ -153,7 +153,7 @@ def activations(counts: Counts, batch: int, ranks: int, found: Found) -> Compare
 
 
 def run_ranks(ranks: int, order: Order) -> Found:
-    """Starts so many processes on this machine and waits for them. Raises ValueError when one fails."""
+    """Starts so many processes on this machine and waits for them. Raises Mistake when one fails."""
     with tempfile.TemporaryDirectory() as folder:
         order_file, found_file = Path(folder) / "order.json", Path(folder) / "found.json"
         order_file.write_text(json.dumps(asdict(order)), encoding="utf-8")
@@ -164,7 +164,7 @@ def run_ranks(ranks: int, order: Order) -> Found:
             environment = os.environ | {key: str(value) for key, value in who.items()} | {
                 "MASTER_ADDR": "127.0.0.1", "OMP_NUM_THREADS": "1",
             }  # fmt: skip
-            command = [sys.executable, "-m", "issl_profiling.plan.rank", str(order_file), str(found_file)]
+            command = [sys.executable, "-m", "issl_profiling.plan.cpu_rank", str(order_file), str(found_file)]
             log = (Path(folder) / f"rank{rank}.log").open("w+", encoding="utf-8")
             processes.append((subprocess.Popen(command, env=environment, stdout=log, stderr=log), log))
         try:

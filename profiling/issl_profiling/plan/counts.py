@@ -50,14 +50,14 @@ class SavedBytes:
 
 
 def _identity(tensor: Tensor) -> int:
-    return tensor.untyped_storage()._cdata
+    return int(tensor.untyped_storage()._cdata)
 
 
-class Operations(TorchDispatchMode):
+class Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the operations that the host gives to the device; views, which launch nothing, not among them."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.total = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -88,7 +88,7 @@ class Counts:
     encoder_operations: int
     """That a forward and backward pass launches, whatever the batch."""
     batch_norm_channels: tuple[int, ...]
-    """One entry a batch-norm call of a forward pass."""
+    """One entry per batch-norm call of a forward pass."""
     teacher_batch_norm_channels: tuple[int, ...]
     """The EMA teacher's, which has no backward pass."""
 
@@ -98,7 +98,7 @@ class Counts:
 
 
 def count(recipe: Recipe) -> Counts:
-    """Counts one arm. Raises ValueError where its objective cannot be built, or its step is not in the model."""
+    """Counts one arm. Raises Mistake where its objective cannot be built, or its step is not in the model."""
     if recipe.training.exact_accumulation:
         raise Mistake(
             "training.exact_accumulation embeds each image twice, which the plan does not count; set it to false"
@@ -169,13 +169,13 @@ def _count_objective(objective: Objective, shape: ObjectiveShape, images: int) -
 
 
 def _count_encoder(encoder: Encoder, recipe: Recipe) -> tuple[float, float, int]:
-    """(floating-point operations, bytes saved) an image and (operations launched), without memory."""
+    """(floating-point operations, bytes saved) per image and (operations launched), without memory."""
     crops = meta_crops(recipe, FEW)
     saved = SavedBytes(encoder)
     with Operations() as operations, FlopCounterMode(display=False) as counter:
         with saved.counting():
             z_VBD = encode_views(encoder, crops)
-        z_VBD.backward(torch.empty_like(z_VBD))
+        z_VBD.backward(torch.empty_like(z_VBD))  # type: ignore[no-untyped-call]
     return counter.get_total_flops() / FEW, saved.total / FEW, operations.total
 
 
@@ -183,11 +183,11 @@ def _teacher_flops(encoder: Encoder, recipe: Recipe) -> float:
     first = meta_crops(recipe, FEW)[0]
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         encoder(first.flatten(0, 1))
-    return counter.get_total_flops() / FEW * recipe.views.num_global_views / len(first)
+    return int(counter.get_total_flops()) / FEW * recipe.views.num_global_views / len(first)
 
 
 def meta_crops(recipe: Recipe, images: int) -> tuple[Tensor, ...]:
-    """Crops [count, B, 3, size, size] a group, without memory."""
+    """Crops [count, B, 3, size, size] per group, without memory."""
     return tuple(
         torch.empty(group.count, images, 3, group.size, group.size, device="meta") for group in recipe.views.groups
     )

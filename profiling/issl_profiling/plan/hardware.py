@@ -1,9 +1,9 @@
 """What the model takes from data sheets. Nothing here was measured.
 
 Sources: NVIDIA H100 Tensor Core GPU data sheet (SXM5 column), NVIDIA H200 Tensor Core GPU data sheet (SXM column),
-NVIDIA DGX H100 user guide (eight GPUs a node, one 400 Gbit/s network card a GPU). The sheets give tensor-core figures
-with sparsity; dense ones, which training reaches at most, are half of them. They give NVLink's bandwidth as the sum of
-both directions; a ring sends one way.
+NVIDIA DGX H100 user guide (eight GPUs per node, one 400 Gbit/s network card per GPU). The sheets give tensor-core
+figures with sparsity; dense ones, which training reaches at most, are half of them. They give NVLink's bandwidth as
+the sum of both directions; a ring sends one way.
 """
 
 from dataclasses import dataclass
@@ -15,13 +15,13 @@ GIGA, TERA = 1e9, 1e12
 
 @dataclass(frozen=True, kw_only=True)
 class Gpu:
-    """One GPU. Rates in operations or bytes a second."""
+    """One GPU. Rates in operations or bytes per second."""
 
     name: str
     bf16_flops: float
     """Dense, with fp32 sums."""
     tf32_flops: float
-    """Dense; what torch's convolutions take for fp32 unless told otherwise."""
+    """Dense; what torch's convolutions take for fp32 unless set otherwise."""
     memory_bytes: float
     memory_bandwidth: float
     nvlink_bandwidth: float
@@ -47,7 +47,7 @@ GPUS_PER_NODE = 8
 
 
 def gpu_named(name: str) -> Gpu:
-    """Raises ValueError for one that the table has not."""
+    """Raises Mistake for one that the table has not."""
     if name not in GPUS:
         raise Mistake(f"--gpu {name}: no data sheet of it is known here; choose one of {', '.join(GPUS)}")
     return GPUS[name]

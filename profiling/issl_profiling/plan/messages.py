@@ -1,7 +1,7 @@
 """What ranks send each other in one step: kind, bytes and number of the messages, from the recipe alone.
 
-Letters: V views, G global ones, B images a rank, W ranks, P width of a projection, K prototypes or classes. Objectives
-without a formula here (``EXCHANGED``) raise, so that no plan leaves out what it does not know.
+Letters: V views, G global ones, B images per rank, W ranks, P width of a projection, K prototypes or classes.
+Objectives without a formula here (``EXCHANGED``) raise, so that no plan leaves out what it does not know.
 """
 
 from collections.abc import Callable
@@ -48,7 +48,7 @@ class Sizes:
 
 
 def messages(sizes: Sizes) -> list[Message]:
-    """Of one step on one rank; none for a lone one. Raises ValueError for an objective that is not known here."""
+    """Of one step on one rank; none for a lone one. Raises Mistake for an objective that is not known here."""
     if sizes.ranks == 1:
         return []
     passes = sizes.recipe.training.accumulation_steps
@@ -77,7 +77,7 @@ def _gradients(sizes: Sizes) -> list[Message]:
 
 
 def _report(sizes: Sizes) -> Message:
-    """The step's report: gradient norm, ranks that were asked to stop, a flag a rank for its loss."""
+    """The step's report: gradient norm, ranks that were asked to stop, one flag per rank for its loss."""
     return _reduce("checks", BYTES_OF_FP32 * (2 + sizes.ranks))
 
 
@@ -182,7 +182,7 @@ def _vicreg(sizes: Sizes, objective: Any) -> list[Message]:
 
 
 def _barlow_twins(sizes: Sizes, objective: Any) -> list[Message]:
-    """A pair of views: columns standardised (two sums a view, and back), the correlation matrix forward and backward,
+    """A pair of views: columns standardised (two sums per view, and back), the correlation matrix forward and backward,
     the loss's gradient. Then five sums for the log."""
     P, views = objective.projection_dim, sizes.recipe.views
     pairs = len(view_pairs(views.num_views, views.num_global_views, objective.name))

@@ -6,10 +6,10 @@ from typing import Literal
 from issl_engine.recipe.schema import Recipe
 from issl_profiling.plan.assumptions import Assumptions
 from issl_profiling.plan.counts import BYTES_OF_FP32, Counts
+from issl_profiling.plan.gpu_links import GpuLinks
 from issl_profiling.plan.hardware import Gpu
-from issl_profiling.plan.links import GpuLinks
-from issl_profiling.plan.memory import Memory, memory, state_numbers
 from issl_profiling.plan.messages import Sizes, messages
+from issl_profiling.plan.rank_memory import Memory, memory, state_numbers
 
 ZERO_STAGES = (0, 1, 2)
 WORTH = 0.9
@@ -40,7 +40,7 @@ class Prediction:
     bytes_sent: float
     """Payload that one rank brings into collectives."""
     efficiency: float
-    """Images a second a GPU over those of one GPU alone with as many images."""
+    """Images per second and GPU over those of one GPU alone with as many images."""
     images_per_second: float
 
     @property

@@ -1,7 +1,7 @@
 """Something to time: how it starts, one step of it, how it ends."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 WHOLE = "whole run"
@@ -60,13 +60,3 @@ class LeftOut:
 
     name: str
     reason: str
-
-
-@dataclass(kw_only=True)
-class Rounds:
-    """What the rounds of one candidate found, one entry a round."""
-
-    candidate: Candidate
-    seconds_per_step: list[float] = field(default_factory=list)
-    peak_mib: list[float] = field(default_factory=list)
-    shares: list[Shares] = field(default_factory=list)

@@ -1,6 +1,6 @@
 """What is trained in a measurement: one arm of a recipe on this machine, and what follows from them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Self
@@ -9,8 +9,10 @@ import torch
 
 from issl_engine.mistakes import Mistake
 from issl_engine.objectives.base import ObjectiveShape, Progress
-from issl_engine.ranks import Ranks
+from issl_engine.ranks import Ranks, start_ranks
+from issl_engine.recipe.load import load_recipe
 from issl_engine.recipe.schema import Recipe
+from issl_engine.run.dataset import load_dataset
 from issl_engine.sources.base import Dataset
 from issl_engine.training.plan import Plan, make_plan
 from issl_profiling.data.cases import DataCase
@@ -28,7 +30,7 @@ class TrainCase:
 
     @classmethod
     def of(cls, arm: str, recipe: Recipe, dataset: Dataset, ranks: Ranks) -> Self:
-        """Raises ValueError where the arm cannot be trained."""
+        """Raises Mistake where the arm cannot be trained."""
         if recipe.regularizers:
             raise Mistake("regularizers are not part of what bench train compares; leave them out (regularizers=[])")
         plan = make_plan(recipe, dataset, ranks)
@@ -44,7 +46,7 @@ class TrainCase:
 
     @property
     def passes(self) -> int:
-        """Forward and backward passes a step."""
+        """Forward and backward passes per step."""
         return self.recipe.training.accumulation_steps
 
     @property
@@ -76,3 +78,18 @@ class TrainCase:
         bf16 = self.recipe.training.precision == "bf16"
         with torch.autocast(self.ranks.device.type, dtype=torch.bfloat16, enabled=bf16):
             yield
+
+
+def cases_of_one_rank(
+    recipe: str, overrides: Sequence[str], arms: Sequence[str], *, command: str
+) -> list[TrainCase]:  # fmt: skip
+    """The chosen arms of a recipe, or all, as this process trains them alone.
+
+    Raises Mistake where the recipe is wrong, and where a launcher has started several ranks; ``command`` is what was
+    called.
+    """
+    chosen = load_recipe(recipe, overrides, arms or None).arms
+    ranks = start_ranks()
+    if ranks.world_size > 1:
+        raise Mistake(f"{command} times one rank, and WORLD_SIZE is {ranks.world_size}; start it without a launcher")
+    return [TrainCase.of(arm, one, load_dataset(one), ranks) for arm, one in chosen.items()]

@@ -7,18 +7,17 @@ from typing import Any, NamedTuple
 
 from issl_engine.mistakes import Mistake
 from issl_engine.training.watch.batch_diagnostics import BatchDiagnostics
-from issl_profiling.kernels.timing import Spread, spread
+from issl_profiling.results_file import MADE_BY, ResultsFile, significant
+from issl_profiling.timing import Spread, spread, wait_for
 from issl_profiling.train.case import TrainCase
-from issl_profiling.train.measure import wait_for
-from issl_profiling.train.ours import OurTraining, cached_batches
+from issl_profiling.train.our_training import OurTraining, cached_batches
 
 WARMUP_STEPS = 3
-WHAT = "bench diagnostics' lines"
 COLUMNS = (
     "recipe", "arm", "views", "batch_size", "dim", "num_images", "interval_steps", "ms_per_step", "ms_measurement",
-    "measured_over_step", "p20", "p80", "share_of_training", "pairs", "device", "torch", "dali", "torchvision",
-    "commit", "date", "command",
+    "measured_over_step", "p20", "p80", "share_of_training", "pairs", *MADE_BY,
 )  # fmt: skip
+DIAGNOSTICS_FILE = ResultsFile(columns=COLUMNS, holds="bench diagnostics' lines")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,22 +43,22 @@ class DiagnosticsCost:
         """Of the time of training: what a measurement adds to a step, over the steps that share it."""
         return (self.ratio.median - 1) / self.interval_steps
 
-    def record(self, made_by: dict[str, Any]) -> dict[str, Any]:
-        """A line of the CSV file."""
+    def record(self) -> dict[str, Any]:
+        """For DIAGNOSTICS_FILE."""
         ratio = self.ratio
         return {
             "recipe": self.case.recipe.name, "arm": self.case.arm, "views": self.case.loader.views_text,
             "batch_size": self.case.images_per_step, "dim": self.dim, "num_images": self.num_images,
-            "interval_steps": self.interval_steps, "ms_per_step": _digits(self.step_ms),
-            "ms_measurement": _digits(self.measurement_ms), "measured_over_step": _digits(ratio.median),
-            "p20": _digits(ratio.p20), "p80": _digits(ratio.p80), "share_of_training": _digits(self.share),
-            "pairs": len(self.ratios), **made_by,
+            "interval_steps": self.interval_steps, "ms_per_step": significant(self.step_ms),
+            "ms_measurement": significant(self.measurement_ms), "measured_over_step": significant(ratio.median),
+            "p20": significant(ratio.p20), "p80": significant(ratio.p80), "share_of_training": significant(self.share),
+            "pairs": len(self.ratios),
         }  # fmt: skip
 
 
 def measure_cost(case: TrainCase, *, pairs: int) -> DiagnosticsCost:
     """Pairs of steps on crops that are there already, one of them measured; which of them comes first changes from pair
-    to pair. Raises ValueError as pretraining does, and where diagnostics.every_steps is null."""
+    to pair. Raises Mistake as pretraining does, and where diagnostics.every_steps is null."""
     config, training = case.recipe.diagnostics, case.recipe.training
     if config.every_steps is None:
         raise Mistake(f"{case.recipe.name}: diagnostics.every_steps is null, so there is nothing to time; set it")
@@ -107,7 +106,3 @@ def _timed(work: OurTraining, diagnostics: BatchDiagnostics | None) -> _Times:
         diagnostics.measure(work.last_result)
         wait_for(device)
     return _Times(1000 * (after_step - started), 1000 * (time.perf_counter() - after_step))
-
-
-def _digits(value: float) -> float:
-    return float(f"{value:.4g}")

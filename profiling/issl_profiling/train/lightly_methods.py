@@ -42,7 +42,8 @@ class SimCLR(Method):
         self.loss = self.losses.NTXentLoss(temperature=self.objective.temperature)
 
     def forward(self, views: Views) -> Tensor:
-        return self.loss(*(self.head(self.encoder(view)) for view in views))
+        loss: Tensor = self.loss(*(self.head(self.encoder(view)) for view in views))
+        return loss
 
 
 class Decorrelation(Method):
@@ -56,7 +57,8 @@ class Decorrelation(Method):
         self.loss = self.losses.BarlowTwinsLoss() if self.objective.name == "barlow_twins" else self.losses.VICRegLoss()
 
     def forward(self, views: Views) -> Tensor:
-        return self.loss(*(self.head(self.encoder(view)) for view in views))
+        loss: Tensor = self.loss(*(self.head(self.encoder(view)) for view in views))
+        return loss
 
 
 class SwAV(Method):
@@ -74,7 +76,8 @@ class SwAV(Method):
         self.prototypes.normalize()
         scores = [self.prototypes(F.normalize(self.head(self.encoder(view)), dim=1)) for view in views]
         num_global = self.recipe.views.num_global_views
-        return self.loss(scores[:num_global], scores[num_global:])
+        loss: Tensor = self.loss(scores[:num_global], scores[num_global:])
+        return loss
 
 
 class SimSiam(Method):
@@ -90,7 +93,8 @@ class SimSiam(Method):
     def forward(self, views: Views) -> Tensor:
         z = [self.head(self.encoder(view)) for view in views]
         p = [self.predictor(one) for one in z]
-        return 0.5 * (self.loss(p[0], z[1].detach()) + self.loss(p[1], z[0].detach()))
+        loss: Tensor = 0.5 * (self.loss(p[0], z[1].detach()) + self.loss(p[1], z[0].detach()))
+        return loss
 
 
 class BYOL(Method):
@@ -106,7 +110,8 @@ class BYOL(Method):
         p = [self.predictor(self.student(view)) for view in views]
         with torch.no_grad():
             z = [self.teacher(view) for view in views]
-        return 0.5 * (self.loss(p[0], z[1]) + self.loss(p[1], z[0]))
+        loss: Tensor = 0.5 * (self.loss(p[0], z[1]) + self.loss(p[1], z[0]))
+        return loss
 
     def after_step(self) -> None:
         update: Any = import_module("lightly.models.utils").update_momentum
@@ -119,10 +124,11 @@ class DINO(Method):
         objective = self.objective
 
         def head() -> nn.Module:
-            return self.heads.DINOProjectionHead(
+            made: nn.Module = self.heads.DINOProjectionHead(
                 encoder.dim, objective.hidden_dim, objective.bottleneck_dim, objective.num_prototypes,
                 batch_norm=objective.batch_norm,
             )  # fmt: skip
+            return made
 
         # The head is made twice: its weight norm cannot be copied.
         self.student = nn.Sequential(encoder, head())
@@ -134,7 +140,10 @@ class DINO(Method):
     def forward(self, views: Views) -> Tensor:
         with torch.no_grad():
             targets = [self.teacher(view) for view in views[: self.recipe.views.num_global_views]]
-        return self.loss(targets, [self.student(view) for view in views], epoch=self.loss.warmup_teacher_temp_epochs)
+        loss: Tensor = self.loss(
+            targets, [self.student(view) for view in views], epoch=self.loss.warmup_teacher_temp_epochs
+        )
+        return loss
 
     def after_step(self) -> None:
         update: Any = import_module("lightly.models.utils").update_momentum

@@ -59,24 +59,27 @@ def lightly_transform(recipe: Recipe) -> Callable[[Any], list[Tensor]]:
     transforms: Any = import_module("lightly.transforms")
     name, groups = recipe.objective.name, recipe.views.groups
     size, least = groups[0].size, groups[0].area[0]
+    made: Callable[[Any], list[Tensor]]
     if name == "swav":
-        return transforms.SwaVTransform(
+        made = transforms.SwaVTransform(
             crop_sizes=tuple(group.size for group in groups), crop_counts=tuple(group.count for group in groups),
             crop_min_scales=tuple(group.area[0] for group in groups),
             crop_max_scales=tuple(group.area[1] for group in groups),
         )  # fmt: skip
-    if name == "dino":
-        return transforms.DINOTransform(
+    elif name == "dino":
+        made = transforms.DINOTransform(
             global_crop_size=size, global_crop_scale=groups[0].area, local_crop_size=groups[1].size,
             local_crop_scale=groups[1].area, n_local_views=groups[1].count,
         )  # fmt: skip
-    if name in ("byol", "barlow_twins"):
-        return transforms.BYOLTransform(
+    elif name in ("byol", "barlow_twins"):
+        made = transforms.BYOLTransform(
             transforms.BYOLView1Transform(input_size=size, min_scale=least),
             transforms.BYOLView2Transform(input_size=size, min_scale=least),
         )
-    kind = {"simclr": "SimCLRTransform", "simsiam": "SimSiamTransform", "vicreg": "VICRegTransform"}[name]
-    return getattr(transforms, kind)(input_size=size, min_scale=least)
+    else:
+        kind = {"simclr": "SimCLRTransform", "simsiam": "SimSiamTransform", "vicreg": "VICRegTransform"}[name]
+        made = getattr(transforms, kind)(input_size=size, min_scale=least)
+    return made
 
 
 class _Pictures(Dataset[list[Tensor]]):

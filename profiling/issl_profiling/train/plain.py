@@ -15,7 +15,7 @@ from issl_kernels.path import kernel_path
 from issl_profiling.data.torchvision_loader import Backend, TorchvisionViews, no_counterpart
 from issl_profiling.train.candidate import PLAIN, Candidate, LeftOut, Shares
 from issl_profiling.train.case import TrainCase
-from issl_profiling.train.flops import StepFlops
+from issl_profiling.train.our_parts import StepFlops
 from issl_profiling.train.shares import SharesClock
 
 BACKEND: Backend = "PIL"
@@ -79,7 +79,7 @@ class PlainTraining:
                 with kernel_path("reference"), self.case.autocast():
                     loss = self._loss(views) / self.case.passes
                 with kernel_path("reference"):
-                    loss.backward()
+                    loss.backward()  # type: ignore[no-untyped-call]
             parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
             if training.clip_gradient_value is not None:
                 nn.utils.clip_grad_value_(parameters, training.clip_gradient_value)
@@ -99,7 +99,8 @@ class PlainTraining:
         if self.teacher is not None:
             together = torch.cat(global_views).contiguous(memory_format=self.memory_format)
             teacher = self.teacher(together).unflatten(0, (len(global_views), -1))
-        return self.objective(self._encode(views), teacher, self.case.progress).loss
+        loss: Tensor = self.objective(self._encode(views), teacher, self.case.progress).loss
+        return loss
 
     def _encode(self, views: list[Tensor]) -> Tensor:
         """Representations [V, B, D] in the views' order; neighbours of one size go through together."""

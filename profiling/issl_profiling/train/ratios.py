@@ -6,8 +6,9 @@ from statistics import median
 
 import torch
 
-from issl_profiling.train.candidate import CACHED, ENCODER, HEADS, PLAIN, WHOLE, Rounds
+from issl_profiling.train.candidate import CACHED, ENCODER, HEADS, PLAIN, WHOLE
 from issl_profiling.train.case import TrainCase
+from issl_profiling.train.rounds import Rounds
 
 CORES_OF_TARGET = 2
 

@@ -1,4 +1,4 @@
-"""Where the time of another trainer goes, by the clock that our own training is told with."""
+"""Where the time of another trainer goes, by the clock that our own training is measured with."""
 
 import time
 from collections.abc import Iterator

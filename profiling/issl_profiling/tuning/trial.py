@@ -9,6 +9,7 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from statistics import median
 
@@ -36,6 +37,8 @@ class Unfit:
 
 
 OUT_OF_MEMORY = Unfit(reason="out of memory")
+Attempt = Callable[[Recipe], Trial | Unfit]
+"""Trains a recipe a few steps."""
 
 
 def run_trial(recipe: Recipe, *, steps: int) -> Trial | Unfit:
@@ -50,14 +53,14 @@ def run_trial(recipe: Recipe, *, steps: int) -> Trial | Unfit:
         return OUT_OF_MEMORY
     lines = done.stdout.splitlines()
     if done.returncode != 0 or not lines:
-        told = [line for line in done.stderr.splitlines() if line.strip()]
-        raise Mistake(f"a trial of recipe {recipe.name} failed: {told[-1] if told else done.returncode}")
+        logged = [line for line in done.stderr.splitlines() if line.strip()]
+        raise Mistake(f"a trial of recipe {recipe.name} failed: {logged[-1] if logged else done.returncode}")
     result = json.loads(lines[-1])
     return Unfit(**result) if "reason" in result else Trial(**result)
 
 
 def train_here(recipe: Recipe, *, steps: int) -> Trial:
-    """The trial itself, in this process. Raises ValueError as pretraining does."""
+    """The trial itself, in this process. Raises Mistake as pretraining does."""
     import torch
 
     from issl_engine.ranks import start_ranks
@@ -65,6 +68,7 @@ def train_here(recipe: Recipe, *, steps: int) -> Trial:
     from issl_engine.training.build import build_engine, build_learner, build_views
     from issl_engine.training.plan import make_plan
     from issl_engine.training.step import after_step, train_step
+    from issl_profiling.timing import wait_for
 
     if recipe.training.threads:
         torch.set_num_threads(recipe.training.threads)
@@ -86,8 +90,7 @@ def train_here(recipe: Recipe, *, steps: int) -> Trial:
             )  # fmt: skip
             after_step(engine, progress, done)
             engine.guard.read(ranks, newest=False)
-            if ranks.device.type == "cuda":
-                torch.cuda.synchronize()
+            wait_for(ranks.device)
             seconds.append(time.perf_counter() - started)
     finally:
         views.close()
