@@ -3,7 +3,8 @@
 A sentence says what is wrong, where (file, key or argument), and what to do.
 """
 
-from collections.abc import Iterator
+import difflib
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 
@@ -41,3 +42,10 @@ def mistakes_from(*kinds: type[Exception]) -> Iterator[None]:
         raise
     except kinds as error:
         raise Mistake(sentence_of(error)) from error
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """What a mistyped word was meant to be: ``"; did you mean 'x'?"``, or nothing if no known word is close."""
+    lower = {name.lower(): name for name in known}
+    close = difflib.get_close_matches(word.lower(), lower, n=1, cutoff=0.6)
+    return f"; did you mean '{lower[close[0]]}'?" if close else ""

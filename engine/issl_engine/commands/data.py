@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from issl_engine.commands.data_pack import pack
-from issl_engine.commands.options import is_quiet, json_option, overrides_argument
+from issl_engine.commands.options import is_quiet, json_option, named_source, overrides_argument
 from issl_engine.commands.stdout import reserved_stdout
 
 if TYPE_CHECKING:
@@ -135,8 +135,7 @@ def inspect(source: str, overrides: tuple[str, ...], as_json: bool) -> None:
       issl-engine data inspect imagenet/swav_compare source.folder=IMAGENET --json
     """
     with reserved_stdout():
-        from issl_engine.commands.counting_display import CountingDisplay
-        from issl_engine.commands.named_source import named_source
+        from issl_engine.commands.display import CountingDisplay
         from issl_engine.sources.inspection import inspect_dataset
 
         dataset = named_source(source, overrides).survey()

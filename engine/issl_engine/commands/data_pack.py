@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from issl_engine.commands.options import is_quiet, json_option, overrides_argument
+from issl_engine.commands.options import is_quiet, json_option, named_source, overrides_argument
 from issl_engine.commands.stdout import reserved_stdout
 
 if TYPE_CHECKING:
@@ -83,8 +83,7 @@ def pack(
 def _pack(
     source: str, overrides: tuple[str, ...], out: Path, shard_mib: int, seed: int, smaller: tuple[int, int] | None
 ) -> "Packed":
-    from issl_engine.commands.counting_display import CountingDisplay
-    from issl_engine.commands.named_source import named_source
+    from issl_engine.commands.display import CountingDisplay
     from issl_engine.sources.packing import PackSettings, SmallerJPEGs, pack_dataset
 
     dataset = named_source(source, overrides).load()
@@ -98,7 +97,7 @@ def _pack(
 
 
 def _verify(out: Path) -> dict[str, str]:
-    from issl_engine.commands.counting_display import CountingDisplay
+    from issl_engine.commands.display import CountingDisplay
     from issl_engine.sources.packing import broken_shards
 
     with CountingDisplay("verifying", "shards", quiet=is_quiet()) as display:

@@ -40,9 +40,9 @@ def export(reference: str, format_name: str, out: Path, license_name: str, as_js
     """
     with reserved_stdout():
         from issl_engine.variants import variants
-        from issl_engine.weights.errors import WeightsError
         from issl_engine.weights.formats.base import ExportFormat
         from issl_engine.weights.open_encoder import open_encoder
+        from issl_engine.weights.weights_file import WeightsError
 
         if out.exists():
             raise WeightsError(f"{out}: it is here already; choose another --out")

@@ -21,7 +21,7 @@ def inspect_weights(file: str, as_json: bool) -> None:
       issl-engine inspect-weights 'cifar.ckpt?stem=tiny&size=32' --json
     """
     with reserved_stdout():
-        from issl_engine.weights.locate import locate
+        from issl_engine.weights.reference import locate
         from issl_engine.weights.weights_file import read_weights
 
         found = locate(file)

@@ -10,14 +10,17 @@ from pathlib import Path
 
 import click
 
-from issl_engine.commands.options import LaunchOptions
+from issl_engine.commands.display import TrainingDisplay
+from issl_engine.commands.options import LaunchOptions, is_quiet
 from issl_engine.launch.failure import INTERRUPTED_EXIT_CODE
 from issl_engine.launch.folder_lock import Resume, check_folder_is_free
 from issl_engine.launch.hosts import Host, read_hostfile
 from issl_engine.launch.rank_environment import FAILURE_PIPE, joined_place
+from issl_engine.launch.rank_failure import RankFailures, failures_told_once
 from issl_engine.launch.start import Reach, run_ranks, this_machine
 from issl_engine.mistakes import Mistake
-from issl_engine.recipe.schema import Recipe
+from issl_engine.ranks import Ranks, start_ranks
+from issl_engine.recipe.schema import Recipe, RecipeFile
 from issl_engine.training.batch_size import check_batch_size
 from issl_engine.training.watch.interruption import Interrupted
 
@@ -31,10 +34,14 @@ class InterruptedRun(click.ClickException):
 
 
 @contextmanager
-def interruption_as_message() -> Iterator[None]:
-    """A run that was asked to stop has saved: it says so and ends with exit code 75, without a traceback."""
+def as_rank() -> Iterator[RankFailures]:
+    """Around all that a rank, or a process that starts ranks, does: why it ends is reported once.
+
+    A run that was asked to stop has saved: it says so and ends with exit code 75, without a traceback.
+    """
     try:
-        yield
+        with failures_told_once() as failures:
+            yield failures
     except Interrupted as error:
         raise InterruptedRun(str(error)) from error
 
@@ -93,3 +100,19 @@ def run_as_ranks(
     if outcome.exit_code == INTERRUPTED_EXIT_CODE:
         raise InterruptedRun(outcome.message)
     raise Mistake(outcome.message)
+
+
+def train_here(
+    file: RecipeFile, folder: Path, failures: RankFailures, *, resume: Resume = "auto", command: str = ""
+) -> Ranks:
+    """Runs the recipe in this process, as a rank or alone, with its progress on stderr; the ranks that met."""
+    from issl_engine.run.experiment import run_recipe  # takes seconds, and starting ranks needs none of it
+
+    ranks = start_ranks()
+    failures.meet(ranks.store)
+    with TrainingDisplay(quiet=is_quiet()) as display:
+        run_recipe(
+            file, folder, ranks=ranks, resume=resume, on_arm=display.start if ranks.is_first else None,
+            on_hung=failures.tell_of_hang, command=command,
+        )  # fmt: skip
+    return ranks

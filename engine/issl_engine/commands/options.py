@@ -4,9 +4,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from issl_engine.sources.base import SourceConfig
 
 recipe_argument = click.argument("recipe")
 """RECIPE: a file, or the name of a packaged recipe."""
@@ -72,3 +75,19 @@ def launch_options(command: Callable[..., None]) -> Callable[..., None]:
 def is_quiet() -> bool:
     """Whether ``--quiet`` was given before the command."""
     return bool(click.get_current_context().find_root().params.get("quiet", False))
+
+
+def named_source(source: str, overrides: tuple[str, ...]) -> "SourceConfig":
+    """The SOURCE argument: a folder, or a recipe, of which the first arm's source is taken with the overrides.
+
+    Raises Mistake where there is none, UsageError for overrides of a folder.
+    """
+    if not Path(source).is_dir():
+        from issl_engine.recipe.load import load_recipe  # takes seconds, since it knows every part of a recipe
+
+        return next(iter(load_recipe(source, overrides, None).arms.values())).source
+    if overrides:
+        raise click.UsageError(f"{overrides[0]}: a folder has no keys to override; name a recipe")
+    from issl_engine.sources.folder_source import source_of_folder
+
+    return source_of_folder(Path(source))

@@ -38,10 +38,9 @@ def preflight(recipe: str, overrides: tuple[str, ...], out: Path | None, launch:
       issl-engine preflight smoke --ranks 2
       issl-engine preflight imagenet/swav_compare source.folder=DIR --hostfile hosts --json
     """
-    from issl_engine.commands.launching import hosts_to_start, interruption_as_message, run_as_ranks
-    from issl_engine.launch.rank_failure import failures_told_once
+    from issl_engine.commands.launching import as_rank, hosts_to_start, run_as_ranks
 
-    with interruption_as_message(), failures_told_once() as failures:
+    with as_rank() as failures:
         with reserved_stdout():
             from issl_engine.recipe.load import load_recipe
 

@@ -8,7 +8,6 @@ import click
 
 from issl_engine.commands.options import (
     LaunchOptions,
-    is_quiet,
     json_option,
     launch_options,
     overrides_argument,
@@ -48,10 +47,9 @@ def pretrain(
       issl-engine pretrain swav_compare --arm dissl --out runs/dissl training.epochs=4
       issl-engine pretrain smoke --arm simclr --ranks 2
     """
-    from issl_engine.commands.launching import hosts_to_start, interruption_as_message, run_as_ranks
-    from issl_engine.launch.rank_failure import failures_told_once
+    from issl_engine.commands.launching import as_rank, hosts_to_start, run_as_ranks, train_here
 
-    with interruption_as_message(), failures_told_once() as failures:
+    with as_rank() as failures:
         with reserved_stdout():
             file = _one_arm_and_seed(recipe, overrides, arm, seed)
             name, chosen = next(iter(file.arms.items()))
@@ -61,19 +59,11 @@ def pretrain(
             run_as_ranks(hosts, file.arms, folder, launch)
             return
         with reserved_stdout():
-            from issl_engine.commands.training_display import TrainingDisplay
-            from issl_engine.ranks import start_ranks
-            from issl_engine.run.experiment import arm_folder, run_recipe
+            ranks = train_here(file, folder, failures)
+        if ranks.is_first:
+            from issl_engine.run.experiment import arm_folder
             from issl_engine.training.checkpoints.verify import latest_checkpoint
 
-            ranks = start_ranks()
-            failures.meet(ranks.store)
-            with TrainingDisplay(quiet=is_quiet()) as display:
-                run_recipe(
-                    file, folder, ranks=ranks, on_arm=display.start if ranks.is_first else None,
-                    on_hung=failures.tell_of_hang,
-                )  # fmt: skip
-        if ranks.is_first:
             checkpoint = latest_checkpoint(arm_folder(folder, name, chosen.seeds[0]) / "checkpoints")
             click.echo(json.dumps({"checkpoint": str(checkpoint)}) if as_json else str(checkpoint))
 

@@ -6,8 +6,8 @@ from typing import Annotated, Any, TypeVar, get_args, get_origin
 from pydantic import Tag, ValidationError
 
 from issl_engine.config import Config
+from issl_engine.mistakes import did_you_mean
 from issl_engine.recipe.schema import Recipe
-from issl_engine.recipe.suggest import did_you_mean
 from issl_engine.recipe.tree import Finding, Tree
 
 ConfigT = TypeVar("ConfigT", bound=Config)

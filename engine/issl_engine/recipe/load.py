@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from issl_engine.mistakes import did_you_mean
 from issl_engine.recipe.check import ConfigT, check_config, check_recipe
 from issl_engine.recipe.locate import RecipeError, locate, locate_suite
 from issl_engine.recipe.schema import Recipe, RecipeFile
 from issl_engine.recipe.show import render
-from issl_engine.recipe.suggest import did_you_mean
 from issl_engine.recipe.suite import Suite
 from issl_engine.recipe.tree import Finding, Origin, Tree, merge, parse, set_value
 

@@ -4,8 +4,7 @@ import importlib.util
 import os
 from pathlib import Path
 
-from issl_engine.mistakes import Mistake
-from issl_engine.recipe.suggest import did_you_mean
+from issl_engine.mistakes import Mistake, did_you_mean
 from issl_engine.recipe.tree import Finding, Origin
 
 SUFFIX = ".yaml"

@@ -9,13 +9,12 @@ from torch import Tensor
 from issl_engine.models.encoders.base import Encoder, EncoderConfig
 from issl_engine.models.encoders.timm_model import TimmConfig
 from issl_engine.weights.choose_layout import choose_layout, listed
-from issl_engine.weights.errors import WeightsError
 from issl_engine.weights.layouts.base import Reading
 from issl_engine.weights.preprocessing import Preprocessing
 from issl_engine.weights.reference import ReferenceOptions
 from issl_engine.weights.resnet_shapes import resnet_of
 from issl_engine.weights.vit_shapes import vit_of
-from issl_engine.weights.weights_file import WeightsFile
+from issl_engine.weights.weights_file import WeightsError, WeightsFile
 
 
 @dataclass(frozen=True, kw_only=True)

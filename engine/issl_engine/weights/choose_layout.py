@@ -5,8 +5,8 @@ from pathlib import Path
 
 import issl_engine.weights.layouts as layouts
 from issl_engine.variants import variants
-from issl_engine.weights.errors import WeightsError
 from issl_engine.weights.layouts.base import Layout, Reading, encoder_roots
+from issl_engine.weights.weights_file import WeightsError
 
 MOST_OF_A_HEAD = 30
 """Tensors that projection heads and classifiers have at most."""

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from issl_engine.cache import cache_folder
-from issl_engine.weights.errors import WeightsError
 from issl_engine.weights.published import Published
+from issl_engine.weights.weights_file import WeightsError
 from issl_engine.whole_file import sync
 
 BYTES_AT_ONCE = 1 << 20

@@ -15,9 +15,8 @@ from torch import Tensor
 from issl_engine.models.encoders.base import Encoder, EncoderConfig
 from issl_engine.recipe.schema import AnyEncoder, Recipe
 from issl_engine.weights.choose_layout import listed
-from issl_engine.weights.errors import WeightsError
 from issl_engine.weights.preprocessing import Preprocessing, preprocessing_from_json, preprocessing_of
-from issl_engine.weights.weights_file import WeightsFile
+from issl_engine.weights.weights_file import WeightsError, WeightsFile
 
 FILE_NAME = "model.safetensors"
 """The weights in a folder that 'issl-engine export --format safetensors' makes."""

@@ -15,10 +15,9 @@ from issl_engine.training.checkpoints.layout import ENCODER
 from issl_engine.training.checkpoints.manifest import Manifest
 from issl_engine.weights.build_encoder import build_encoder, identify
 from issl_engine.weights.engine_file import build_engine_encoder, engine_file_in, is_engine_file, read_metadata
-from issl_engine.weights.hub_config import preprocessing_beside
-from issl_engine.weights.locate import Located, locate
 from issl_engine.weights.preprocessing import Preprocessing, preprocessing_of
-from issl_engine.weights.timm_weights import TIMM, open_timm
+from issl_engine.weights.reference import Located, locate
+from issl_engine.weights.timm_weights import TIMM, open_timm, preprocessing_beside
 from issl_engine.weights.weights_file import read_weights
 
 

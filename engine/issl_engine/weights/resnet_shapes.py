@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from issl_engine.models.encoders.residual_blocks import BasicBlock, Bottleneck
 from issl_engine.models.encoders.resnet import ARCHITECTURES, ResNetConfig, Stem
-from issl_engine.weights.errors import WeightsError
+from issl_engine.weights.weights_file import WeightsError
 
 Shapes = Mapping[str, tuple[int, ...]]
 

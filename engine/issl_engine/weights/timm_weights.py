@@ -1,14 +1,20 @@
-"""``timm:NAME``: a model of timm with the weights that timm itself fetches for it."""
+"""timm's own weights (``timm:NAME``), and how timm says that images are prepared.
 
+That stands in the model's settings, and in the config.json beside a file of weights from a model hub.
+"""
+
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, cast
 
 from issl_engine.models.encoders.timm_model import TimmConfig, TimmEncoder, load_timm
-from issl_engine.weights.errors import WeightsError
 from issl_engine.weights.preprocessing import Preprocessing
+from issl_engine.weights.weights_file import WeightsError
 
 TIMM = "timm:"
+CONFIG = "config.json"
 INTERPOLATIONS = ("bilinear", "bicubic")
 
 
@@ -54,3 +60,19 @@ def timm_preprocessing(settings: Mapping[str, Any], place: str) -> Preprocessing
         std=tuple(settings["std"]),
         interpolation=cast("Literal['bilinear', 'bicubic']", interpolation),
     )
+
+
+def preprocessing_beside(weights: Path) -> Preprocessing | None:
+    """None where there is no config.json, or one that is not timm's. Raises WeightsError for a damaged one."""
+    path = weights.parent / CONFIG
+    if not path.is_file():
+        return None
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        settings = record.get("pretrained_cfg") if isinstance(record, dict) else None
+        return None if settings is None else timm_preprocessing(settings, str(path))
+    except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, IndexError, ZeroDivisionError) as error:
+        raise WeightsError(
+            f"{path}: how images are to be prepared cannot be read from it ({type(error).__name__}: {error}); fetch it "
+            "again, or take the weights into a folder of their own"
+        ) from error

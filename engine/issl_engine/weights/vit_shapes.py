@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 
 from issl_engine.models.encoders.timm_model import TimmConfig
-from issl_engine.weights.errors import WeightsError
+from issl_engine.weights.weights_file import WeightsError
 
 SIZES = {
     (192, 12): "tiny",

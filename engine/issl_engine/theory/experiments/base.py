@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from matplotlib.figure import Figure
+from pydantic import Field
 from torch import Tensor
 
 from issl_engine.config import Config
@@ -66,6 +67,19 @@ class ExperimentConfig(Config):
     def verdict(self, setup: Setup, points: list[Point]) -> list[str]:
         """Sentences that the numbers decide: the theory's beside the measured ones."""
         raise AssertionError(f"{type(self).__name__} must implement verdict")
+
+
+class WidthsConfig(ExperimentConfig):
+    """Base of the experiments that train every objective at several widths."""
+
+    dims: Annotated[tuple[Annotated[int, Field(ge=1, le=256)], ...], Field(min_length=1)]
+    """Widths d of the representation; by the theory the error of linear probes falls to zero at d = C - 1."""
+
+    def check(self, setup: Setup) -> None:
+        check_distinct("experiment.dims", self.dims)
+
+    def num_encoders(self, setup: Setup) -> int:
+        return len(self.dims) * len(setup.objectives)
 
 
 def check_distinct(key: str, values: tuple[object, ...]) -> None:

@@ -2,13 +2,21 @@
 
 A format is one file of this folder, named like it, with an ``ExportFormat`` subclass; ``issl-engine export`` offers it
 by its being there.
+
+Letters: N images, C channels, H height, W width.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+from torch import Tensor
+
 from issl_engine.config import Config
 from issl_engine.weights.open_encoder import OpenedEncoder
+
+BATCH = torch.export.Dim("batch", min=1)
+"""The batch size, which formats that trace the encoder leave open."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,3 +36,13 @@ class ExportFormat(Config):
     def write(self, opened: OpenedEncoder, out: Path, *, license_name: str) -> Exported:
         """Writes the encoder whole or not at all. Raises WeightsError where the format cannot hold it, OSError."""
         raise AssertionError(f"{type(self).__name__} must implement write")
+
+
+def example_images(opened: OpenedEncoder, count: int = 2) -> Tensor:
+    """What an encoder is traced with, float32 [count, 3, crop, crop]: normal, as normalised images are about.
+
+    The count is two at least, since a batch of one would be taken for fixed.
+    """
+    crop = opened.preprocessing.crop
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(count, 3, crop, crop, generator=generator)

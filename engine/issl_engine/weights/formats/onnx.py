@@ -7,10 +7,9 @@ from typing import Literal
 import numpy as np
 import torch
 
-from issl_engine.weights.errors import WeightsError
-from issl_engine.weights.example_images import BATCH, example_images
-from issl_engine.weights.formats.base import Exported, ExportFormat
+from issl_engine.weights.formats.base import BATCH, Exported, ExportFormat, example_images
 from issl_engine.weights.open_encoder import OpenedEncoder
+from issl_engine.weights.weights_file import WeightsError
 from issl_engine.whole_file import write_whole
 
 RELATIVE_TOLERANCE, ABSOLUTE_TOLERANCE = 1e-4, 1e-5

@@ -8,10 +8,10 @@ from typing import Literal
 from safetensors.torch import save
 
 from issl_engine.weights.engine_file import FILE_NAME
-from issl_engine.weights.errors import WeightsError
 from issl_engine.weights.formats.base import Exported, ExportFormat
 from issl_engine.weights.model_card import model_card
 from issl_engine.weights.open_encoder import OpenedEncoder
+from issl_engine.weights.weights_file import WeightsError
 from issl_engine.whole_file import write_whole
 
 CARD_NAME = "README.md"

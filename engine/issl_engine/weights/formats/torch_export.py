@@ -6,8 +6,7 @@ from typing import Literal
 
 import torch
 
-from issl_engine.weights.example_images import BATCH, example_images
-from issl_engine.weights.formats.base import Exported, ExportFormat
+from issl_engine.weights.formats.base import BATCH, Exported, ExportFormat, example_images
 from issl_engine.weights.open_encoder import OpenedEncoder
 from issl_engine.whole_file import write_whole
 
