@@ -24,9 +24,11 @@ def write_whole(path: Path, content: str | bytes) -> None:
 
 
 def sync(path: Path) -> None:
-    """Waits until a file, or what a folder lists, is on the disk."""
+    """Waits until a file, or what a folder lists, is on the disk. Raises OSError, which names it."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         os.close(handle)

@@ -12,6 +12,7 @@ from torch import nn
 from issl_engine.recipe.load import load_recipe
 from issl_engine.weights.open_encoder import open_encoder
 from issl_engine.weights.preprocessing import IMAGENET, preprocessing_of
+from issl_engine.weights.weights_file import WeightsError
 
 from .conftest import FILES, behind, features, some, torchvision_resnet
 
@@ -96,6 +97,9 @@ def test_a_timm_files_config_beside_it_says_how_images_are_prepared(resnet18: nn
     assert open_encoder(f"{tmp_path / 'model.safetensors'}?size=96").preprocessing.crop == 96
     (tmp_path / "config.json").write_text(json.dumps({"pretrained_cfg": {"input_size": 3}}))
     with pytest.raises(ValueError, match=r"config\.json: how images are to be prepared cannot be read"):
+        open_encoder(str(tmp_path))
+    (tmp_path / "config.json").write_text(json.dumps({"pretrained_cfg": settings | {"std": [0.25] * 2}}))
+    with pytest.raises(WeightsError, match=r"config\.json: how .* cannot be read from it \(std"):
         open_encoder(str(tmp_path))
 
 

@@ -28,7 +28,7 @@ _log = logging.getLogger("issl_engine")
 
 
 class InterruptedRun(click.ClickException):
-    """A run that was asked to stop and has saved; its exit code tells it from a failure."""
+    """A run that was asked to stop and has saved; its exit code differs from a failure's."""
 
     exit_code = INTERRUPTED_EXIT_CODE
 
@@ -48,7 +48,7 @@ def as_rank() -> Iterator[RankFailures]:
 
 def hosts_to_start(launch: LaunchOptions) -> tuple[Host, ...] | None:
     """The hosts whose ranks this process is to start, or None where it does the work itself: as a rank that a launcher
-    started, or alone. Raises ValueError for options that contradict the machine or each other."""
+    started, or alone. Raises Mistake for options that contradict the machine or each other."""
     asked = "--ranks" if launch.ranks is not None else "--hostfile" if launch.hostfile is not None else None
     place = joined_place()
     if place is not None and (place.world_size > 1 or FAILURE_PIPE in os.environ):
@@ -77,7 +77,7 @@ def _ranks_of_this_machine(asked: int | None) -> int:
     if num_gpus and asked > num_gpus:
         raise Mistake(
             f"--ranks is {asked}, and this machine has {num_gpus} GPU{'s' if num_gpus > 1 else ''}; start at most one "
-            "rank a GPU, or set CUDA_VISIBLE_DEVICES to nothing for ranks on the CPU"
+            "rank per GPU, or set CUDA_VISIBLE_DEVICES to nothing for ranks on the CPU"
         )
     return asked
 
@@ -86,7 +86,7 @@ def run_as_ranks(
     hosts: tuple[Host, ...], recipes: Mapping[str, Recipe], folder: Path, launch: LaunchOptions, *,
     resume: Resume = "auto",
 ) -> None:  # fmt: skip
-    """Starts this command line once a rank, and waits. Raises ValueError for what cannot work, before anything is
+    """Starts this command line once per rank, and waits. Raises Mistake for what cannot work, before anything is
     started, and for a rank that failed, which it names; InterruptedRun after a stop."""
     world_size = sum(host.slots for host in hosts)
     for recipe in recipes.values():

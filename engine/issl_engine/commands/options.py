@@ -21,6 +21,9 @@ run_folder_option = click.option(
     "--out", type=click.Path(file_okay=False, path_type=Path), help="Run folder; default runs/<recipe name>."
 )
 
+SEED = click.IntRange(0, 2**32 - 1)
+"""What ``seeds`` of a recipe may hold."""
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
 
@@ -40,7 +43,7 @@ def launch_options(command: Callable[..., None]) -> Callable[..., None]:
     @click.option(
         "--ranks",
         type=click.IntRange(min=1),
-        help="Processes to start here; default one a GPU, or one on the CPU.",
+        help="Processes to start here; default one per GPU, or one on the CPU.",
     )
     @click.option(
         "--hostfile",
@@ -51,14 +54,14 @@ def launch_options(command: Callable[..., None]) -> Callable[..., None]:
         "--remote-shell",
         default="ssh -o BatchMode=yes",
         show_default=True,
-        help="Runs a command on a host: called with the host and the command.",
+        help="Program that runs a command on a host; it is called with the host and the command.",
     )
     @click.option(
         "--connect-timeout",
         type=click.FloatRange(min=0, min_open=True),
         default=30.0,
         show_default=True,
-        help="Seconds that a host of the hostfile has to answer.",
+        help="Seconds in which a host of the hostfile must answer.",
     )
     @wraps(command)
     def packed(

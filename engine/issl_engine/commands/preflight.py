@@ -29,9 +29,10 @@ if TYPE_CHECKING:
 @launch_options
 @json_option
 def preflight(recipe: str, overrides: tuple[str, ...], out: Path | None, launch: LaunchOptions, as_json: bool) -> None:
-    """Check on every rank what RECIPE needs: versions, data, run folder, connection, clocks, memory; train nothing.
+    """Check on every rank what RECIPE needs: versions, data, run folder, connection, clocks and memory.
 
-    'issl-engine run' does the same before it trains. Exits with 1 if something must be mended.
+    Nothing is trained. 'issl-engine run' makes the same checks before it trains. The exit code is 1 if something must
+    be mended.
 
     \b
     Examples:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from issl_engine.commands.options import (
+    SEED,
     LaunchOptions,
     json_option,
     launch_options,
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
 @click.command()
 @recipe_argument
 @overrides_argument
-@click.option("--arm", help="Which arm of the recipe; needed when it has several.")
-@click.option("--seed", type=int, help="Seed; default the recipe's first.")
+@click.option("--arm", help="Arm of the recipe; needed if it has several.")
+@click.option("--seed", type=SEED, help="Seed; default the recipe's first.")
 @run_folder_option
 @launch_options
 @json_option
@@ -38,9 +39,9 @@ def pretrain(
     launch: LaunchOptions,
     as_json: bool,
 ) -> None:
-    """Pretrain one arm of RECIPE and print its checkpoint's folder; probes are left for 'issl-engine probe'.
+    """Pretrain one arm of RECIPE and print the folder of its checkpoint. No probes are made: see 'issl-engine probe'.
 
-    Uses all GPUs of this machine, one process each; other ranks and hosts as for 'issl-engine run'.
+    Uses all GPUs of this machine, one process per GPU. Ranks and hosts are chosen as for 'issl-engine run'.
 
     \b
     Examples:

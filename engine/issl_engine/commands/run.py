@@ -22,18 +22,18 @@ from issl_engine.commands.stdout import reserved_stdout
 @recipe_argument
 @overrides_argument
 @run_folder_option
-@click.option("--arm", "arms", multiple=True, help="Run only this arm; may be given several times.")
+@click.option("--arm", "arms", multiple=True, help="Run only this arm. It may be given several times.")
 @click.option(
     "--resume",
     type=click.Choice(["auto", "never"]),
     default="auto",
     show_default=True,
-    help="auto goes on with what is in the run folder; never refuses a folder that holds a run.",
+    help="auto continues the run in the folder; never refuses a folder that holds a run.",
 )
 @click.option(
     "--smoke",
     is_flag=True,
-    help="Only see whether it runs: a few small steps of every arm on 200 drawn images, in runs/<recipe name>_smoke.",
+    help="Only try whether it runs: a few small steps per arm on 200 drawn images, in runs/<recipe name>_smoke.",
 )
 @launch_options
 @json_option
@@ -49,8 +49,8 @@ def run(
 ) -> None:
     """Pretrain and probe every arm and seed of RECIPE (a file, or the name of a packaged one), then write the report.
 
-    Uses all GPUs of this machine, one process each. A rank that fails is named with its reason, and the others are
-    stopped; the ranks' logs are in RUN/logs.
+    Uses all GPUs of this machine, one process per GPU. If a rank fails, its reason is reported and the other ranks are
+    stopped. The logs of the ranks are in RUN/logs.
 
     \b
     Examples:

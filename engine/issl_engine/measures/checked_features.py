@@ -10,14 +10,14 @@ from issl_engine.mistakes import Mistake
 
 
 def checked_features(x_ND: Tensor) -> Tensor:
-    """fp64, without gradient. Raises ValueError for anything but finite [N, D]."""
+    """fp64, without gradient. Raises Mistake for anything but finite [N, D]."""
     if x_ND.ndim != 2 or x_ND.numel() == 0:
         raise Mistake(f"features must have the shape [images, dimensions], not {tuple(x_ND.shape)}")
     return _finite(x_ND)
 
 
 def checked_views(z_NVD: Tensor) -> Tensor:
-    """fp64, without gradient. Raises ValueError for anything but finite [N, V, D] with two or more images and views."""
+    """fp64, without gradient. Raises Mistake for anything but finite [N, V, D] with two or more images and views."""
     if z_NVD.ndim != 3 or z_NVD.numel() == 0:
         raise Mistake(f"features of views must have the shape [images, views, dimensions], not {tuple(z_NVD.shape)}")
     if z_NVD.shape[0] < 2 or z_NVD.shape[1] < 2:
@@ -31,7 +31,7 @@ def checked_views(z_NVD: Tensor) -> Tensor:
 def class_means(x_ND: Tensor, labels_N: Tensor) -> tuple[Tensor, Tensor]:
     """(means [C, D], images of each [C]) of the classes that are present, in the order of their labels; fp64.
 
-    ``labels_N``: int64. Raises ValueError for fewer than two classes.
+    ``labels_N``: int64. Raises Mistake for fewer than two classes.
     """
     x_ND = checked_features(x_ND)
     if labels_N.shape != x_ND.shape[:1]:

@@ -14,7 +14,7 @@ def squared_singular_values(x_ND: Tensor) -> Tensor:
     """Squares of the singular values [K] of the matrix as it is, falling, fp64.
 
     They are the eigenvalues of its smaller Gram matrix, x xᵀ or xᵀ x, which costs N·D·K and K³ instead of an SVD of the
-    whole. What lies below 1e-8 of the largest singular value is rounding. Raises ValueError as checked_features does.
+    whole. What lies below 1e-8 of the largest singular value is rounding. Raises Mistake as checked_features does.
     """
     x_ND = checked_features(x_ND)
     gram_KK = x_ND @ x_ND.T if len(x_ND) <= x_ND.shape[1] else x_ND.T @ x_ND

@@ -65,6 +65,19 @@ def check_config(tree: Tree, root: type[ConfigT]) -> tuple[ConfigT | None, list[
         return None, _findings(root, tree, error)
 
 
+def first_sentence(error: ValidationError) -> str:
+    """The first complaint about a Config that no recipe file holds: ``size: must be at least 8, not 3``."""
+    item = error.errors(include_url=False)[0]
+    if item["type"] in EXPECTED:
+        said = f"must be {EXPECTED[item['type']].format(**_context(item))}, not {item['input']}"
+    elif item["type"] in ("value_error", "assertion_error"):
+        said = str(item["ctx"]["error"])
+    else:
+        said = f"{item['msg'][0].lower()}{item['msg'][1:]}"
+    key = _dotted(tuple(item["loc"]))
+    return f"{key}: {said}" if key else said
+
+
 def _with_text_restored(root: Root, tree: Tree, data: Any, error: ValidationError) -> Any:
     """``data`` with numbers as they were written wherever the schema wants text (``name: 2024``)."""
     for item in error.errors(include_url=False):
@@ -84,7 +97,7 @@ def _findings(root: Root, tree: Tree, error: ValidationError) -> list[Finding]:
     for item in error.errors(include_url=False):
         path = _path_of(root, tree, item["loc"], item["type"])
         if item["type"] == "too_short" and len(_at(tree, path).plain()) >= item["ctx"]["min_length"]:
-            continue  # pydantic counts the entries without mistakes, and those with one are told by themselves
+            continue  # pydantic counts the entries without mistakes, and those with one are reported by themselves
         if item["type"] == "missing" and isinstance(path[-1], int):
             path = path[:-1]
         grouped.setdefault(path, []).append(item)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from issl_engine.mistakes import did_you_mean
+from issl_engine.mistakes import Mistake, did_you_mean
 from issl_engine.recipe.check import ConfigT, check_config, check_recipe
 from issl_engine.recipe.locate import RecipeError, locate, locate_suite
 from issl_engine.recipe.schema import Recipe, RecipeFile
@@ -258,7 +258,7 @@ def _apply(tree: Tree, overrides: list[Override]) -> tuple[Tree, list[Finding]]:
     for item in overrides:
         try:
             tree = set_value(tree, item.keys, item.value)
-        except ValueError as error:
+        except Mistake as error:
             origin = replace(COMMAND_LINE, arm=item.arm)
             mistakes.append(Finding(origin=origin, key=".".join(item.keys), message=str(error)))
     return tree, mistakes

@@ -83,9 +83,7 @@ def recipes_folder() -> Path:
     for folder in candidates:
         if folder.is_dir():
             return folder
-    raise FileNotFoundError(
-        f"the packaged recipes are missing (looked in {', '.join(map(str, candidates))}); reinstall"
-    )
+    raise Mistake(f"the packaged recipes are missing (looked in {', '.join(map(str, candidates))}); reinstall")
 
 
 def _title(path: Path) -> str:

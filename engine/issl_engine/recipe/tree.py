@@ -90,6 +90,9 @@ def parse(text: str, source: str, *, with_lines: bool = True) -> tuple[Tree | No
         line = text.count("\n", 0, error.position)
         reader.add(line, "", f"a control character (code {error.character:#x}) is not allowed here; remove it")
         return None, reader.mistakes
+    except RecursionError:
+        reader.add(0, "", "lists or mappings are nested too deeply in this file; write them flatter")
+        return None, reader.mistakes
     return None if node is None else reader.read(node, ""), reader.mistakes
 
 
@@ -226,7 +229,7 @@ def _renames(base: Tree, over: Tree) -> bool:
 
 
 def set_value(tree: Tree | None, keys: tuple[str, ...], value: Tree, *, path: str = "") -> Tree:
-    """``tree`` with ``value`` merged in at ``keys``; a number is a place in a list. Raises ValueError."""
+    """``tree`` with ``value`` merged in at ``keys``; a number is a place in a list. Raises Mistake."""
     if not keys:
         return merge(tree, value)
     key, rest = keys[0], keys[1:]

@@ -15,7 +15,7 @@ def simplex_etf(num_classes: int) -> Tensor:
     """C unit vectors [C, C - 1], fp64, of which any two have the cosine -1 / (C - 1).
 
     The corners of the regular simplex, e_c - 1/C, in an orthonormal basis of the space that they span (Dubois et al.
-    2022, arXiv 2209.06235). Raises ValueError for fewer than 2 classes.
+    2022, arXiv 2209.06235). Raises Mistake for fewer than 2 classes.
     """
     if num_classes < 2:
         raise Mistake(f"a simplex ETF has at least 2 classes, not {num_classes}; give more classes")

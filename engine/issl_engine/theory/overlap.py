@@ -12,7 +12,7 @@ with one label a share b is joined; (b - a) / (0.95 - a) of them are equivalent,
 the probability that two images are equivalent (Simpson's index): right for classes of one size, too low for others.
 Where b does not clearly exceed a, the sample shows no equivalent images, and C is taken to be N.
 
-Without labels nothing tells accidents apart: C is the number S of components, with those that the sample missed added
+Without labels accidents cannot be measured: C is the number S of components, with those that the sample missed added
 by Chao's estimator (Chao 1984), S + f1 (f1 - 1) / (2 (f2 + 1)), of which f1 hold one image and f2 two.
 
 Letters: n sampled images of N; V views of each; D width of a view's features.

@@ -27,7 +27,7 @@ class PretrainingConfig(Config):
     steps: Annotated[int, Field(ge=1)] = 300
     """Optimiser steps."""
     batch_size: Annotated[int, Field(ge=2)] = 128
-    """Images a step, each with two views."""
+    """Images per step, each with two views."""
     lr: Annotated[float, Field(gt=0)] = 3e-3
     """Peak learning rate of Adam, which rises over the first tenth of the steps and falls along a cosine."""
 
@@ -38,7 +38,7 @@ def pretrain(
 ) -> Encoder:  # fmt: skip
     """An encoder in evaluation mode, trained on pairs of views: two images of one equivalence class.
 
-    ``invariant_F`` int64 [F]: the class of each finest class of ``drawings``. Raises ValueError where the loss becomes
+    ``invariant_F`` int64 [F]: the class of each finest class of ``drawings``. Raises Mistake where the loss becomes
     NaN or infinite.
     """
     torch.manual_seed(seed)

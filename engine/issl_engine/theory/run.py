@@ -9,13 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from issl_engine.environment import collect_environment, device_summary
+from issl_engine.mistakes import mistakes_from
 from issl_engine.report.plots import INK
 from issl_engine.theory.plots import render
 from issl_engine.theory.points import Point
 from issl_engine.theory.schema import TheoryRecipe
 from issl_engine.theory.world import draw_world
 from issl_engine.whole_file import write_whole
+from issl_kernels.path import check_path_runs_on
 
 _log = logging.getLogger("issl_engine")
 
@@ -40,9 +44,11 @@ def run_experiment(
 ) -> Outcome:
     """Trains and measures, seed after seed, and writes results.csv, plot.svg, plot.png and the file itself to ``out``.
 
-    ``on_encoder`` is called after each trained encoder. Raises ValueError where a loss becomes NaN, OSError where
+    ``on_encoder`` is called after each trained encoder. Raises Mistake where a loss becomes NaN, OSError where
     ``out`` cannot be written.
     """
+    with mistakes_from(ValueError):  # ISSL_KERNELS
+        check_path_runs_on(torch.device("cpu"))
     out.mkdir(parents=True, exist_ok=True)
     write_whole(out / "recipe.yaml", text)
     began, points, seconds = time.perf_counter(), list[Point](), 0.0

@@ -30,7 +30,7 @@ ORDER = ("ring", "plus", "bar", "disc", "bowtie", "crescent", "triangle", "star"
 RADII = (0.17, 0.43)
 """Range of a shape's radius over all sizes, as a share of the image's side."""
 GAP = 0.4
-"""Share of each size's range that is left out, so that sizes can be told apart."""
+"""Share of each size's range that is left out, so that sizes can be distinguished."""
 PIXEL_MEAN, PIXEL_STD = 0.5, 0.25
 """Pixels (0 to 1) are normalised with these."""
 

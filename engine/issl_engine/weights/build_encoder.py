@@ -34,7 +34,7 @@ def identify(file: WeightsFile, options: ReferenceOptions) -> Identified:
     shapes = {ours: tuple(file.tensors[name].shape) for ours, name in reading.encoder.items()}
     place, layout = f"{file.path} (layout {reading.layout.name})", reading.layout
     if "patch_embed.proj.weight" in shapes:
-        width = shapes["patch_embed.proj.weight"][0]
+        width = next(iter(shapes["patch_embed.proj.weight"]), 0)
         vit, size = vit_of(shapes, place, num_heads=options.num_heads or layout.vit_heads.get(width))
         return Identified(
             reading=reading,
@@ -47,7 +47,7 @@ def identify(file: WeightsFile, options: ReferenceOptions) -> Identified:
     if resnet.stem != "imagenet":
         images = layout.preprocessing_of_3x3 or images
         if layout.preprocessing_of_3x3 is None and options.size is None:
-            raise WeightsError(f"{place}: say for which images it is, behind the name: FILE?stem={resnet.stem}&size=32")
+            raise WeightsError(f"{place}: add the size of its images to the name: FILE?stem={resnet.stem}&size=32")
     images = _resized(images, options.size)
     return Identified(reading=reading, config=resnet, image_size=images.crop, preprocessing=images)
 

@@ -61,6 +61,6 @@ def _copy(url: str, file: BinaryIO) -> tuple[str, str]:
             md5.update(block)
             size += len(block)
         expected = answer.headers.get("Content-Length")
-    if expected is not None and int(expected) != size:
+    if expected is not None and expected != str(size):
         raise OSError(f"{size} of {expected} bytes came")
     return sha256.hexdigest(), md5.hexdigest()

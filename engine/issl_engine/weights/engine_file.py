@@ -9,10 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
 from issl_engine.models.encoders.base import Encoder, EncoderConfig
+from issl_engine.recipe.check import first_sentence
 from issl_engine.recipe.schema import AnyEncoder, Recipe
 from issl_engine.weights.choose_layout import listed
 from issl_engine.weights.preprocessing import Preprocessing, preprocessing_from_json, preprocessing_of
@@ -50,13 +51,18 @@ def read_metadata(file: WeightsFile) -> EngineFile:
             images = preprocessing_of(recipe)
         size = int(metadata["image_size"]) if "image_size" in metadata else _size_of(recipe)
         seed = int(metadata["seed"]) if "seed" in metadata else None
+    except ValidationError as error:
+        raise _unreadable(file, first_sentence(error)) from error
     except (ValueError, KeyError, TypeError) as error:
-        reason = str(error).partition("\n")[0]
-        raise WeightsError(
-            f"{file.path}: what the file says of itself cannot be read ({reason}); it may be another version's: export "
-            "it again"
-        ) from error
+        raise _unreadable(file, str(error)) from error
     return EngineFile(config=config, image_size=size, preprocessing=images, recipe=recipe, seed=seed)
+
+
+def _unreadable(file: WeightsFile, reason: str) -> WeightsError:
+    return WeightsError(
+        f"{file.path}: what the file says of itself cannot be read ({reason}); another version may have written it: "
+        "export it again"
+    )
 
 
 def _size_of(recipe: Recipe | None) -> int:
@@ -66,7 +72,10 @@ def _size_of(recipe: Recipe | None) -> int:
 
 def build_engine_encoder(file: WeightsFile, record: EngineFile) -> Encoder:
     """The encoder, from names of its own or behind ``encoder.``. Raises WeightsError for what does not fit."""
-    encoder = record.config.build(image_size=record.image_size)
+    try:
+        encoder = record.config.build(image_size=record.image_size)
+    except ValueError as error:
+        raise WeightsError(f"{file.path}: the encoder that the file names cannot be built: {error}") from error
     tensors = _encoder_tensors(file.tensors)
     wanted = encoder.state_dict()
     missing, left_over = [name for name in wanted if name not in tensors], [n for n in tensors if n not in wanted]

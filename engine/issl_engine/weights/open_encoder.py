@@ -42,7 +42,7 @@ class OpenedEncoder:
     preprocessing: Preprocessing
     """How images are prepared for it; ``preprocessing.applied_to(recipe)`` makes another recipe's probes do so."""
     layout: str
-    """How its names were told: checkpoint, engine, timm, or a layout of ``weights/layouts``."""
+    """How its names were read: checkpoint, engine, timm, or a layout of ``weights/layouts``."""
     place: Path | None = None
     """The checkpoint's folder or the file; None where there is none."""
     manifest: Manifest | None = None
@@ -56,7 +56,7 @@ def open_encoder(reference: str) -> OpenedEncoder:
     (.pth, .pt, .pth.tar, .ckpt, .torch, .safetensors), with options behind a ``?`` (``weights/reference.py``); a
     published name (``issl-engine list weights``); ``timm:NAME``, timm's own weights of that model.
 
-    Raises CheckpointError or WeightsError, both ValueErrors, with one sentence.
+    Raises CheckpointError or WeightsError, both Mistakes, with one sentence.
     """
     if reference.startswith(TIMM):
         model = open_timm(reference.removeprefix(TIMM))

@@ -1,4 +1,4 @@
-"""What names an encoder on the command line: a place or a published name, and what a file cannot tell of itself.
+"""What names an encoder on the command line: a place or a published name, and what a file does not show.
 
 swav_800ep_pretrain.pth.tar
 cifar.ckpt?stem=tiny&size=32
@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError
 
 from issl_engine.config import Config
 from issl_engine.mistakes import did_you_mean
-from issl_engine.recipe.check import EXPECTED
+from issl_engine.recipe.check import first_sentence
 from issl_engine.weights.download import fetch_published
 from issl_engine.weights.preprocessing import Preprocessing
 from issl_engine.weights.published import PUBLISHED
@@ -47,9 +47,7 @@ def split_reference(reference: str) -> tuple[str, ReferenceOptions]:
     try:
         return place, ReferenceOptions.model_validate({key: value for key, _, value in pairs})
     except ValidationError as error:
-        first = error.errors()[0]
-        wanted = EXPECTED[first["type"]].format(**first.get("ctx", {}))
-        raise WeightsError(f"{reference}: {first['loc'][0]} must be {wanted}, not {first['input']}") from error
+        raise WeightsError(f"{reference}: {first_sentence(error)}") from error
 
 
 @dataclass(frozen=True, kw_only=True)

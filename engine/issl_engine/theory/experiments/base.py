@@ -1,4 +1,4 @@
-"""What an experiment is: it trains tiny encoders on a known world and measures them, a point at a time."""
+"""What an experiment is: it trains tiny encoders on a known world and measures them, point by point."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -50,7 +50,7 @@ class ExperimentConfig(Config):
     """What a point's x is."""
 
     def check(self, setup: Setup) -> None:
-        """Raises ValueError where the experiment cannot be made of this setup."""
+        """Raises Mistake where the experiment cannot be made of this setup."""
 
     def num_encoders(self, setup: Setup) -> int:
         """Encoders that are trained for one seed."""
@@ -83,7 +83,7 @@ class WidthsConfig(ExperimentConfig):
 
 
 def check_distinct(key: str, values: tuple[object, ...]) -> None:
-    """Raises ValueError where a value is there twice: a point would be measured twice."""
+    """Raises Mistake where a value is there twice: a point would be measured twice."""
     if len(set(values)) != len(values):
         raise Mistake(f"{key}: the values must differ, not {list(values)}; leave out the repeated one")
 

@@ -6,6 +6,8 @@ by its being there.
 Letters: N images, C channels, H height, W width.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from torch import Tensor
 
 from issl_engine.config import Config
 from issl_engine.weights.open_encoder import OpenedEncoder
+from issl_engine.weights.weights_file import WeightsError
 
 BATCH = torch.export.Dim("batch", min=1)
 """The batch size, which formats that trace the encoder leave open."""
@@ -46,3 +49,15 @@ def example_images(opened: OpenedEncoder, count: int = 2) -> Tensor:
     crop = opened.preprocessing.crop
     generator = torch.Generator().manual_seed(0)
     return torch.randn(count, 3, crop, crop, generator=generator)
+
+
+@contextmanager
+def untraceable_reported(opened: OpenedEncoder, tracer: str) -> Iterator[None]:
+    """Around the call of a tracer, which cannot follow every encoder of timm. Raises WeightsError in that case."""
+    try:
+        yield
+    except RuntimeError as error:  # what torch's tracers raise derives from it
+        reason = str(error).strip().partition("\n")[0]
+        raise WeightsError(
+            f"{opened.name}: {tracer} cannot trace this {opened.config.name} ({reason}); take --format safetensors"
+        ) from error
