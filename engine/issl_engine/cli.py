@@ -20,7 +20,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 @dataclass(frozen=True, kw_only=True)
 class LazyCommand:
-    """Where a command is defined, and the line that ``--help`` shows for it."""
+    """The place where a command is defined, and the line that ``--help`` shows for it."""
 
     place: str
     help: str

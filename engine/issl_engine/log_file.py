@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 class LogFile(logging.FileHandler):
-    """Appends records with their time; what cannot be written is left out, and that is said once on stderr."""
+    """Appends records with their time; what cannot be written is left out, with one warning on stderr."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, encoding="utf-8", delay=True)

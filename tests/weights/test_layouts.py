@@ -131,7 +131,7 @@ def test_a_3x3_stem_is_asked_for_and_then_taken(tmp_path: Path) -> None:
     network = small_images_resnet18(padding=1)
     with pytest.raises(ValueError, match=r"first convolution is 3x3.*FILE\?stem=tiny&size=32"):
         open_as("simclr", network.state_dict(), tmp_path)
-    with pytest.raises(ValueError, match="say for which images it is"):
+    with pytest.raises(ValueError, match="add the size of its images to the name"):
         open_as("simclr", network.state_dict(), tmp_path, "?stem=tiny")
     opened = open_as("simclr", network.state_dict(), tmp_path, "?stem=tiny&size=32")
     torch.testing.assert_close(features(opened.encoder, 32), features(network, 32), rtol=1e-6, atol=1e-6)
@@ -176,7 +176,9 @@ def test_a_prefix_that_no_layout_knows_is_named_and_can_be_given(resnet18: nn.Mo
     state = resnet18.state_dict()
     content = behind("my.own.network.", state) | behind("my.other.network.", state, scale=0.5)
     torch.save(content | {"my.own.network.fc.weight": some(3, 512)}, tmp_path / "weights.pth")
-    sentence = r"no known layout.*at my\.other\.network\., my\.own\.network\.; say which.*FILE\?root=my\.other"
+    sentence = (
+        r"no known layout.*at my\.other\.network\., my\.own\.network\.; add the one to take.*FILE\?root=my\.other"
+    )
     with pytest.raises(ValueError, match=sentence):
         open_encoder(str(tmp_path / "weights.pth"))
     opened = open_encoder(f"{tmp_path / 'weights.pth'}?root=my.own.network.")

@@ -1,5 +1,4 @@
-"""Whether a command does its work in this process or starts ranks that do: the part that run, pretrain and preflight
-share."""
+"""What run, pretrain and preflight share: a command does its work in this process, or starts ranks that do it."""
 
 import logging
 import os
@@ -35,7 +34,7 @@ class InterruptedRun(click.ClickException):
 
 @contextmanager
 def as_rank() -> Iterator[RankFailures]:
-    """Around all that a rank, or a process that starts ranks, does: why it ends is reported once.
+    """Encloses all that a rank, or a process that starts ranks, does. The reason why it ends is reported once.
 
     A run that was asked to stop has saved: it says so and ends with exit code 75, without a traceback.
     """
@@ -105,7 +104,7 @@ def run_as_ranks(
 def train_here(
     file: RecipeFile, folder: Path, failures: RankFailures, *, resume: Resume = "auto", command: str = ""
 ) -> Ranks:
-    """Runs the recipe in this process, as a rank or alone, with its progress on stderr; the ranks that met."""
+    """Runs the recipe in this process, as a rank or alone, with its progress on stderr. Returns the ranks that met."""
     from issl_engine.run.experiment import run_recipe  # takes seconds, and starting ranks needs none of it
 
     ranks = start_ranks()

@@ -32,7 +32,7 @@ def alpha_req(x_ND: Tensor, *, last_rank: int = LAST_RANK) -> float:
 
 
 def power_law_exponent(eigenvalues_K: Tensor) -> float:
-    """As ``alpha_req``, of falling eigenvalues that are given."""
+    """The exponent of ``alpha_req``, for eigenvalues [K] that fall."""
     fitted_R = eigenvalues_K[eigenvalues_K > NOISE * eigenvalues_K[0]]
     if len(fitted_R) < 2:
         raise Mistake("the features vary in one direction only, and a power law needs two or more")

@@ -34,7 +34,7 @@ def feature_std(x_ND: Tensor) -> float:
     simple Siamese representation learning", figure 2, without the factor.
     """
     unit_ND = F.normalize(checked_features(x_ND), dim=1)
-    return unit_ND.std(0, correction=0).mean().item() * x_ND.shape[1] ** 0.5
+    return float(unit_ND.std(0, correction=0).mean().item() * x_ND.shape[1] ** 0.5)
 
 
 def alignment(x_ND: Tensor, y_ND: Tensor) -> float:

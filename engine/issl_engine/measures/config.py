@@ -8,7 +8,7 @@ from issl_engine.config import Config
 
 
 class DiagnosticsConfig(Config):
-    """Measures of the representation during training, in metrics.jsonl, and after it, in diagnostics.json."""
+    """Measures of the representation: during training in metrics.jsonl, after it in diagnostics.json."""
 
     every_steps: Annotated[int, Field(ge=1)] | None = 100
     """Steps between two measurements, or null for none. What is measured is the batch that training has just encoded;

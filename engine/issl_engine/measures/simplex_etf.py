@@ -43,7 +43,7 @@ def etf_distance(means_CD: Tensor) -> float:
     gram_CC = centred_CD @ centred_CD.T
     C = len(gram_CC)
     etf_CC = torch.eye(C, dtype=gram_CC.dtype, device=gram_CC.device) - 1 / C
-    return torch.linalg.matrix_norm(gram_CC / torch.linalg.matrix_norm(gram_CC) - etf_CC / (C - 1) ** 0.5).item()
+    return float(torch.linalg.matrix_norm(gram_CC / torch.linalg.matrix_norm(gram_CC) - etf_CC / (C - 1) ** 0.5))
 
 
 def optimal_etf_cosine(num_classes: int) -> float:

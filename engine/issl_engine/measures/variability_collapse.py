@@ -41,4 +41,4 @@ def variability_collapse(x_ND: Tensor, labels_N: Tensor) -> float:
     between_KK = (share_C.sqrt()[:, None] * whitened_CR).T
     squares = torch.linalg.svdvals(between_KK).square()
     rank = int((squares > RANK_TOLERANCE * squares[0]).sum()) if squares[0] > 0 else 1
-    return (1 - trace / rank).item()
+    return float(1 - trace / rank)

@@ -1,4 +1,4 @@
-"""Tree → Recipe (or another Config), and pydantic's complaints turned into sentences about the user's own keys."""
+"""Tree → Recipe (or another Config). pydantic's errors become sentences about the user's own keys."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar, get_args, get_origin
@@ -12,7 +12,7 @@ from issl_engine.recipe.tree import Finding, Tree
 
 ConfigT = TypeVar("ConfigT", bound=Config)
 Root = type[Config]
-"""What a whole file is: a Recipe, or a suite of probes."""
+"""The schema of a whole file: a Recipe, a suite of probes, or an experiment."""
 Path = tuple[str | int, ...]
 """Keys and list places from the recipe's top."""
 
@@ -187,7 +187,7 @@ def _places_of(root: Root, tree: Tree, key: str) -> list[str]:
 
 
 def _wrong_component(root: Root, tree: Tree, path: Path) -> tuple[Path, Tree, str]:
-    """For a component whose ``name`` is missing, unknown or not text."""
+    """The sentence for a component whose ``name`` is missing, unknown or not text."""
     node = _at(tree, path)
     names = [name for name in _choices_at(root, tree, path) if name]
     kind = str(next(key for key in reversed(path) if isinstance(key, str))).removesuffix("s")

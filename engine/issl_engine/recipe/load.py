@@ -121,7 +121,7 @@ def _refuse_experiment(tree: Tree, path_or_name: str | Path) -> None:
 
 
 def _as_written(mistake: Finding) -> Finding:
-    """On the command line a suite's keys begin with ``suite.``."""
+    """The mistake with the key as the command line has it, where a suite's keys begin with ``suite.``."""
     return replace(mistake, key=f"suite.{mistake.key}") if mistake.key and mistake.origin == COMMAND_LINE else mistake
 
 
@@ -279,7 +279,7 @@ def _merge_findings(findings: dict[str, list[Finding]]) -> list[Finding]:
 
 
 def _sorted(mistakes: list[Finding]) -> list[Finding]:
-    """Without repeats, in the file's order, the command line last."""
+    """The mistakes without repeats, in the order of the file; those of the command line are last."""
 
     def place(mistake: Finding) -> tuple[bool, int]:
         line = mistake.origin.where.rpartition(":")[2]

@@ -223,7 +223,7 @@ class Recipe(Config):
     deepspeed: DeepSpeedConfig = DeepSpeedConfig()
     """Settings that are passed on to DeepSpeed."""
     evaluation: EvaluationConfig
-    """How images are prepared for the probes, and what the probes report on."""
+    """Images for the probes."""
     probes: tuple[AnyProbe, ...]
     """Probes of the frozen encoder."""
     online_probe: OnlineProbeConfig | None = OnlineProbeConfig()

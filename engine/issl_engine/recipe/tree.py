@@ -13,7 +13,7 @@ Scalar = str | int | float | None
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """Where a value was written: ``recipes/x.yaml:3`` or ``command line``; ``arm`` if in that arm's part."""
+    """The place where a value was written: ``recipes/x.yaml:3`` or ``command line``. ``arm`` if in that arm's part."""
 
     where: str
     arm: str | None = None
@@ -47,7 +47,7 @@ class Tree:
 
 @dataclass(frozen=True, kw_only=True, order=True)
 class Finding:
-    """One thing that is wrong: where, at which key (dotted, may be empty), and what to say of it."""
+    """One thing that is wrong: its place, its key (dotted, may be empty), and a sentence about it."""
 
     origin: Origin
     key: str
@@ -190,7 +190,7 @@ class _Reader:
         return found
 
     def _scalar(self, node: yaml.ScalarNode, path: str) -> Scalar:
-        kind, text = node.tag.removeprefix("tag:yaml.org,2002:"), node.value
+        kind, text = node.tag.removeprefix("tag:yaml.org,2002:"), str(node.value)
         if kind == "null":
             return None
         try:

@@ -22,14 +22,14 @@ from issl_engine.views.config import MultiCropBatch
 
 
 class PretrainingConfig(Config):
-    """Length, batch and learning rate, the same for every encoder of an experiment."""
+    """Length, batch size and learning rate, the same for every encoder of an experiment."""
 
     steps: Annotated[int, Field(ge=1)] = 300
     """Optimiser steps."""
     batch_size: Annotated[int, Field(ge=2)] = 128
     """Images per step, each with two views."""
     lr: Annotated[float, Field(gt=0)] = 3e-3
-    """Peak learning rate of Adam, which rises over the first tenth of the steps and falls along a cosine."""
+    """Peak learning rate of Adam, which rises over the first tenth of the steps and then falls along a cosine."""
 
 
 def pretrain(

@@ -27,12 +27,12 @@ COLUMNS = (
     "experiment", "series", "x_name", "x", "metric", "unit", "seed", "value", "num_classes", "steps", "batch_size",
     "experiment_seconds", "device", "commit", "date", "command",
 )  # fmt: skip
-"""Of results.csv."""
+"""Columns of results.csv."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """All points of an experiment, and where they were written."""
+    """All points of an experiment, and the files that hold them."""
 
     points: list[Point]
     seconds: float

@@ -65,4 +65,5 @@ def _features(crops_VBCHW: Tensor, encoder: nn.Module | None) -> Tensor:
         rows = F.normalize(encoder(images.contiguous(memory_format=torch.channels_last)), dim=1)
     else:
         rows = F.adaptive_avg_pool2d(images, min(PIXELS_SIDE, images.shape[-1])).flatten(1)
-    return rows.unflatten(0, crops_VBCHW.shape[:2])
+    features_VBD: Tensor = rows.unflatten(0, crops_VBCHW.shape[:2])
+    return features_VBD

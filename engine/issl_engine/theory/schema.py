@@ -37,11 +37,11 @@ class TheoryRecipe(Config):
     world: WorldConfig
     """The images, and so the number C of equivalence classes."""
     encoder: SmallResNetConfig = SmallResNetConfig(width=16)
-    """The network; the experiment sets its dim."""
+    """The network. The experiment sets its dim."""
     objectives: Annotated[tuple[AnyObjective, ...], Field(min_length=1)]
     """The losses and heads that are compared, all trained alike."""
     pretraining: PretrainingConfig = PretrainingConfig()
-    """Length, batch and learning rate."""
+    """Length, batch size and learning rate of pretraining."""
     max_labelings: Annotated[int, Field(ge=1, le=4096)] = 127
     """Most invariant binary tasks. All are taken where there are no more than this (127 of 8 classes), else a random
     choice of them."""
@@ -67,7 +67,7 @@ class TheoryRecipe(Config):
 
     @property
     def setup(self) -> Setup:
-        """What the experiment is given."""
+        """The settings that the experiment is given."""
         return Setup(
             world=self.world, encoder=self.encoder, objectives=self.objectives, pretraining=self.pretraining,
             max_labelings=self.max_labelings, seeds=self.seeds,

@@ -1,4 +1,4 @@
-"""Images of which the maximal invariant M(X) is known, since they are drawn from it.
+"""Images whose maximal invariant M(X) is known, since they are drawn from it.
 
 An image shows one shape. Its kind, size and hue are factors; place, rotation, brightness, background and noise are
 nuisances. The views of an image are other drawings with the factors that the augmentations *keep*: all else, the
@@ -98,14 +98,14 @@ class World:
 
 
 def invariant_of_finest(config: WorldConfig, keep: tuple[Factor, ...]) -> Tensor:
-    """As World.classes."""
+    """World.classes without the images: int64 [F]."""
     factors_F3 = np.array(list(itertools.product(range(config.kinds), range(config.sizes), range(config.hues))))
     kept = factors_F3[:, [FACTORS.index(factor) for factor in FACTORS if factor in keep]]
     return torch.from_numpy(np.unique(kept, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64))
 
 
 def draw_world(config: WorldConfig, seed: int) -> World:
-    """All images; equal seeds give equal pixels."""
+    """Draws all images. Equal seeds give equal pixels."""
     return World(
         config=config,
         train=_draw_split(config, config.train_images, seed, stream=0),

@@ -1,4 +1,4 @@
-"""From a file's tensors to an encoder of ours, with nothing missing and nothing left over."""
+"""Builds an encoder of this engine from a file's tensors, with none missing and none left over."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -19,7 +19,7 @@ from issl_engine.weights.weights_file import WeightsError, WeightsFile
 
 @dataclass(frozen=True, kw_only=True)
 class Identified:
-    """What a file holds, before anything is built."""
+    """What a file holds, known before anything is built."""
 
     reading: Reading
     config: EncoderConfig

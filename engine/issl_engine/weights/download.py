@@ -1,4 +1,4 @@
-"""Fetches a published file of weights once, and keeps it whole or not at all."""
+"""Downloads a published file of weights once, and keeps it whole or not at all."""
 
 import hashlib
 import http.client

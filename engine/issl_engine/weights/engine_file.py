@@ -1,4 +1,4 @@
-"""A safetensors file that this engine wrote: it says itself which encoder it holds.
+"""Safetensors files that this engine wrote: their metadata name the encoder.
 
 Metadata (text): ``encoder`` (its settings, JSON), ``image_size`` (pixels), ``preprocessing`` (JSON), and where it was
 pretrained here ``recipe`` (JSON), ``seed``, ``step`` and ``epoch``.
@@ -25,7 +25,7 @@ FILE_NAME = "model.safetensors"
 
 @dataclass(frozen=True, kw_only=True)
 class EngineFile:
-    """What the metadata say."""
+    """The content of the metadata."""
 
     config: EncoderConfig
     image_size: int
@@ -60,7 +60,7 @@ def read_metadata(file: WeightsFile) -> EngineFile:
 
 def _unreadable(file: WeightsFile, reason: str) -> WeightsError:
     return WeightsError(
-        f"{file.path}: what the file says of itself cannot be read ({reason}); another version may have written it: "
+        f"{file.path}: the metadata of the file cannot be read ({reason}); another version may have written it: "
         "export it again"
     )
 
@@ -82,7 +82,7 @@ def build_engine_encoder(file: WeightsFile, record: EngineFile) -> Encoder:
     different = [name for name in wanted if name in tensors and wanted[name].shape != tensors[name].shape]
     if missing or left_over or different:
         raise WeightsError(
-            f"{file.path}: the file says that it holds a {record.config.name}, but of its tensors "
+            f"{file.path}: by its metadata the file holds a {record.config.name}, but of its tensors "
             f"{listed(missing) or 'none'} are missing, {listed(left_over) or 'none'} left over, and "
             f"{listed(different) or 'none'} of another shape; the file was changed"
         )
@@ -91,7 +91,7 @@ def build_engine_encoder(file: WeightsFile, record: EngineFile) -> Encoder:
 
 
 def _encoder_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Of a file with all of a learner the encoder's alone ('issl-engine checkpoint consolidate')."""
+    """The encoder's tensors of a file that may hold a whole learner ('issl-engine checkpoint consolidate')."""
     if not any(name.startswith("objective.") for name in tensors):
         return dict(tensors)
     return {name.removeprefix("encoder."): value for name, value in tensors.items() if name.startswith("encoder.")}

@@ -14,7 +14,7 @@ from issl_engine.weights.open_encoder import OpenedEncoder
 from issl_engine.weights.weights_file import WeightsError
 
 NO_LICENSE = "unknown"
-"""Of weights whose licence nobody said."""
+"""Licence of weights for which none was named."""
 
 
 def model_card(opened: OpenedEncoder, *, license_name: str) -> str:
@@ -51,7 +51,7 @@ def _facts(opened: OpenedEncoder, license_name: str) -> dict[str, str]:
         "images": opened.preprocessing.in_words(),
         "from": f"{_source(opened)} (layout {opened.layout})",
         "SHA-256 of the weights": f"`{opened.digest}`",
-        "licence": "unknown: say it with --license" if license_name == NO_LICENSE else license_name,
+        "licence": "unknown: name it with --license" if license_name == NO_LICENSE else license_name,
     }
 
 
@@ -115,7 +115,7 @@ def _held_out(result: ProbeResult) -> str:
 
 
 def probe_results_of(opened: OpenedEncoder) -> list[ProbeResult]:
-    """What the run's folder says of its last checkpoint; nothing for an earlier one, or where there are none.
+    """The results in the run's folder, for its last checkpoint. Empty for an earlier one, or where there are none.
 
     Raises WeightsError for a damaged file.
     """

@@ -28,7 +28,7 @@ class OpenedEncoder:
     encoder: nn.Module
     """Images [N, 3, h, w], normalised → representations [N, dim]; has ``dim``."""
     name: str
-    """How tables call it."""
+    """Its name in tables."""
     digest: str
     """SHA-256 of its parameters and buffers, in hexadecimal: equal weights have equal digests."""
     recipe: Recipe | None
@@ -50,7 +50,7 @@ class OpenedEncoder:
 
 
 def open_encoder(reference: str) -> OpenedEncoder:
-    """An encoder by what a user calls it:
+    """The encoder that a user names. The name is
 
     the folder of a checkpoint, of a run's arm (its newest checkpoint) or of an exported encoder; a file of weights
     (.pth, .pt, .pth.tar, .ckpt, .torch, .safetensors), with options behind a ``?`` (``weights/reference.py``); a

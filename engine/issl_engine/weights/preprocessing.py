@@ -1,4 +1,4 @@
-"""How images must be prepared for an encoder: what it was pretrained for, and what goes with it everywhere."""
+"""How images must be prepared for an encoder: as in its pretraining, wherever it is used."""
 
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Literal
@@ -46,7 +46,7 @@ IMAGENET = Preprocessing(
 
 
 def preprocessing_of(recipe: Recipe) -> Preprocessing:
-    """What a recipe's probes do."""
+    """The preprocessing of a recipe's probes."""
     views, evaluation = recipe.views, recipe.evaluation
     return Preprocessing(
         resize=evaluation.resize,

@@ -1,4 +1,4 @@
-"""What names an encoder on the command line: a place or a published name, and what a file does not show.
+"""The reference that names an encoder on the command line: a place or a published name, and options.
 
 swav_800ep_pretrain.pth.tar
 cifar.ckpt?stem=tiny&size=32
@@ -20,7 +20,7 @@ from issl_engine.weights.weights_file import WeightsError
 
 
 class ReferenceOptions(Config):
-    """What may follow the ``?`` of a reference."""
+    """The options behind the ``?`` of a reference: what a file does not show."""
 
     stem: Literal["small", "tiny", "tiny_padded"] | None = None
     """What a first convolution of 3x3 means: small has a max-pool behind it, tiny none, tiny_padded none and 2 px of
@@ -52,12 +52,12 @@ def split_reference(reference: str) -> tuple[str, ReferenceOptions]:
 
 @dataclass(frozen=True, kw_only=True)
 class Located:
-    """A file, or a folder of this engine's."""
+    """A file, or a folder that this engine wrote."""
 
     path: Path
     options: ReferenceOptions
     preprocessing: Preprocessing | None = None
-    """Where it is known otherwise than by the file's layout."""
+    """How images are prepared, where the published name says it; else None."""
 
 
 def locate(reference: str) -> Located:

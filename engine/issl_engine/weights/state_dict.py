@@ -1,4 +1,4 @@
-"""State dicts as bytes, for the formats that are nothing else."""
+"""Writes state dicts, for the formats that hold nothing else."""
 
 import io
 from collections.abc import Mapping

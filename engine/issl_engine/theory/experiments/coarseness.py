@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from pydantic import Field
 
 from issl_engine.mistakes import Mistake
-from issl_engine.probing.probes.base import Features
+from issl_engine.probing.features.features import Features
 from issl_engine.probing.probes.logistic import LogisticProbeConfig
 from issl_engine.report.plots import INK, PALETTE
 from issl_engine.theory.etf import simplex_etf

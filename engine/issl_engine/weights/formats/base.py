@@ -1,4 +1,4 @@
-"""What an export format is: one way in which others load encoders.
+"""The base of export formats. A format is one way in which other libraries load encoders.
 
 A format is one file of this folder, named like it, with an ``ExportFormat`` subclass; ``issl-engine export`` offers it
 by its being there.
@@ -24,7 +24,7 @@ BATCH = torch.export.Dim("batch", min=1)
 
 @dataclass(frozen=True, kw_only=True)
 class Exported:
-    """What was written."""
+    """The files that were written."""
 
     files: tuple[Path, ...]
     usage: str
@@ -53,7 +53,7 @@ def example_images(opened: OpenedEncoder, count: int = 2) -> Tensor:
 
 @contextmanager
 def untraceable_reported(opened: OpenedEncoder, tracer: str) -> Iterator[None]:
-    """Around the call of a tracer, which cannot follow every encoder of timm. Raises WeightsError in that case."""
+    """Encloses the call of a tracer, which cannot follow every encoder of timm. Raises WeightsError then."""
     try:
         yield
     except RuntimeError as error:  # what torch's tracers raise derives from it

@@ -64,7 +64,7 @@ def _traced(opened: OpenedEncoder) -> bytes:
     for key, value in (("source", opened.name), ("preprocessing", opened.preprocessing.in_words())):
         entry = proto.metadata_props.add()
         entry.key, entry.value = key, value
-    return proto.SerializeToString()
+    return bytes(proto.SerializeToString())
 
 
 def _compare(model: bytes, opened: OpenedEncoder) -> None:

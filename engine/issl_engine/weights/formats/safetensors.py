@@ -1,4 +1,4 @@
-"""A folder with model.safetensors, which says itself what it holds, and a model card."""
+"""A folder with a model card and model.safetensors, whose metadata name the encoder."""
 
 import json
 import shutil
@@ -41,7 +41,7 @@ class SafetensorsFormat(ExportFormat):
 
 
 def _metadata(opened: OpenedEncoder) -> dict[str, str]:
-    """Text, as the format wants it; what ``weights/engine_file.py`` reads."""
+    """Text by key, for ``weights/engine_file.py`` to read."""
     found = {
         "format": "pt",
         "encoder": opened.config.model_dump_json(),
