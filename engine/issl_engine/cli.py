@@ -34,7 +34,7 @@ class LazyCommand:
 
 COMMANDS = {
     "run": LazyCommand(
-        place="issl_engine.commands.run:run", help="Pretrain and probe every arm of a recipe, and write a report."
+        place="issl_engine.commands.run:run", help="Pretrain and probe a whole recipe, and write a report."
     ),
     "pretrain": LazyCommand(place="issl_engine.commands.pretrain:pretrain", help="Pretrain one arm of a recipe."),
     "preflight": LazyCommand(
@@ -47,7 +47,7 @@ COMMANDS = {
     "probe": LazyCommand(place="issl_engine.commands.probe:probe", help="Probe an encoder, or evaluate it on a suite."),
     "diagnose": LazyCommand(
         place="issl_engine.commands.diagnose:diagnose",
-        help="Measure collapse, and the distance from the theory's optimum.",
+        help="Measure collapse, and the distance to the theory's optimum.",
     ),
     "checkpoint": LazyCommand(
         place="issl_engine.commands.checkpoint:checkpoint", help="Verify, inspect, consolidate or prune checkpoints."

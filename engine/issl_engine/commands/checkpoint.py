@@ -79,7 +79,7 @@ def _verified(path: Path) -> dict[str, Any]:
 @path_argument
 @json_option
 def inspect(path: Path, as_json: bool) -> None:
-    """Show what the checkpoint at PATH says of itself: step, recipe, ranks, weights, sizes. No weights are read.
+    """Show the manifest of the checkpoint at PATH: step, recipe, ranks, weights, sizes. No weights are read.
 
     \b
     Examples:

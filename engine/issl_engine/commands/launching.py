@@ -46,8 +46,11 @@ def as_rank() -> Iterator[RankFailures]:
 
 
 def hosts_to_start(launch: LaunchOptions) -> tuple[Host, ...] | None:
-    """The hosts whose ranks this process is to start, or None where it does the work itself: as a rank that a launcher
-    started, or alone. Raises Mistake for options that contradict the machine or each other."""
+    """The hosts whose ranks this process is to start, or None if it does the work itself.
+
+    It does so as a rank that a launcher started, or alone. Raises Mistake for options that contradict the machine or
+    each other.
+    """
     asked = "--ranks" if launch.ranks is not None else "--hostfile" if launch.hostfile is not None else None
     place = joined_place()
     if place is not None and (place.world_size > 1 or FAILURE_PIPE in os.environ):

@@ -109,8 +109,8 @@ class TrainingConfig(Config):
     log_every_steps: PositiveInt = 10
     """Steps between two lines of metrics.jsonl."""
     watchdog_seconds: Annotated[float, Field(ge=0)] = 600
-    """A run ends after so many seconds without progress, and names the rank that the others wait for. Choose more than
-    the first step with compilation, a checkpoint and the loader's start take. 0 never ends a run."""
+    """A run ends after this many seconds without progress, and names the rank that the others wait for. Choose more
+    than the first step with compilation, a checkpoint and the loader's start take. 0 never ends a run."""
     threads: Annotated[int, Field(ge=0)] = 0
     """CPU threads of torch per rank; 0 leaves the number to torch."""
 

@@ -46,15 +46,17 @@ class OpenedEncoder:
     place: Path | None = None
     """The checkpoint's folder or the file; None where there is none."""
     manifest: Manifest | None = None
-    """What a checkpoint says of itself; None for other weights."""
+    """The manifest of a checkpoint; None for other weights."""
 
 
 def open_encoder(reference: str) -> OpenedEncoder:
-    """The encoder that a user names. The name is
+    """The encoder that a user names. ``reference`` is one of four:
 
-    the folder of a checkpoint, of a run's arm (its newest checkpoint) or of an exported encoder; a file of weights
-    (.pth, .pt, .pth.tar, .ckpt, .torch, .safetensors), with options behind a ``?`` (``weights/reference.py``); a
-    published name (``issl-engine list weights``); ``timm:NAME``, timm's own weights of that model.
+    - the folder of a checkpoint, of a run's arm and seed (its newest checkpoint is taken) or of an exported encoder;
+    - a file of weights (.pth, .pt, .pth.tar, .ckpt, .torch, .safetensors), with options behind a ``?``
+      (``weights/reference.py``);
+    - a published name (``issl-engine list weights``);
+    - ``timm:NAME``: timm's own weights of that model.
 
     Raises CheckpointError or WeightsError, both Mistakes, with one sentence.
     """
