@@ -23,8 +23,8 @@ def simplex_etf(num_classes: int) -> Tensor:
     # The basis is what QR makes of the first C - 1 corners, which are linearly independent.
     basis_Cd, _ = torch.linalg.qr(centred_CC[:, : num_classes - 1])
     corners_Cd = centred_CC @ basis_Cd
-    length_C1: Tensor = corners_Cd.norm(dim=1, keepdim=True)
-    return corners_Cd / length_C1
+    unit_Cd: Tensor = corners_Cd / corners_Cd.norm(dim=1, keepdim=True)
+    return unit_Cd
 
 
 @dataclass(frozen=True, kw_only=True)
