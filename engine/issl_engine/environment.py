@@ -22,7 +22,7 @@ DALI_PACKAGES = ("nvidia-dali-cuda130", "nvidia-dali-cuda120")
 
 
 def collect_environment() -> dict[str, Any]:
-    """JSON-able record of software and hardware; no host, user or folder names."""
+    """A record of software and hardware for JSON. It holds no names of hosts, users or folders."""
     return {
         "issl_engine": issl_engine.__version__,
         "commit": git_commit(),
@@ -42,7 +42,7 @@ def collect_environment() -> dict[str, Any]:
 
 
 def device_summary(environment: dict[str, Any]) -> str:
-    """One line for tables: the GPUs, or the CPU."""
+    """One line for tables that names the GPUs, or the CPU."""
     gpus = environment.get("gpus") or []
     if gpus:
         return f"{len(gpus)} x {gpus[0]}"
@@ -137,7 +137,7 @@ def checks() -> list[Check]:
 
 
 def _onnx_version() -> str | None:
-    """Of onnx and onnxruntime, where all that exporting needs is there."""
+    """The versions of onnx and onnxruntime, or None where a library is missing that exporting needs."""
     found = {name: version(name) for name in ("onnx", "onnxscript", "onnxruntime")}
     return f"{found['onnx']}, onnxruntime {found['onnxruntime']}" if all(found.values()) else None
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 
 class LogFile(logging.FileHandler):
-    """Appends records with their time; what cannot be written is left out, and that is said once on stderr."""
+    """Appends records with their time; what cannot be written is left out, with one warning on stderr."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, encoding="utf-8", delay=True)
         self.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-        self._told = False
+        self._warned = False
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -28,8 +28,8 @@ class LogFile(logging.FileHandler):
             return
         with contextlib.suppress(OSError):
             self.close()  # else what it holds back would be tried again with each record; the next one opens it anew
-        if not self._told:
-            self._told = True
+        if not self._warned:
+            self._warned = True
             print(
                 f"warning: {self.baseFilename}: the log cannot be written ({error.strerror}); lines are missing there",
                 file=sys.stderr,

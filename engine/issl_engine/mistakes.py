@@ -3,7 +3,8 @@
 A sentence says what is wrong, where (file, key or argument), and what to do.
 """
 
-from collections.abc import Iterator
+import difflib
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 
@@ -34,10 +35,17 @@ def sentence_of(error: BaseException) -> str:
 
 @contextmanager
 def mistakes_from(*kinds: type[Exception]) -> Iterator[None]:
-    """Around a call into a library whose exceptions of these kinds speak of what the user gave, in a sentence."""
+    """Encloses a call of a library whose exceptions of these kinds are a sentence about what the user gave."""
     try:
         yield
     except Mistake:
         raise
     except kinds as error:
         raise Mistake(sentence_of(error)) from error
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """The known word that a mistyped one is close to: ``"; did you mean 'x'?"``, or empty text if there is none."""
+    lower = {name.lower(): name for name in known}
+    close = difflib.get_close_matches(word.lower(), lower, n=1, cutoff=0.6)
+    return f"; did you mean '{lower[close[0]]}'?" if close else ""

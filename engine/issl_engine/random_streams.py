@@ -1,4 +1,4 @@
-"""Counter-based random numbers: one Philox stream a purpose, so that a new use leaves the others as they are."""
+"""Counter-based random numbers: one Philox stream per purpose, so that a new use leaves the others as they are."""
 
 from enum import IntEnum
 
@@ -28,7 +28,7 @@ class Purpose(IntEnum):
 def stream_key(seed: int, epoch: int, purpose: Purpose) -> int:
     """Philox's 128 bits: the seed in the upper half, then the epoch, and a byte that keeps streams apart.
 
-    Raises ValueError for a seed out of range.
+    Raises Mistake for a seed out of range.
     """
     if not 0 <= seed < 2**64:
         raise Mistake(f"seed: {seed} is out of range; choose a whole number from 0 to 2^64 - 1")
@@ -36,7 +36,7 @@ def stream_key(seed: int, epoch: int, purpose: Purpose) -> int:
 
 
 def epoch_order(num_images: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    """The permutation of all images in this epoch. Raises ValueError for a seed out of range."""
+    """The permutation of all images in this epoch. Raises Mistake for a seed out of range."""
     return np.random.Generator(np.random.Philox(key=stream_key(seed, epoch, Purpose.ORDER))).permutation(num_images)
 
 

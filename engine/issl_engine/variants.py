@@ -1,4 +1,4 @@
-"""Finds the components of a package: one file each, no list to keep in step.
+"""Finds the components of a package: one file per component, and no list to keep in step.
 
 A new objective, source, encoder, optimiser or probe is one new module with a ``Config`` subclass whose ``name`` field
 is a ``Literal``; it is offered to recipes by being there.

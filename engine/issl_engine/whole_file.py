@@ -1,4 +1,4 @@
-"""Files that are there whole or as they were before, whatever happens while they are written."""
+"""Writes files so that they are whole or as before, whatever happens meanwhile."""
 
 import contextlib
 import os
@@ -6,8 +6,10 @@ from pathlib import Path
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
-    """Writes ``content`` (text as UTF-8) aside, through to the disk, and renames it. Raises OSError, which names the
-    file, and then leaves it as it was."""
+    """Writes ``content`` (text as UTF-8) to a file beside ``path``, through to the disk, and renames it.
+
+    Raises OSError, which names the file; the file is then as it was before.
+    """
     partial = path.with_name(f".{path.name}.partial")
     data = content.encode() if isinstance(content, str) else content
     try:
@@ -24,9 +26,11 @@ def write_whole(path: Path, content: str | bytes) -> None:
 
 
 def sync(path: Path) -> None:
-    """Waits until a file, or what a folder lists, is on the disk."""
+    """Waits until a file, or what a folder lists, is on the disk. Raises OSError, which names it."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         os.close(handle)

@@ -110,6 +110,76 @@ def test_missing_recipe_names_it_and_suggests(tmp_path: Path) -> None:
     assert "swav_compare" in complaint(call("run", "swav_compar"))
 
 
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["pretrain", "{recipe}", "--seed", "-1"], "-1 is not in the range 0<=x<=4294967295"),
+        (["views", "{recipe}", "--seed", str(2**32)], "is not in the range 0<=x<=4294967295"),
+        (["probe", "{folder}", "--seed", "-1"], "-1 is not in the range"),
+        (["diagnose", "{folder}", "--seed", "-1"], "-1 is not in the range"),
+        (["data", "make", "shapes", "--folder", "a", "--num-classes", "1"], "--num-classes: must be at least 2, not 1"),
+        (["data", "make", "shapes", "--folder", "{recipe}/new"], "the shapes cannot be written"),
+        (["inspect-weights", "{folder}/none.pth"], "none.pth: no such folder or file"),
+        (["inspect-weights", "{recipe}"], "bad.yaml: this is no file of weights"),
+        (["inspect-weights", "{recipe}?size=4"], "size: must be at least 8, not 4"),
+        (["inspect-weights", "{recipe}?size=big"], "size: must be a whole number, not big"),
+        (["inspect-weights", "{recipe}?stem=tall"], "stem: must be 'small', 'tiny' or 'tiny_padded', not tall"),
+        (["export", "{recipe}", "--format", "onnx", "--out", "{folder}"], "it is here already"),
+        (["export", "{recipe}", "--format", "onnx", "--out", "{folder}/a/b"], "there is no folder"),
+        (["views", "{recipe}", "--out", "{recipe}/a.png"], "bad.yaml"),
+        (["theory", "run", "{recipe}"], "missing; add 'experiment'"),
+        (["theory", "requirements", "{recipe}", "--encoder", "{folder}/none.pth"], "none.pth: no such folder or file"),
+        (["report", "{folder}"], "this is no run folder"),
+        (["serve", "{folder}/none"], "there is no such folder"),
+        (["data", "inspect", "{folder}", "seeds=[1]"], "a folder has no keys to override"),
+        (["data", "pack", "--verify", "--out", "{folder}"], "index.json: the file is missing"),
+        (["slurm", "{recipe}", "--nodes", "1", "--gpus-per-node", "1", "--time", "long"], "--time is 'long'"),
+        (["checkpoint", "inspect", "{folder}"], "no checkpoint"),
+    ],
+)  # fmt: skip
+def test_wrong_argument_is_one_sentence(arguments: list[str], sentence: str, tmp_path: Path) -> None:
+    recipe = write(tmp_path)
+    assert sentence in complaint(call(*(text.format(recipe=recipe, folder=tmp_path) for text in arguments)))
+
+
+def test_file_nested_too_deeply(tmp_path: Path) -> None:
+    assert "bad.yaml:1: lists or mappings are nested too deeply" in complaint(
+        call("validate", write(tmp_path, "name: " + "[" * 5000))
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["run", "{recipe}", "--out", "{folder}/run"], ["theory", "run", "theory/dimension"], ["list", "probes"]],
+)
+def test_wrong_kernels_variable_is_one_sentence_before_anything_runs(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ISSL_KERNELS", "fast")
+    monkeypatch.chdir(tmp_path)
+    result = call(*(text.format(recipe=write(tmp_path), folder=tmp_path) for text in arguments))
+    assert complaint(result) == ("error: ISSL_KERNELS is 'fast'; it must be one of auto, reference, chunked, triton\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["bad.yaml"]
+
+
+def test_kernels_that_this_machine_has_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ISSL_KERNELS", "triton")
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    error = complaint(call("theory", "run", "theory/dimension", "--out", tmp_path / "out"))
+    assert error.startswith("error: the Triton kernels were asked for, but ")
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_a_home_folder_the_cache_must_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ISSL_ENGINE_CACHE")
+    monkeypatch.setattr(Path, "home", fail_without_home)
+    assert "set ISSL_ENGINE_CACHE" in complaint(call("inspect-weights", "swav_resnet50_e100"))
+
+
+def fail_without_home() -> Path:
+    raise RuntimeError("Could not determine home directory.")
+
+
 def image_folder(root: Path, *, classes: tuple[str, ...] = ("cat", "dog"), count: int = 12) -> Path:
     for split in ("train", "val"):
         for number, name in enumerate(classes):
@@ -205,6 +275,15 @@ def test_truncated_checkpoint_is_named_by_probe(finished: Path) -> None:
 def test_probe_of_a_folder_that_is_no_checkpoint(tmp_path: Path) -> None:
     assert "no checkpoint" in complaint(call("probe", tmp_path))
     assert "no such folder" in complaint(call("probe", tmp_path / "nowhere"))
+
+
+@pytest.mark.parametrize("content", ["[{", '[{"accuracy": 1}]', "[1]", '{"a": 1}'])
+def test_damaged_probe_results_are_named_by_export(content: str, finished: Path, tmp_path: Path) -> None:
+    (finished / "simclr" / "seed0" / "probes.json").write_text(content)
+    out = tmp_path / "exported"
+    error = complaint(call("export", finished / "simclr" / "seed0", "--format", "safetensors", "--out", out))
+    assert "probes.json: these are no probe results" in error
+    assert not out.exists()
 
 
 def test_diagnose_of_a_folder_that_is_no_checkpoint(tmp_path: Path) -> None:

@@ -111,6 +111,20 @@ def test_debug_shows_where_a_mistake_was_found() -> None:
     assert "Traceback" in done.stderr
 
 
+@pytest.mark.parametrize("error", ["ValueError('planted')", "KeyError('planted')", "OSError(28, 'planted')"])
+def test_a_defect_shows_its_traceback(error: str) -> None:
+    program = (
+        "import issl_engine.recipe.locate as locate\nfrom issl_engine.cli import main\n"
+        f"def planted(): raise {error}\n"
+        "locate.packaged_recipes = planted\nmain(['list', 'recipes'])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("Traceback")
+    assert "in planted" in done.stderr
+    assert "error: " not in done.stderr
+
+
 def test_a_mistake_of_the_operating_system_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("ISSL_ENGINE_CACHE", str(tmp_path / "cache"))

@@ -2,6 +2,8 @@
 
 import pytest
 
+from issl_engine.mistakes import Mistake
+from issl_engine.recipe import smoke as module
 from issl_engine.recipe.load import load_recipe
 from issl_engine.recipe.schema import Recipe
 from issl_engine.recipe.smoke import smoke
@@ -46,3 +48,12 @@ def test_nobody_takes_it_for_a_result() -> None:
     for whole, cut in both("tinyimagenet/table1"):
         assert cut.name == f"{whole.name}_smoke"
         assert "mean nothing" in cut.description
+
+
+def test_a_recipe_that_cannot_be_cut_down_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    shapes = {"name": "shapes", "num_train": 160, "num_test": 40, "image_size": 1}
+    monkeypatch.setattr(module, "_shapes", lambda _: shapes)
+    with pytest.raises(
+        Mistake, match=r"^recipe 'smoke' does not work .* \(source\..*image_size: must be at least .*leave --smoke out$"
+    ):
+        smoke(load_recipe("smoke"))

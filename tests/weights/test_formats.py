@@ -3,9 +3,12 @@
 import importlib.util
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import nn
 
 import issl_engine.weights.formats as formats
@@ -17,6 +20,7 @@ from issl_engine.weights.formats.base import Exported, ExportFormat
 from issl_engine.weights.formats.onnx import NEEDED
 from issl_engine.weights.open_encoder import OpenedEncoder, open_encoder, weights_digest
 from issl_engine.weights.preprocessing import IMAGENET
+from issl_engine.weights.weights_file import WeightsError
 from issl_engine.whole_file import write_whole
 
 from .conftest import features, shake_norms, torchvision_resnet
@@ -161,3 +165,53 @@ def test_without_onnx_one_sentence_says_what_to_install(tmp_path: Path, monkeypa
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "onnxscript" else object())
     with pytest.raises(ValueError, match=r"needs onnxscript;.*pip install 'issl-engine\[export\]'"):
         write("onnx", opened(TINY), tmp_path / "encoder.onnx")
+
+
+@pytest.mark.parametrize("name", ["onnx", "torch_export"])
+def test_an_encoder_that_cannot_be_traced_is_one_sentence(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("data-dependent control flow\nmore lines")
+
+    monkeypatch.setattr(torch.onnx, "export", fail)
+    monkeypatch.setattr(torch.export, "export", fail)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: object())
+    with pytest.raises(
+        WeightsError, match=r"cannot trace this small_resnet \(data-dependent control flow\); take --for"
+    ):
+        write(name, opened(TINY), tmp_path / "encoder")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_more_weights_than_an_onnx_file_holds_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from issl_engine.weights.formats import onnx
+
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: object())
+    monkeypatch.setattr(onnx, "LARGEST_BYTES", 1000)
+    with pytest.raises(WeightsError, match=r"its weights take .* GiB, and a \.onnx file holds less than 2"):
+        write("onnx", opened(TINY), tmp_path / "encoder.onnx")
+
+
+@pytest.mark.parametrize(
+    ("metadata", "words"),
+    [
+        ({"encoder": '{"name": "nope"}'}, "cannot be read \\(.*; another version may have written it"),
+        ({"encoder": "{"}, "cannot be read"),
+        ({"encoder": '{"name": "resnet18", "dim": 3}'}, r"cannot be built: encoder\.dim \(3\) is below"),
+        ({"image_size": "large"}, "cannot be read"),
+        ({"preprocessing": "[]"}, "cannot be read"),
+        ({"preprocessing": '{"resize": "x"}'}, r"cannot be read \(resize: must be a whole number, not x\)"),
+        ({"recipe": "{}"}, "cannot be read"),
+    ],
+)
+def test_a_file_that_says_something_wrong_of_itself_is_named(
+    metadata: dict[str, str], words: str, tmp_path: Path
+) -> None:
+    write("safetensors", opened(TINY), tmp_path / "out")
+    with safe_open(tmp_path / "out" / "model.safetensors", framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+        before = file.metadata()
+    save_file(tensors, tmp_path / "changed.safetensors", metadata=before | metadata)
+    with pytest.raises(WeightsError, match=f"changed.safetensors: .*{words}"):
+        open_encoder(str(tmp_path / "changed.safetensors"))

@@ -12,6 +12,7 @@ from torch import nn
 from issl_engine.recipe.load import load_recipe
 from issl_engine.weights.open_encoder import open_encoder
 from issl_engine.weights.preprocessing import IMAGENET, preprocessing_of
+from issl_engine.weights.weights_file import WeightsError
 
 from .conftest import FILES, behind, features, some, torchvision_resnet
 
@@ -97,6 +98,9 @@ def test_a_timm_files_config_beside_it_says_how_images_are_prepared(resnet18: nn
     (tmp_path / "config.json").write_text(json.dumps({"pretrained_cfg": {"input_size": 3}}))
     with pytest.raises(ValueError, match=r"config\.json: how images are to be prepared cannot be read"):
         open_encoder(str(tmp_path))
+    (tmp_path / "config.json").write_text(json.dumps({"pretrained_cfg": settings | {"std": [0.25] * 2}}))
+    with pytest.raises(WeightsError, match=r"config\.json: how .* cannot be read from it \(std"):
+        open_encoder(str(tmp_path))
 
 
 def test_preprocessing_takes_the_place_of_another_recipes_own() -> None:
@@ -127,7 +131,7 @@ def test_a_3x3_stem_is_asked_for_and_then_taken(tmp_path: Path) -> None:
     network = small_images_resnet18(padding=1)
     with pytest.raises(ValueError, match=r"first convolution is 3x3.*FILE\?stem=tiny&size=32"):
         open_as("simclr", network.state_dict(), tmp_path)
-    with pytest.raises(ValueError, match="say for which images it is"):
+    with pytest.raises(ValueError, match="add the size of its images to the name"):
         open_as("simclr", network.state_dict(), tmp_path, "?stem=tiny")
     opened = open_as("simclr", network.state_dict(), tmp_path, "?stem=tiny&size=32")
     torch.testing.assert_close(features(opened.encoder, 32), features(network, 32), rtol=1e-6, atol=1e-6)
@@ -172,7 +176,9 @@ def test_a_prefix_that_no_layout_knows_is_named_and_can_be_given(resnet18: nn.Mo
     state = resnet18.state_dict()
     content = behind("my.own.network.", state) | behind("my.other.network.", state, scale=0.5)
     torch.save(content | {"my.own.network.fc.weight": some(3, 512)}, tmp_path / "weights.pth")
-    sentence = r"no known layout.*at my\.other\.network\., my\.own\.network\.; say which.*FILE\?root=my\.other"
+    sentence = (
+        r"no known layout.*at my\.other\.network\., my\.own\.network\.; add the one to take.*FILE\?root=my\.other"
+    )
     with pytest.raises(ValueError, match=sentence):
         open_encoder(str(tmp_path / "weights.pth"))
     opened = open_encoder(f"{tmp_path / 'weights.pth'}?root=my.own.network.")

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from issl_engine.weights import download, locate
+from issl_engine.weights import download, reference
 from issl_engine.weights.download import fetch_published
 from issl_engine.weights.open_encoder import open_encoder
 from issl_engine.weights.published import PUBLISHED, Published
@@ -35,7 +35,7 @@ def on_disk(tmp_path: Path, resnet18: nn.Module, own_cache: Path, monkeypatch: p
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     monkeypatch.setenv("ISSL_ENGINE_CACHE", str(tmp_path / "cache"))
     entry = replace(PUBLISHED[NAME], url=path.as_uri(), sha256=digest[:8])
-    monkeypatch.setattr(locate, "PUBLISHED", {NAME: entry})
+    monkeypatch.setattr(reference, "PUBLISHED", {NAME: entry})
     return entry
 
 

@@ -10,7 +10,7 @@ from issl_engine.weights.build_encoder import identify
 from issl_engine.weights.reference import ReferenceOptions
 from issl_engine.weights.resnet_shapes import resnet_of
 from issl_engine.weights.vit_shapes import vit_of
-from issl_engine.weights.weights_file import WeightsFile
+from issl_engine.weights.weights_file import WeightsError, WeightsFile
 
 
 def shapes_of(config: ResNetConfig) -> dict[str, tuple[int, ...]]:
@@ -76,6 +76,23 @@ def test_unknown_vits_are_refused_with_what_is_known() -> None:
         vit_of(vit_shapes(512, 12, 16, 197), "file", num_heads=None)
     with pytest.raises(ValueError, match="one row for it and a square of them"):
         vit_of(vit_shapes(384, 12, 16, 196), "file", num_heads=None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "num_heads", "words"),
+    [
+        ({"patch_embed.proj.weight": ()}, None, "a ViT 0 wide"),
+        ({"patch_embed.proj.weight": (384, 3, 16)}, None, "a ViT 0 wide"),
+        ({"pos_embed": (197, 384)}, None, r"pos_embed is \[197, 384\]"),
+        ({"pos_embed": (1, 0, 384)}, None, r"pos_embed is \[1, 0, 384\]"),
+        ({}, 7, "a ViT 384 wide cannot have 7 attention heads"),
+    ],
+)
+def test_vits_of_impossible_shapes_are_refused(
+    changes: dict[str, tuple[int, ...]], num_heads: int | None, words: str
+) -> None:
+    with pytest.raises(WeightsError, match=f"^file: {words}"):
+        vit_of(vit_shapes(384, 12, 16, 197) | changes, "file", num_heads=num_heads)
 
 
 def test_moco_v3_has_twelve_heads_in_its_small_vit() -> None:

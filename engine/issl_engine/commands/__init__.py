@@ -1,1 +1,1 @@
-"""One module a command; ``issl_engine.cli`` lists them."""
+"""One module per command; ``issl_engine.cli`` lists them."""

@@ -20,7 +20,7 @@ path_argument = click.argument("path", type=click.Path(path_type=Path))
 def checkpoint() -> None:
     """Verify, inspect, consolidate or prune the checkpoints of a run.
 
-    PATH is one checkpoint, the folder of an arm and seed, or (for verify and prune) that of a whole run.
+    PATH is one checkpoint, or the folder of an arm and seed. For verify and prune it may be the folder of a run.
 
     \b
     Examples:
@@ -37,7 +37,7 @@ def checkpoint() -> None:
 def verify(paths: tuple[Path, ...], as_json: bool) -> None:
     """Read every file of the checkpoints at PATH and compare its size and SHA-256 with the manifest's.
 
-    Exits with 1 if any of them is damaged.
+    The exit code is 1 if any of them is damaged.
 
     \b
     Examples:
@@ -79,7 +79,7 @@ def _verified(path: Path) -> dict[str, Any]:
 @path_argument
 @json_option
 def inspect(path: Path, as_json: bool) -> None:
-    """What the checkpoint at PATH says of itself: step, recipe, ranks, weights, sizes. Contents are not read.
+    """Show the manifest of the checkpoint at PATH: step, recipe, ranks, weights, sizes. No weights are read.
 
     \b
     Examples:
@@ -129,13 +129,13 @@ def _described(found: Path, manifest: "Manifest") -> str:
 @checkpoint.command()
 @path_argument
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="File to write.")
-@click.option("--encoder-only", is_flag=True, help="The encoder alone, names without prefix.")
+@click.option("--encoder-only", is_flag=True, help="Write the encoder alone, its names without prefix.")
 @json_option
 def consolidate(path: Path, out: Path, encoder_only: bool, as_json: bool) -> None:
     """Write the weights of the checkpoint at PATH into one safetensors file, for use without this engine.
 
-    Names begin with encoder., objective. (heads, prototypes) and teacher. (if there is one); the file's metadata hold
-    the recipe, step and seed.
+    Names begin with encoder., objective. (heads, prototypes) and teacher. (if there is one). The metadata of the file
+    hold the recipe, step and seed.
 
     \b
     Examples:
@@ -154,16 +154,21 @@ def consolidate(path: Path, out: Path, encoder_only: bool, as_json: bool) -> Non
 
 @checkpoint.command()
 @path_argument
-@click.option("--keep", type=click.IntRange(min=1), required=True, help="Newest checkpoints that stay in each arm.")
-@click.option("--every", type=click.FloatRange(min=0, min_open=True), help="Also one for each so many epochs.")
-@click.option("--best", is_flag=True, help="Also the one whose online probe was best.")
-@click.option("--dry-run", is_flag=True, help="Only show what would go; so it is without --yes.")
-@click.option("--yes", is_flag=True, help="Delete.")
+@click.option(
+    "--keep",
+    type=click.IntRange(min=1),
+    required=True,
+    help="Number of newest checkpoints that are kept per arm and seed.",
+)
+@click.option("--every", type=click.FloatRange(min=0, min_open=True), help="Also keep one per this number of epochs.")
+@click.option("--best", is_flag=True, help="Also keep the one whose online probe was best.")
+@click.option("--dry-run", is_flag=True, help="Only show what would be deleted, as without --yes.")
+@click.option("--yes", is_flag=True, help="Delete; without it nothing is deleted.")
 @json_option
 def prune(path: Path, keep: int, every: float | None, best: bool, dry_run: bool, yes: bool, as_json: bool) -> None:
-    """Delete the checkpoints in the arms at PATH that the rule does not keep; without --yes only show them.
+    """Delete the checkpoints in the arms at PATH that the options do not keep. Without --yes only show them.
 
-    Damaged ones count for nothing, so every file is read; the newest whole checkpoint of an arm always stays.
+    Damaged checkpoints are not counted, so every file is read. The newest whole checkpoint of an arm is always kept.
 
     \b
     Examples:

@@ -10,10 +10,14 @@ from issl_engine.commands.options import json_option
 
 @click.command()
 @click.argument("run_dirs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RUN_DIR...")
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Write results.csv and report.html here.")
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for results.csv and report.html; default none.",
+)
 @json_option
 def compare(run_dirs: tuple[Path, ...], out: Path | None, as_json: bool) -> None:
-    """One table from the arms of several run folders.
+    """Print one table of the arms of several run folders.
 
     \b
     Example:

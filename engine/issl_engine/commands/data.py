@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from issl_engine.commands.data_pack import pack
-from issl_engine.commands.options import is_quiet, json_option, overrides_argument
+from issl_engine.commands.options import is_quiet, json_option, named_source, overrides_argument
 from issl_engine.commands.stdout import reserved_stdout
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ EXAMPLES_SHOWN = 3
 
 @click.group()
 def data() -> None:
-    """Make or fetch a dataset, so that a recipe finds it; inspect one before training on it; pack it into large files.
+    """Make, fetch or inspect a dataset, or pack it into a few large files.
 
     \b
     Examples:
@@ -35,7 +35,7 @@ data.add_command(pack)
 
 @data.group()
 def make() -> None:
-    """Make images on the spot.
+    """Draw the images of a dataset.
 
     \b
     Example:
@@ -45,7 +45,7 @@ def make() -> None:
 
 @data.group()
 def fetch() -> None:
-    """Fetch public images, checksums compared.
+    """Fetch public images, and compare their checksums.
 
     \b
     Example:
@@ -63,8 +63,8 @@ def fetch() -> None:
 def shapes(folder: Path, num_train: int, num_test: int, num_classes: int, image_size: int, seed: int) -> None:
     """Draw coloured shapes on textured backgrounds: FOLDER/train, FOLDER/test and a table of what was drawn.
 
-    A recipe takes them with source.folder, and the same source.num_train and source.num_test. Recipes make
-    the shapes they need by themselves; this is for looking at them, or for several machines to share.
+    A recipe reads them with source.folder, and the same source.num_train and source.num_test. A recipe also makes the
+    shapes that it needs by itself. This command is for a look at them, or for a folder that several machines share.
 
     \b
     Example:
@@ -73,6 +73,7 @@ def shapes(folder: Path, num_train: int, num_test: int, num_classes: int, image_
     with reserved_stdout():
         from pydantic import ValidationError
 
+        from issl_engine.recipe.check import first_sentence
         from issl_engine.sources.shapes import ShapesConfig, make_shapes
 
         try:
@@ -84,9 +85,8 @@ def shapes(folder: Path, num_train: int, num_test: int, num_classes: int, image_
                 seed=seed,
             )
         except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            option = str(first["loc"][0]).replace("_", "-")
-            raise click.UsageError(f"--{option}: {first['msg'][0].lower()}{first['msg'][1:]}") from error
+            key, colon, said = first_sentence(error).partition(": ")
+            raise click.UsageError(f"--{key.replace('_', '-')}: {said}" if colon else key) from error
         make_shapes(folder, config)
     click.echo(folder)
 
@@ -95,15 +95,15 @@ def shapes(folder: Path, num_train: int, num_test: int, num_classes: int, image_
 @click.option(
     "--folder",
     type=click.Path(path_type=Path),
-    help="Where to put the files; default the cache, where recipes look.",
+    help="Folder of the files; default the cache, where recipes look.",
 )
 @click.option(
     "--origin",
     type=click.Path(path_type=Path),
-    help="Copy from this folder; default Debian's package dataset-fashion-mnist, else download.",
+    help="Folder to copy from; default Debian's package dataset-fashion-mnist. If there is none, they are downloaded.",
 )
 def fashion_mnist(folder: Path | None, origin: Path | None) -> None:
-    """Copy or download the four files of Fashion-MNIST (30 MB), comparing their checksums.
+    """Copy or download the four files of Fashion-MNIST (30 MB), and compare their checksums.
 
     \b
     Examples:
@@ -122,11 +122,12 @@ def fashion_mnist(folder: Path | None, origin: Path | None) -> None:
 @overrides_argument
 @json_option
 def inspect(source: str, overrides: tuple[str, ...], as_json: bool) -> None:
-    """Look at SOURCE: a folder, or a recipe, whose source is taken. The folder holds train/<class>/* and val/<class>/*
-    (or test/), or shards: its files tell which source reads it.
+    """Look at SOURCE: a folder, or the source of a recipe.
 
-    Counts each split and class, sizes, corrupt files, images that are there twice (the same bytes; or alike to the
-    eye, also across splits), and channel means. Every image is read.
+    The folder holds train/<class>/* and val/<class>/* (or test/), or shards. Its files show which source reads it.
+
+    Reads every image. Shows the images per split and class, their sizes, corrupt files, the mean of each channel, and
+    images that are there twice: with the same bytes, or alike to the eye, also across splits.
 
     \b
     Examples:
@@ -135,8 +136,7 @@ def inspect(source: str, overrides: tuple[str, ...], as_json: bool) -> None:
       issl-engine data inspect imagenet/swav_compare source.folder=IMAGENET --json
     """
     with reserved_stdout():
-        from issl_engine.commands.counting_display import CountingDisplay
-        from issl_engine.commands.named_source import named_source
+        from issl_engine.commands.display import CountingDisplay
         from issl_engine.sources.images.inspection import inspect_dataset
 
         dataset = named_source(source, overrides).survey()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from issl_engine.commands.options import is_quiet, json_option, overrides_argument
+from issl_engine.commands.options import is_quiet, json_option, named_source, overrides_argument
 from issl_engine.commands.stdout import reserved_stdout
 
 if TYPE_CHECKING:
@@ -23,17 +23,17 @@ DEFAULT_QUALITY = 90
     help="Layout: tar shards with <key>.<jpg|png|...> and <key>.cls.",
 )  # fmt: skip
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder to fill.")
-@click.option("--shard-mib", type=click.IntRange(min=1), default=512, show_default=True, help="Most MiB of a shard.")
+@click.option("--shard-mib", type=click.IntRange(min=1), default=512, show_default=True, help="Most MiB per shard.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the images' order.")
 @click.option(
     "--max-side", type=click.IntRange(min=16),
-    help="Scale JPEGs down until the shorter side has so many pixels, and encode them again: this changes the images, "
-    "and makes decoding them several times cheaper. Without it they are copied as they are.",
+    help="Shorter side, in pixels, to which larger JPEGs are scaled down and encoded again. This changes the images "
+    "and makes decoding several times cheaper. Without it images are copied as they are.",
 )  # fmt: skip
 @click.option(
     "--quality", type=click.IntRange(1, 100), help=f"JPEG quality for --max-side.  [default: {DEFAULT_QUALITY}]"
 )
-@click.option("--verify", is_flag=True, help="Compare every shard in --out with its checksum; SOURCE is not needed.")
+@click.option("--verify", is_flag=True, help="Compare every shard in --out with its checksum. SOURCE is not needed.")
 @json_option
 def pack(
     source: str | None,
@@ -47,11 +47,11 @@ def pack(
     verify: bool,
     as_json: bool,
 ) -> None:
-    """Copy the images of SOURCE (a folder, or a recipe, whose source is taken) into tar files of --shard-mib each.
+    """Copy the images of SOURCE (a folder, or the source of a recipe) into tar files of --shard-mib each.
 
     Disks and networks read a few large files much faster than a million small ones. Encoded images are copied as they
-    are, pixels are stored as PNG. Images of the training split are shuffled, so that every shard is a mixture. A
-    command that was stopped goes on after its last complete shard, and gives the same bytes as one that was not.
+    are, pixels are stored as PNG. Images of the training split are shuffled, so that every shard is a mixture. After an
+    interruption the same command goes on behind the last complete shard, and the bytes are the same.
 
     \b
     Examples:
@@ -83,8 +83,7 @@ def pack(
 def _pack(
     source: str, overrides: tuple[str, ...], out: Path, shard_mib: int, seed: int, smaller: tuple[int, int] | None
 ) -> "Packed":
-    from issl_engine.commands.counting_display import CountingDisplay
-    from issl_engine.commands.named_source import named_source
+    from issl_engine.commands.display import CountingDisplay
     from issl_engine.sources.packing.pack import PackSettings, pack_dataset
     from issl_engine.sources.packing.smaller_jpeg import SmallerJPEGs
 
@@ -99,7 +98,7 @@ def _pack(
 
 
 def _verify(out: Path) -> dict[str, str]:
-    from issl_engine.commands.counting_display import CountingDisplay
+    from issl_engine.commands.display import CountingDisplay
     from issl_engine.sources.packing.verify import broken_shards
 
     with CountingDisplay("verifying", "shards", quiet=is_quiet()) as display:

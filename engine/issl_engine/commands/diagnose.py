@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from issl_engine.commands.options import json_option, overrides_argument
+from issl_engine.commands.options import SEED, json_option, overrides_argument
 from issl_engine.commands.stdout import reserved_stdout
 from issl_engine.mistakes import Mistake
 
@@ -15,9 +15,9 @@ from issl_engine.mistakes import Mistake
 @overrides_argument
 @click.option(
     "--recipe", "recipe_name", metavar="RECIPE",
-    help="Recipe whose source and views are taken, prepared as the encoder wants; default the encoder's own.",
+    help="Recipe with the source and the views; default the encoder's own. Images are prepared for the encoder.",
 )  # fmt: skip
-@click.option("--seed", type=int, help="Seed of the images and views; default the checkpoint's, or 0.")
+@click.option("--seed", type=SEED, help="Seed of the images and views; default the checkpoint's, or 0.")
 @json_option
 def diagnose(
     reference: str, overrides: tuple[str, ...], recipe_name: str | None, seed: int | None, as_json: bool
@@ -25,8 +25,8 @@ def diagnose(
     """Measure collapse, invariance and distance to the theory's optimum of the encoder REFERENCE: a checkpoint folder,
     the folder of a run's arm and seed (its newest one), or any other weights (issl-engine list weights).
 
-    With the source and views of its own recipe the objective is measured, too: use of classes, spectra of heads.
-    KEY=VALUE changes the recipe.
+    With the source and views of the encoder's own recipe, the objective is measured too: its use of classes, the
+    spectra of its heads. KEY=VALUE changes the recipe.
 
     \b
     Examples:

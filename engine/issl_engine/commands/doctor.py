@@ -14,7 +14,7 @@ from issl_engine.commands.stdout import reserved_stdout
 def doctor(as_json: bool) -> None:
     """Show what is installed, what each part is good for, and what to do about what is missing.
 
-    Exits with 1 if something is missing that every run needs.
+    The exit code is 1 if something is missing that every run needs.
 
     \b
     Examples:

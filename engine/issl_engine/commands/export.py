@@ -15,8 +15,8 @@ NAMES = sorted(info.name for info in pkgutil.iter_modules(formats.__path__) if i
 
 @click.command()
 @click.argument("reference")
-@click.option("--format", "format_name", type=click.Choice(NAMES), required=True, help="What to write.")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="File to write; for safetensors a folder.")
+@click.option("--format", "format_name", type=click.Choice(NAMES), required=True, help="Format to write.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="File to write; a folder for safetensors.")
 @click.option("--license", "license_name", default="unknown", help="Licence of the weights, for the model card.")
 @json_option
 def export(reference: str, format_name: str, out: Path, license_name: str, as_json: bool) -> None:
@@ -40,9 +40,9 @@ def export(reference: str, format_name: str, out: Path, license_name: str, as_js
     """
     with reserved_stdout():
         from issl_engine.variants import variants
-        from issl_engine.weights.errors import WeightsError
         from issl_engine.weights.formats.base import ExportFormat
         from issl_engine.weights.open_encoder import open_encoder
+        from issl_engine.weights.weights_file import WeightsError
 
         if out.exists():
             raise WeightsError(f"{out}: it is here already; choose another --out")

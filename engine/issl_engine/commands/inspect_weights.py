@@ -13,7 +13,7 @@ from issl_engine.commands.stdout import reserved_stdout
 @click.argument("file")
 @json_option
 def inspect_weights(file: str, as_json: bool) -> None:
-    """Which layout FILE (or published name) has, which encoder it holds, and what beside it. Nothing is built.
+    """Show the layout of FILE (or of a published name), its encoder, and what else it holds. Nothing is built.
 
     \b
     Examples:
@@ -21,7 +21,7 @@ def inspect_weights(file: str, as_json: bool) -> None:
       issl-engine inspect-weights 'cifar.ckpt?stem=tiny&size=32' --json
     """
     with reserved_stdout():
-        from issl_engine.weights.locate import locate
+        from issl_engine.weights.reference import locate
         from issl_engine.weights.weights_file import read_weights
 
         found = locate(file)
@@ -63,7 +63,7 @@ def _record(file: Any, options: Any) -> dict[str, Any]:
 
 
 def _outermost(names: tuple[str, ...]) -> list[str]:
-    """One line a group of names: the name without what numbers its layers and parameters."""
+    """One line per group of names: the name without what numbers its layers and parameters."""
     counts: dict[str, int] = {}
     for name in names:
         parts = name.split(".")

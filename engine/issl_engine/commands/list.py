@@ -10,7 +10,7 @@ from issl_engine.commands.options import json_option
 from issl_engine.commands.stdout import reserved_stdout
 
 Names = dict[str, str]
-"""Name → what it is, in a line."""
+"""Name → what it is, in one line."""
 
 
 @click.command("list")
@@ -25,8 +25,10 @@ Names = dict[str, str]
 )
 @json_option
 def list_names(kind: str, as_json: bool) -> None:
-    """The packaged recipes and suites, the components that a recipe may name, or what is known of public weights:
-    published ones, layouts of files that are read, formats that are written.
+    """List packaged recipes and suites, components that a recipe may name, or what is known of public weights.
+
+    Of public weights these are the published names, the layouts of files that are read, and the formats that are
+    written.
 
     \b
     Examples:

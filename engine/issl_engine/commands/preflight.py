@@ -29,19 +29,19 @@ if TYPE_CHECKING:
 @launch_options
 @json_option
 def preflight(recipe: str, overrides: tuple[str, ...], out: Path | None, launch: LaunchOptions, as_json: bool) -> None:
-    """Check on every rank what RECIPE needs: versions, data, run folder, connection, clocks, memory; train nothing.
+    """Check on every rank what RECIPE needs: versions, data, run folder, connection, clocks and memory.
 
-    'issl-engine run' does the same before it trains. Exits with 1 if something must be mended.
+    Nothing is trained. 'issl-engine run' makes the same checks before it trains. The exit code is 1 if something must
+    be mended.
 
     \b
     Examples:
       issl-engine preflight smoke --ranks 2
       issl-engine preflight imagenet/swav_compare source.folder=DIR --hostfile hosts --json
     """
-    from issl_engine.commands.launching import hosts_to_start, interruption_as_message, run_as_ranks
-    from issl_engine.launch.rank_failure import failures_told_once
+    from issl_engine.commands.launching import as_rank, hosts_to_start, run_as_ranks
 
-    with interruption_as_message(), failures_told_once() as failures:
+    with as_rank() as failures:
         with reserved_stdout():
             from issl_engine.recipe.load import load_recipe
 

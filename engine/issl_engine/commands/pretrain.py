@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from issl_engine.commands.options import (
+    SEED,
     LaunchOptions,
-    is_quiet,
     json_option,
     launch_options,
     overrides_argument,
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 @click.command()
 @recipe_argument
 @overrides_argument
-@click.option("--arm", help="Which arm of the recipe; needed when it has several.")
-@click.option("--seed", type=int, help="Seed; default the recipe's first.")
+@click.option("--arm", help="Arm of the recipe; needed if it has several.")
+@click.option("--seed", type=SEED, help="Seed; default the recipe's first.")
 @run_folder_option
 @launch_options
 @json_option
@@ -39,19 +39,18 @@ def pretrain(
     launch: LaunchOptions,
     as_json: bool,
 ) -> None:
-    """Pretrain one arm of RECIPE and print its checkpoint's folder; probes are left for 'issl-engine probe'.
+    """Pretrain one arm of RECIPE and print the folder of its checkpoint. No probes are made: see 'issl-engine probe'.
 
-    Uses all GPUs of this machine, one process each; other ranks and hosts as for 'issl-engine run'.
+    Uses all GPUs of this machine, one process per GPU. Ranks and hosts are chosen as for 'issl-engine run'.
 
     \b
     Examples:
       issl-engine pretrain swav_compare --arm dissl --out runs/dissl training.epochs=4
       issl-engine pretrain smoke --arm simclr --ranks 2
     """
-    from issl_engine.commands.launching import hosts_to_start, interruption_as_message, run_as_ranks
-    from issl_engine.launch.rank_failure import failures_told_once
+    from issl_engine.commands.launching import as_rank, hosts_to_start, run_as_ranks, train_here
 
-    with interruption_as_message(), failures_told_once() as failures:
+    with as_rank() as failures:
         with reserved_stdout():
             file = _one_arm_and_seed(recipe, overrides, arm, seed)
             name, chosen = next(iter(file.arms.items()))
@@ -61,20 +60,11 @@ def pretrain(
             run_as_ranks(hosts, file.arms, folder, launch)
             return
         with reserved_stdout():
-            from issl_engine.commands.training_display import TrainingDisplay
+            ranks = train_here(file, folder, failures)
+        if ranks.is_first:
             from issl_engine.layout import arm_folder
-            from issl_engine.ranks import start_ranks
-            from issl_engine.run.recipe import run_recipe
             from issl_engine.training.checkpoints.verify import latest_checkpoint
 
-            ranks = start_ranks()
-            failures.meet(ranks.store)
-            with TrainingDisplay(quiet=is_quiet()) as display:
-                run_recipe(
-                    file, folder, ranks=ranks, on_arm=display.start if ranks.is_first else None,
-                    on_hung=failures.tell_of_hang,
-                )  # fmt: skip
-        if ranks.is_first:
             checkpoint = latest_checkpoint(arm_folder(folder, name, chosen.seeds[0]) / "checkpoints")
             click.echo(json.dumps({"checkpoint": str(checkpoint)}) if as_json else str(checkpoint))
 

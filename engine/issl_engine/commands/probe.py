@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from issl_engine.commands.options import json_option, overrides_argument
+from issl_engine.commands.options import SEED, json_option, overrides_argument
 from issl_engine.commands.stdout import reserved_stdout
 from issl_engine.mistakes import Mistake
 
@@ -27,17 +27,19 @@ OF_SUITE = "suite."
 @click.option("--suite", metavar="NAME", help="A packaged suite (issl-engine list suites) or a file of your own.")
 @click.option(
     "--recipe", metavar="RECIPE",
-    help="Source and probes, images prepared as the encoder wants them; default the checkpoint's own recipe.",
+    help="Recipe with the source and the probes; default the checkpoint's own. Images are prepared for the encoder.",
 )  # fmt: skip
 @click.option(
     "--out", type=click.Path(file_okay=False, path_type=Path), metavar="FOLDER",
-    help="Where results go; default suite_NAME in the arm's folder, without --suite nowhere.",
+    help="Folder of the results; default suite_NAME in the arm's folder. Without --suite none is written.",
 )  # fmt: skip
-@click.option("--seed", type=int, help="Seed of the held-out split and of the probes; default the checkpoint's, or 0.")
-@click.option("--cache/--no-cache", default=True, show_default=True, help="Keep features, and take kept ones.")
+@click.option("--seed", type=SEED, help="Seed of the held-out split and of the probes; default the checkpoint's, or 0.")
+@click.option(
+    "--cache/--no-cache", default=True, show_default=True, help="Keep features on disk, and use those that are kept."
+)
 @click.option(
     "--cache-type", type=click.Choice(["float32", "float16"]), default="float32", show_default=True,
-    help="How features are kept; float16 rounds them to 11 bits.",
+    help="Type of the kept features; float16 rounds them to 11 bits.",
 )  # fmt: skip
 @json_option
 def probe(
@@ -47,9 +49,10 @@ def probe(
     """Probe the encoder REFERENCE: a checkpoint folder, the folder of a run's arm and seed (its newest one), a file of
     weights, or a name of 'issl-engine list weights'.
 
-    Source, preprocessing and probes are those of the checkpoint's own recipe; KEY=VALUE changes them. A suite says what
-    else to evaluate: other sources, corrupted images, fine-tuning; suite.KEY=VALUE changes one of its keys. What is
-    done is not done again, and features are kept in $ISSL_ENGINE_CACHE/features (~/.cache/issl-engine/features).
+    Source, preprocessing and probes are those of the checkpoint's own recipe. KEY=VALUE changes its keys. A suite names
+    what else to evaluate: other sources, corrupted images, fine-tuning. suite.KEY=VALUE changes its keys. Results that
+    are there already are not made again. Features are kept in $ISSL_ENGINE_CACHE/features
+    (~/.cache/issl-engine/features).
 
     \b
     Examples:

@@ -9,7 +9,6 @@ import click
 
 from issl_engine.commands.options import (
     LaunchOptions,
-    is_quiet,
     json_option,
     launch_options,
     overrides_argument,
@@ -23,18 +22,18 @@ from issl_engine.commands.stdout import reserved_stdout
 @recipe_argument
 @overrides_argument
 @run_folder_option
-@click.option("--arm", "arms", multiple=True, help="Run only this arm; may be given several times.")
+@click.option("--arm", "arms", multiple=True, help="Run only this arm. It may be given several times.")
 @click.option(
     "--resume",
     type=click.Choice(["auto", "never"]),
     default="auto",
     show_default=True,
-    help="auto goes on with what is in the run folder; never refuses a folder that holds a run.",
+    help="auto continues the run in the folder; never refuses a folder that holds a run.",
 )
 @click.option(
     "--smoke",
     is_flag=True,
-    help="Only see whether it runs: a few small steps of every arm on 200 drawn images, in runs/<recipe name>_smoke.",
+    help="Only try whether it runs: a few small steps per arm on 200 drawn images, in runs/<recipe name>_smoke.",
 )
 @launch_options
 @json_option
@@ -50,8 +49,8 @@ def run(
 ) -> None:
     """Pretrain and probe every arm and seed of RECIPE (a file, or the name of a packaged one), then write the report.
 
-    Uses all GPUs of this machine, one process each. A rank that fails is named with its reason, and the others are
-    stopped; the ranks' logs are in RUN/logs.
+    Uses all GPUs of this machine, one process per GPU. If a rank fails, its reason is reported and the other ranks are
+    stopped. The logs of the ranks are in RUN/logs.
 
     \b
     Examples:
@@ -62,10 +61,9 @@ def run(
       issl-engine run imagenet/swav_compare source.folder=DIR --hostfile hosts
       torchrun --nproc-per-node 8 -m issl_engine run imagenet/swav_compare source.folder=DIR
     """
-    from issl_engine.commands.launching import hosts_to_start, interruption_as_message, run_as_ranks
-    from issl_engine.launch.rank_failure import failures_told_once
+    from issl_engine.commands.launching import as_rank, hosts_to_start, run_as_ranks, train_here
 
-    with interruption_as_message(), failures_told_once() as failures:
+    with as_rank() as failures:
         with reserved_stdout():
             from issl_engine.recipe.load import load_recipe
 
@@ -80,23 +78,9 @@ def run(
             run_as_ranks(hosts, file.arms, folder, launch, resume=resume)
             return
         with reserved_stdout():
-            from issl_engine.commands.training_display import TrainingDisplay
-            from issl_engine.ranks import start_ranks
-            from issl_engine.run.recipe import run_recipe
-
-            ranks = start_ranks()
-            failures.meet(ranks.store)
-            with TrainingDisplay(quiet=is_quiet()) as display:
-                run_recipe(
-                    file,
-                    folder,
-                    ranks=ranks,
-                    resume=resume,
-                    on_arm=display.start if ranks.is_first else None,
-                    on_hung=failures.tell_of_hang,
-                    command=shlex.join(["issl-engine", *sys.argv[1:]]),
-                )
+            command = shlex.join(["issl-engine", *sys.argv[1:]])
+            ranks = train_here(file, folder, failures, resume=resume, command=command)
         if ranks.is_first:
-            from issl_engine.commands.results import show_results
+            from issl_engine.commands.report import show_results
 
             show_results(folder, as_json=as_json)

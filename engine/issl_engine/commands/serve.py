@@ -13,11 +13,11 @@ import click
     type=click.IntRange(0, 65535),
     default=8765,
     show_default=True,
-    help="Where to listen; 0 takes any free port.",
+    help="Port to listen on; 0 takes any free port.",
 )
-@click.option("--open", "open_browser", is_flag=True, help="Open the page in the browser of this desktop.")
+@click.option("--open", "open_browser", is_flag=True, help="Open the page in this desktop's browser.")
 def serve(runs: tuple[Path, ...], port: int, open_browser: bool) -> None:
-    """Show every run folder at or below RUNS in the browser; runs that are under way grow without a reload.
+    """Show every run folder at or below RUNS in the browser. A run that is going on is updated without a reload.
 
     Only this machine can see the pages (127.0.0.1). For a run on another machine, forward the port:
     ssh -L 8765:127.0.0.1:8765 HOST. Ctrl-C ends it.

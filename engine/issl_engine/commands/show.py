@@ -11,11 +11,11 @@ from issl_engine.commands.stdout import reserved_stdout
 @click.command()
 @recipe_argument
 @overrides_argument
-@click.option("--arm", "arms", multiple=True, help="Show only this arm; may be given several times.")
+@click.option("--arm", "arms", multiple=True, help="Show only this arm. It may be given several times.")
 @click.option("--plain", is_flag=True, help="Leave out the comments.")
 @json_option
 def show(recipe: str, overrides: tuple[str, ...], arms: tuple[str, ...], plain: bool, as_json: bool) -> None:
-    """RECIPE with every default filled in and each key's meaning above it; the output is a recipe again.
+    """Print RECIPE with every key, its value and its meaning. The output is a recipe again.
 
     \b
     Examples:

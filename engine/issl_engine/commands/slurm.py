@@ -11,14 +11,14 @@ from issl_engine.commands.stdout import reserved_stdout
 @click.command()
 @recipe_argument
 @overrides_argument
-@click.option("--nodes", type=click.IntRange(min=1), required=True, help="Nodes.")
-@click.option("--gpus-per-node", type=click.IntRange(min=1), required=True, help="GPUs a node; one task each.")
+@click.option("--nodes", type=click.IntRange(min=1), required=True, help="Number of nodes.")
+@click.option("--gpus-per-node", type=click.IntRange(min=1), required=True, help="GPUs per node. Each has one task.")
 @click.option("--time", "time_limit", required=True, metavar="HH:MM:SS", help="Time limit of one job.")
-@click.option("--partition", help="Slurm's partition.")
-@click.option("--account", help="Slurm's account.")
+@click.option("--partition", help="Partition of Slurm.")
+@click.option("--account", help="Account of Slurm.")
 @run_folder_option
-@click.option("--job-name", help="Name of the job; default the recipe's.")
-@click.option("--setup", default="", help="Shell commands that come first, such as 'module load cuda'.")
+@click.option("--job-name", help="Name of the job; default the recipe's name.")
+@click.option("--setup", default="", help="Shell commands that the script runs first, such as 'module load cuda'.")
 @click.option(
     "--write", "file", type=click.Path(dir_okay=False, path_type=Path), help="Write to this file, not stdout."
 )
@@ -26,10 +26,10 @@ def slurm(
     recipe: str, overrides: tuple[str, ...], nodes: int, gpus_per_node: int, time_limit: str, partition: str | None,
     account: str | None, out: Path | None, job_name: str | None, setup: str, file: Path | None,
 ) -> None:  # fmt: skip
-    """Write an sbatch script that runs RECIPE on many nodes, one task a GPU.
+    """Write an sbatch script that runs RECIPE on many nodes, one task per GPU.
 
-    Two minutes before the time limit training saves and stops, and the job queues itself again until the recipe is
-    finished; after an error it does not.
+    Two minutes before the time limit, training saves and stops, and the job queues itself again until the recipe is
+    finished. After an error it does not.
 
     \b
     Example:

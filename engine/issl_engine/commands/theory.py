@@ -35,19 +35,19 @@ def theory() -> None:
 @recipe_argument
 @overrides_argument
 @click.option("--arm", help="Arm to look at; default the first.")
-@click.option("--encoder", "reference", help="Compare views by this encoder's features; default by their pixels.")
+@click.option("--encoder", "reference", help="Encoder whose features compare the views; default their pixels.")
 @click.option("--images", type=click.IntRange(2, 2048), default=512, show_default=True, help="Images in the sample.")
-@click.option("--views", type=click.IntRange(2, 32), default=8, show_default=True, help="Views of each.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of sample and views.")
+@click.option("--views", type=click.IntRange(2, 32), default=8, show_default=True, help="Views per image.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the sample and the views.")
 @json_option
 def requirements(
     recipe: str, overrides: tuple[str, ...], arm: str | None, reference: str | None, images: int, views: int,
     seed: int, as_json: bool,
 ) -> None:  # fmt: skip
-    """What the theory asks of RECIPE: the number C of equivalence classes, width, heads and augmentations.
+    """Show what the theory asks of RECIPE: the number C of equivalence classes, width, heads and augmentations.
 
     C is estimated from a sample: two images are equivalent if views of them are as near as near views of one image
-    are. The bounds are what the sample (or the labels) shows at least, and the number of images.
+    are. The lower bound is what the sample or the labels show; the upper bound is the number of images.
 
     \b
     Examples:
@@ -113,7 +113,8 @@ def _print_requirements(objective: str, estimate: "ClassEstimate", found: "list[
 def run_theory(experiment: str, overrides: tuple[str, ...], out: Path | None) -> None:
     """Run EXPERIMENT (a file, or a packaged one of theory/) on images whose equivalence classes are known.
 
-    Writes results.csv, plot.svg and plot.png after each seed, in place of earlier ones, and prints means over seeds.
+    After each seed, results.csv, plot.svg and plot.png are written in place of the earlier ones. At the end the means
+    over seeds are printed.
 
     \b
     Examples:
@@ -142,7 +143,7 @@ def run_theory(experiment: str, overrides: tuple[str, ...], out: Path | None) ->
 
 
 def _print_means(recipe: "TheoryRecipe", points: "list[Point]") -> None:
-    """A table, one line a series and x, a column a metric."""
+    """A table: one line per series and x, one column per metric."""
     from rich.console import Console
     from rich.table import Table
 

@@ -13,7 +13,7 @@ from issl_engine.commands.stdout import reserved_stdout
 @click.argument("recipes", nargs=-1, required=True, metavar="RECIPE...")
 @json_option
 def validate(recipes: tuple[str, ...], as_json: bool) -> None:
-    """Check each RECIPE (a file or a packaged name) and show all mistakes of all, by file, line and key.
+    """Check each RECIPE (a file or a packaged name), and show every mistake with its file, line and key.
 
     \b
     Examples:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from issl_engine.commands.options import overrides_argument, recipe_argument
+from issl_engine.commands.options import SEED, overrides_argument, recipe_argument
 from issl_engine.commands.stdout import reserved_stdout
 
 
@@ -12,14 +12,14 @@ from issl_engine.commands.stdout import reserved_stdout
 @recipe_argument
 @overrides_argument
 @click.option("--arm", help="Arm whose views to draw; default the first.")
-@click.option("--images", type=click.IntRange(1, 64), default=6, show_default=True, help="Images, one a row.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the crops.")
+@click.option("--images", type=click.IntRange(1, 64), default=6, show_default=True, help="Images, one per row.")
+@click.option("--seed", type=SEED, default=0, show_default=True, help="Seed of the crops.")
 @click.option(
     "--out", type=click.Path(dir_okay=False, path_type=Path), default=Path("views.png"), show_default=True,
     help="PNG file to write.",
 )  # fmt: skip
 def views(recipe: str, overrides: tuple[str, ...], arm: str | None, images: int, seed: int, out: Path) -> None:
-    """Draw the crops that RECIPE makes of a few images that pretraining sees, by the DALI pipeline that training uses.
+    """Draw the crops that RECIPE makes of a few pretraining images, by the DALI pipeline of training.
 
     \b
     Examples:

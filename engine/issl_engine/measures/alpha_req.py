@@ -23,7 +23,7 @@ def alpha_req(x_ND: Tensor, *, last_rank: int = LAST_RANK) -> float:
     decay"; they find the best linear probes near α = 1. 0 is a flat spectrum, and the larger α, the fewer
     directions matter. Least squares of ln λ_j over ln j for j = 1 ... ``last_rank``, with the weights 1/j that Stringer
     et al. 2019 ("High-dimensional geometry of population responses in visual cortex") took, so that the many last ranks
-    do not decide. Raises ValueError where fewer than two eigenvalues stand out from rounding.
+    do not decide. Raises Mistake where fewer than two eigenvalues stand out from rounding.
     """
     x_ND = checked_features(x_ND)
     if spread(x_ND) == 0:
@@ -32,7 +32,7 @@ def alpha_req(x_ND: Tensor, *, last_rank: int = LAST_RANK) -> float:
 
 
 def power_law_exponent(eigenvalues_K: Tensor) -> float:
-    """As ``alpha_req``, of falling eigenvalues that are given."""
+    """The exponent of ``alpha_req``, for eigenvalues [K] that fall."""
     fitted_R = eigenvalues_K[eigenvalues_K > NOISE * eigenvalues_K[0]]
     if len(fitted_R) < 2:
         raise Mistake("the features vary in one direction only, and a power law needs two or more")

@@ -1,5 +1,4 @@
-"""How a batch's assignments use their classes or prototypes: what an objective logs already, set against what is
-possible.
+"""How the assignments of a batch use the classes or prototypes: what the objective logs, against what is possible.
 
 Letters: C classes (or prototypes), R rows that were assigned.
 """
@@ -11,9 +10,12 @@ from issl_engine.objectives.base import AssignmentMetrics
 
 
 def assignment_use(metrics: Mapping[str, float], of: AssignmentMetrics, num_rows: int) -> dict[str, float]:
-    """Of one batch's logged metrics: entropy (nats) of the mean assignment, its share of ln C (both 1 where all
-    classes are used alike: the maximality of Dubois et al. 2022, arXiv 2209.06235), and the share of the
-    min(C, R) classes that can be some row's most probable one that are."""
+    """Three values of one batch's logged metrics.
+
+    ``marginal_entropy`` (nats) is that of the mean assignment. ``marginal_entropy_share`` is its share of ln C: 1 where
+    all classes are used alike, the maximality of Dubois et al. 2022 (arXiv 2209.06235). ``used_classes_share`` counts
+    the classes that are the most probable one of some row, as a share of the min(C, R) that can be.
+    """
     entropy = math.log(metrics[of.perplexity])
     return {
         "marginal_entropy": entropy,

@@ -1,4 +1,4 @@
-"""What is measured of a batch during training, on representations that the step has computed anyway.
+"""The measures of a batch during training, of representations that the step has computed anyway.
 
 Letters: G global views, N images, D width of the representation.
 """

@@ -1,4 +1,4 @@
-"""What every measure asks of features: the right axes, finite numbers, fp64.
+"""Checks that every measure makes of its features: the right axes, finite numbers; and the step to fp64.
 
 Letters: N images, V views of each, D width of the representation, C classes.
 """
@@ -10,14 +10,17 @@ from issl_engine.mistakes import Mistake
 
 
 def checked_features(x_ND: Tensor) -> Tensor:
-    """fp64, without gradient. Raises ValueError for anything but finite [N, D]."""
+    """The features [N, D] in fp64, without gradient. Raises Mistake for another shape or infinite numbers."""
     if x_ND.ndim != 2 or x_ND.numel() == 0:
         raise Mistake(f"features must have the shape [images, dimensions], not {tuple(x_ND.shape)}")
     return _finite(x_ND)
 
 
 def checked_views(z_NVD: Tensor) -> Tensor:
-    """fp64, without gradient. Raises ValueError for anything but finite [N, V, D] with two or more images and views."""
+    """The features [N, V, D] in fp64, without gradient.
+
+    Raises Mistake for another shape, infinite numbers, or fewer than two images or views.
+    """
     if z_NVD.ndim != 3 or z_NVD.numel() == 0:
         raise Mistake(f"features of views must have the shape [images, views, dimensions], not {tuple(z_NVD.shape)}")
     if z_NVD.shape[0] < 2 or z_NVD.shape[1] < 2:
@@ -31,7 +34,7 @@ def checked_views(z_NVD: Tensor) -> Tensor:
 def class_means(x_ND: Tensor, labels_N: Tensor) -> tuple[Tensor, Tensor]:
     """(means [C, D], images of each [C]) of the classes that are present, in the order of their labels; fp64.
 
-    ``labels_N``: int64. Raises ValueError for fewer than two classes.
+    ``labels_N``: int64. Raises Mistake for fewer than two classes.
     """
     x_ND = checked_features(x_ND)
     if labels_N.shape != x_ND.shape[:1]:
@@ -50,7 +53,7 @@ def _finite(features: Tensor) -> Tensor:
 
 
 def same_features_error() -> Mistake:
-    """For measures that a constant representation leaves without a value."""
+    """The error of measures that have no value for a constant representation."""
     return Mistake(
         "the features of all images are equal, so nothing is spread and this measure has no value; the representation "
         "has collapsed to a point"

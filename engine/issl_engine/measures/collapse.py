@@ -19,7 +19,7 @@ def rank_me(x_ND: Tensor) -> float:
 
     exp of the entropy (nats) of the singular values over their sum (Roy and Vetterli 2007, "The effective
     rank: a measure of effective dimensionality"); on representations, RankMe (Garrido et al. 2023, eq. 1).
-    Features are not centred. Raises ValueError for features that are all zero, which have no rank.
+    Features are not centred. Raises Mistake for features that are all zero, which have no rank.
     """
     singular_K = squared_singular_values(x_ND).sqrt()
     if singular_K[0] == 0:
@@ -34,7 +34,7 @@ def feature_std(x_ND: Tensor) -> float:
     simple Siamese representation learning", figure 2, without the factor.
     """
     unit_ND = F.normalize(checked_features(x_ND), dim=1)
-    return unit_ND.std(0, correction=0).mean().item() * x_ND.shape[1] ** 0.5
+    return float(unit_ND.std(0, correction=0).mean().item() * x_ND.shape[1] ** 0.5)
 
 
 def alignment(x_ND: Tensor, y_ND: Tensor) -> float:
@@ -42,7 +42,7 @@ def alignment(x_ND: Tensor, y_ND: Tensor) -> float:
     ones.
 
     Wang and Isola 2020, "Understanding contrastive representation learning through alignment and uniformity
-    on the hypersphere", with alpha = 2. Raises ValueError for differing shapes.
+    on the hypersphere", with alpha = 2. Raises Mistake for differing shapes.
     """
     if x_ND.shape != y_ND.shape:
         raise Mistake(
@@ -57,7 +57,7 @@ def uniformity(x_ND: Tensor) -> float:
     """log of the mean of exp(-2 · squared distance) over pairs of images on the unit sphere.
 
     0 for complete collapse, near -4 for features spread evenly in many dimensions (Wang and Isola 2020, with
-    t = 2). Distances are computed in blocks of rows, never all N x N. Raises ValueError for a single image.
+    t = 2). Distances are computed in blocks of rows, never all N x N. Raises Mistake for a single image.
     """
     unit_ND = F.normalize(checked_features(x_ND), dim=1)
     N = len(unit_ND)

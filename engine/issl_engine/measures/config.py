@@ -1,4 +1,4 @@
-"""What a recipe says of diagnostics."""
+"""The ``diagnostics`` key of a recipe: which measures are made, when, and on how many images."""
 
 from typing import Annotated
 
@@ -8,14 +8,15 @@ from issl_engine.config import Config
 
 
 class DiagnosticsConfig(Config):
-    """Measures of the representation during training, in metrics.jsonl, and after it, in diagnostics.json."""
+    """Measures of the representation: during training in metrics.jsonl, after it in diagnostics.json."""
 
     every_steps: Annotated[int, Field(ge=1)] | None = 100
-    """Steps between two measurements on the batch that training has just encoded, written at the next line of
-    metrics.jsonl; null for none. The alarms of collapse need them."""
+    """Steps between two measurements, or null for none. What is measured is the batch that training has just encoded;
+    the next line of metrics.jsonl holds the values. The alarms of collapse need them."""
     num_images: Annotated[int, Field(ge=2)] = 256
-    """Images of that batch, over all ranks, that are measured at most; the cost grows with their cube."""
+    """Most images of that batch, over all ranks, that are measured. The cost grows with their cube."""
     after_images: Annotated[int, Field(ge=2)] | None = 1024
-    """Images of the split that probes are judged on that are measured at most after training, or null for none."""
+    """Most images that are measured after training, or null for none. They are of the split on which probes are
+    judged."""
     after_views: Annotated[int, Field(ge=2)] = 4
-    """Augmented views of each of these, drawn as training's global views are; LiDAR's authors take 50."""
+    """Augmented views per image, drawn as training's global views are. LiDAR's authors take 50."""

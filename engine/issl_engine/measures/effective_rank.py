@@ -15,7 +15,7 @@ def effective_rank(x_ND: Tensor) -> float:
     Roy and Vetterli 2007, "The effective rank: a measure of effective dimensionality", of the covariance
     matrix, whose singular values its eigenvalues are. Unlike RankMe it sees centred features, so that a common offset
     counts for nothing, and variances instead of standard deviations, so that weak directions count less. Raises
-    ValueError for features that are all equal.
+    Mistake for features that are all equal.
     """
     x_ND = checked_features(x_ND)
     if spread(x_ND) == 0:

@@ -12,7 +12,7 @@ def invariance(z_NVD: Tensor) -> float:
     """Mean squared distance of two views of one image over that of two views of different images.
 
     0 for a representation that ignores the augmentations, as the optimum of Dubois et al. 2022 (arXiv 2209.06235)
-    does: its second condition; 1 where an image's views are as far apart as different images. Raises ValueError
+    does: its second condition; 1 where an image's views are as far apart as different images. Raises Mistake
     for features that are all equal, and for fewer than two images or views.
     """
     z_NVD = checked_views(z_NVD)

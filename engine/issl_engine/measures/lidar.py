@@ -1,4 +1,4 @@
-"""LiDAR: the rank of what tells images apart, measured against how far the views of one image lie apart.
+"""LiDAR: the rank of what distinguishes images, measured against how far the views of one image lie apart.
 
 Letters: N images, V views of each, D width of the representation; R = min(N·V, D); K = min(N, R).
 """
@@ -14,13 +14,13 @@ WITHIN_FLOOR = 1e-4
 
 
 def lidar(z_NVD: Tensor, *, within_floor: float = WITHIN_FLOOR) -> float:
-    """Linear Discriminant Analysis Rank, between 1 and min(N - 1, D); high where many directions tell images apart.
+    """Linear Discriminant Analysis Rank, between 1 and min(N - 1, D); high where many directions distinguish images.
 
     Thilak et al. 2023, "LiDAR: Sensing Linear Probing Performance in Joint Embedding SSL Architectures" (arXiv
     2312.04000): with S_b the covariance of the images' means and S_w the covariance of views around them
     plus delta·I, exp of the entropy (nats) of the eigenvalues of S_w^-½ S_b S_w^-½ over their sum. The paper takes
     N = 1000 and V = 50. The floor delta is absolute, so the value depends on the features' scale where they hardly vary
-    within images. Raises ValueError for features that are all equal, and for fewer than two images or views.
+    within images. Raises Mistake for features that are all equal, and for fewer than two images or views.
     """
     z_NVD = checked_views(z_NVD)
     N, V, D = z_NVD.shape

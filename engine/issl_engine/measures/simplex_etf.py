@@ -17,7 +17,7 @@ def etf_cosine(means_CD: Tensor) -> float:
     Dubois et al. 2022 (arXiv 2209.06235): representations that are optimal for linear probes have centred
     class means that form an ETF; the angles as in Papyan, Han and Donoho 2020, "Prevalence of neural collapse during
     the terminal phase of deep learning training", NC2. Means of equal length always have about this mean cosine, so
-    look at ``etf_angle_std``, too. A class at the very centre counts as at right angles to all. Raises ValueError for
+    look at ``etf_angle_std``, too. A class at the very centre counts as at right angles to all. Raises Mistake for
     fewer than two classes, and for equal means.
     """
     cosine_CC = _centred_cosines(means_CD)
@@ -27,7 +27,7 @@ def etf_cosine(means_CD: Tensor) -> float:
 
 def etf_angle_std(means_CD: Tensor) -> float:
     """Standard deviation of the cosines of two centred class means: 0 where all angles are equal (Papyan et al. 2020,
-    NC2, equiangularity). Raises ValueError as ``etf_cosine`` does."""
+    NC2, equiangularity). Raises Mistake as ``etf_cosine`` does."""
     cosine_CC = _centred_cosines(means_CD)
     above_diagonal = torch.ones_like(cosine_CC, dtype=torch.bool).triu(1)
     return cosine_CC[above_diagonal].std(correction=0).item()
@@ -37,13 +37,13 @@ def etf_distance(means_CD: Tensor) -> float:
     """Frobenius distance of the centred means' Gram matrix from an ETF's, each at norm 1: 0 for an ETF, below √2.
 
     ‖G/‖G‖ − E/‖E‖‖ with E = I − 1·1ᵀ/C, whose norm is √(C − 1) (Papyan et al. 2020, NC2: equal lengths and angles at
-    once). An ETF of C classes needs D ≥ C − 1. Raises ValueError for fewer than two classes, and for equal means.
+    once). An ETF of C classes needs D ≥ C − 1. Raises Mistake for fewer than two classes, and for equal means.
     """
     centred_CD = _centred(means_CD)
     gram_CC = centred_CD @ centred_CD.T
     C = len(gram_CC)
     etf_CC = torch.eye(C, dtype=gram_CC.dtype, device=gram_CC.device) - 1 / C
-    return torch.linalg.matrix_norm(gram_CC / torch.linalg.matrix_norm(gram_CC) - etf_CC / (C - 1) ** 0.5).item()
+    return float(torch.linalg.matrix_norm(gram_CC / torch.linalg.matrix_norm(gram_CC) - etf_CC / (C - 1) ** 0.5))
 
 
 def optimal_etf_cosine(num_classes: int) -> float:

@@ -18,8 +18,8 @@ def variability_collapse(x_ND: Tensor, labels_N: Tensor) -> float:
 
     S_T is the covariance of all features, S_B that of the class means, each class with the weight of its images. Xu and
     Liu 2023, "Quantifying the Variability Collapse of Neural Networks" (arXiv 2306.03440); it does not
-    change under an invertible linear map of the features. With as many dimensions as images every class can be told
-    apart and the value is 0 whatever the features, so N must be well above D. Raises ValueError for fewer than two
+    change under an invertible linear map of the features. With as many dimensions as images every class can be
+    separated and the value is 0 whatever the features, so N must be well above D. Raises Mistake for fewer than two
     classes, features that are all equal, and N ≤ D.
     """
     x_ND = checked_features(x_ND)
@@ -41,4 +41,4 @@ def variability_collapse(x_ND: Tensor, labels_N: Tensor) -> float:
     between_KK = (share_C.sqrt()[:, None] * whitened_CR).T
     squares = torch.linalg.svdvals(between_KK).square()
     rank = int((squares > RANK_TOLERANCE * squares[0]).sum()) if squares[0] > 0 else 1
-    return (1 - trace / rank).item()
+    return float(1 - trace / rank)

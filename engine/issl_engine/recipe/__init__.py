@@ -1,0 +1,1 @@
+"""Recipes: from a YAML file to checked, typed settings, and back."""

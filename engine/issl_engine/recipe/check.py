@@ -1,4 +1,4 @@
-"""Tree → Recipe (or another Config), and pydantic's complaints turned into sentences about the user's own keys."""
+"""Tree → Recipe (or another Config). pydantic's errors become sentences about the user's own keys."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar, get_args, get_origin
@@ -6,13 +6,13 @@ from typing import Annotated, Any, TypeVar, get_args, get_origin
 from pydantic import Tag, ValidationError
 
 from issl_engine.config import Config
+from issl_engine.mistakes import did_you_mean
 from issl_engine.recipe.schema import Recipe
-from issl_engine.recipe.suggest import did_you_mean
 from issl_engine.recipe.tree import Finding, Tree
 
 ConfigT = TypeVar("ConfigT", bound=Config)
 Root = type[Config]
-"""What a whole file is: a Recipe, or a suite of probes."""
+"""The schema of a whole file: a Recipe, a suite of probes, or an experiment."""
 Path = tuple[str | int, ...]
 """Keys and list places from the recipe's top."""
 
@@ -65,6 +65,19 @@ def check_config(tree: Tree, root: type[ConfigT]) -> tuple[ConfigT | None, list[
         return None, _findings(root, tree, error)
 
 
+def first_sentence(error: ValidationError) -> str:
+    """The first complaint about a Config that no recipe file holds: ``size: must be at least 8, not 3``."""
+    item = error.errors(include_url=False)[0]
+    if item["type"] in EXPECTED:
+        said = f"must be {EXPECTED[item['type']].format(**_context(item))}, not {item['input']}"
+    elif item["type"] in ("value_error", "assertion_error"):
+        said = str(item["ctx"]["error"])
+    else:
+        said = f"{item['msg'][0].lower()}{item['msg'][1:]}"
+    key = _dotted(tuple(item["loc"]))
+    return f"{key}: {said}" if key else said
+
+
 def _with_text_restored(root: Root, tree: Tree, data: Any, error: ValidationError) -> Any:
     """``data`` with numbers as they were written wherever the schema wants text (``name: 2024``)."""
     for item in error.errors(include_url=False):
@@ -84,7 +97,7 @@ def _findings(root: Root, tree: Tree, error: ValidationError) -> list[Finding]:
     for item in error.errors(include_url=False):
         path = _path_of(root, tree, item["loc"], item["type"])
         if item["type"] == "too_short" and len(_at(tree, path).plain()) >= item["ctx"]["min_length"]:
-            continue  # pydantic counts the entries without mistakes, and those with one are told by themselves
+            continue  # pydantic counts the entries without mistakes, and those with one are reported by themselves
         if item["type"] == "missing" and isinstance(path[-1], int):
             path = path[:-1]
         grouped.setdefault(path, []).append(item)
@@ -174,7 +187,7 @@ def _places_of(root: Root, tree: Tree, key: str) -> list[str]:
 
 
 def _wrong_component(root: Root, tree: Tree, path: Path) -> tuple[Path, Tree, str]:
-    """For a component whose ``name`` is missing, unknown or not text."""
+    """The sentence for a component whose ``name`` is missing, unknown or not text."""
     node = _at(tree, path)
     names = [name for name in _choices_at(root, tree, path) if name]
     kind = str(next(key for key in reversed(path) if isinstance(key, str))).removesuffix("s")

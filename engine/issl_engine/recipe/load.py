@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from issl_engine.mistakes import Mistake, did_you_mean
 from issl_engine.recipe.check import ConfigT, check_config, check_recipe
 from issl_engine.recipe.locate import RecipeError, locate, locate_suite
 from issl_engine.recipe.schema import Recipe, RecipeFile
 from issl_engine.recipe.show import render
-from issl_engine.recipe.suggest import did_you_mean
 from issl_engine.recipe.suite import Suite
 from issl_engine.recipe.tree import Finding, Origin, Tree, merge, parse, set_value
 
@@ -121,7 +121,7 @@ def _refuse_experiment(tree: Tree, path_or_name: str | Path) -> None:
 
 
 def _as_written(mistake: Finding) -> Finding:
-    """On the command line a suite's keys begin with ``suite.``."""
+    """The mistake with the key as the command line has it, where a suite's keys begin with ``suite.``."""
     return replace(mistake, key=f"suite.{mistake.key}") if mistake.key and mistake.origin == COMMAND_LINE else mistake
 
 
@@ -258,7 +258,7 @@ def _apply(tree: Tree, overrides: list[Override]) -> tuple[Tree, list[Finding]]:
     for item in overrides:
         try:
             tree = set_value(tree, item.keys, item.value)
-        except ValueError as error:
+        except Mistake as error:
             origin = replace(COMMAND_LINE, arm=item.arm)
             mistakes.append(Finding(origin=origin, key=".".join(item.keys), message=str(error)))
     return tree, mistakes
@@ -279,7 +279,7 @@ def _merge_findings(findings: dict[str, list[Finding]]) -> list[Finding]:
 
 
 def _sorted(mistakes: list[Finding]) -> list[Finding]:
-    """Without repeats, in the file's order, the command line last."""
+    """The mistakes without repeats, in the order of the file; those of the command line are last."""
 
     def place(mistake: Finding) -> tuple[bool, int]:
         line = mistake.origin.where.rpartition(":")[2]

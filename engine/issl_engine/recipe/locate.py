@@ -4,8 +4,7 @@ import importlib.util
 import os
 from pathlib import Path
 
-from issl_engine.mistakes import Mistake
-from issl_engine.recipe.suggest import did_you_mean
+from issl_engine.mistakes import Mistake, did_you_mean
 from issl_engine.recipe.tree import Finding, Origin
 
 SUFFIX = ".yaml"
@@ -84,9 +83,7 @@ def recipes_folder() -> Path:
     for folder in candidates:
         if folder.is_dir():
             return folder
-    raise FileNotFoundError(
-        f"the packaged recipes are missing (looked in {', '.join(map(str, candidates))}); reinstall"
-    )
+    raise Mistake(f"the packaged recipes are missing (looked in {', '.join(map(str, candidates))}); reinstall")
 
 
 def _title(path: Path) -> str:

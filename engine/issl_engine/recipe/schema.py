@@ -47,12 +47,12 @@ class DataConfig(Config):
     """How images reach the accelerator."""
 
     decode_threads: PositiveInt = 2
-    """DALI threads a rank that decode and augment."""
+    """DALI threads per rank. They decode images and augment crops."""
     prefetch_batches: PositiveInt = 2
-    """Batches prepared ahead of the training step."""
+    """Batches that are prepared ahead of the training step."""
     cache_gib: Annotated[float, Field(ge=0)] = 0
-    """Encoded images that each rank keeps in memory once they were read, in GiB (2^30 bytes); 0 keeps none. For storage
-    that is slower than the loader: the system already keeps a local disk's files."""
+    """Memory per rank for encoded images that were read once, in GiB (2^30 bytes); 0 keeps none. This helps where
+    storage is slower than the loader. The system already keeps the files of a local disk."""
 
     @property
     def cache_bytes(self) -> int:
@@ -66,50 +66,54 @@ class TrainingConfig(Config):
     epochs: Annotated[float, Field(gt=0)]
     """Passes over the training split; fractions are allowed."""
     global_batch_size: Annotated[int, Field(ge=2)]
-    """Images an optimiser step, over all ranks and accumulation steps."""
+    """Images per optimiser step, over all ranks and accumulation steps."""
     accumulation_steps: PositiveInt = 1
-    """Forward and backward passes an optimiser step. Losses that compare images see only one pass's images, unless
-    exact_accumulation is true."""
+    """Forward and backward passes per optimiser step. A loss that compares images sees the images of one pass only,
+    unless exact_accumulation is true."""
     exact_accumulation: bool = False
-    """With accumulation_steps > 1, compare the images of all passes of a step: the loss of the whole batch with the
-    memory of one pass, for a second forward pass. Contrastive objectives only; batch-norm still sees one pass."""
+    """With accumulation_steps > 1, the loss compares the images of all passes of a step. It is the loss of the whole
+    batch with the memory of one pass, and costs a second forward pass. Only contrastive objectives can do it.
+    Batch-norm still sees one pass."""
     precision: Literal["fp32", "bf16"] = "fp32"
-    """Arithmetic of encoder and heads; bf16 is autocast (weights, batch-norm and losses stay in fp32)."""
+    """Arithmetic of encoder and heads. bf16 is autocast: weights, batch-norm and losses stay in fp32."""
     channels_last: bool = True
-    """Keep images and convolution weights in channels-last memory order, which convolutions prefer."""
+    """Keep images and convolution weights in channels-last memory order, in which convolutions are faster."""
     compile: bool = False
-    """Compile encoder and heads with torch.compile, one graph for each crop size. Where compiling fails, training says
-    why and goes on without."""
+    """Compile encoder and heads with torch.compile, one graph per crop size. If compiling fails, training logs why and
+    goes on without it."""
     compile_mode: Literal["default", "reduce-overhead", "max-autotune"] = "default"
-    """With compile: reduce-overhead also records CUDA graphs, which pays where the GPU waits for Python between small
-    kernels (it keeps their memory); max-autotune tries more kernels, and compiles for minutes."""
+    """The mode of torch.compile. reduce-overhead also records CUDA graphs: this pays where the GPU waits for Python
+    between small kernels, and keeps their memory. max-autotune tries more kernels, and compiles for minutes."""
     activation_checkpointing: bool = False
-    """Keep only the inputs of the encoder's blocks for the backward pass, and compute the rest again there: less
-    memory, about a third more time, the same gradients. Not together with compile."""
+    """Keep only the inputs of the encoder's blocks for the backward pass, and compute the rest again there. This takes
+    less memory and about a third more time, and gives the same gradients. It does not work together with compile."""
     view_batching: Literal["by_size", "each"] = "by_size"
-    """Views that go through the encoder together: all of one size, as SwAV's authors do, or each alone, which needs
-    more launches. Batch-norm normalises over what goes through together, so the choice changes results."""
+    """Which views go through the encoder together: by_size takes all of one size, as SwAV's authors do; each takes
+    every view alone, with more kernel launches. Batch-norm normalises over what goes through together, so the choice
+    changes results."""
     kernels: Literal["auto", "reference", "chunked", "triton"] = "auto"
     """How losses are computed: auto takes Triton on an NVIDIA GPU and the chunked torch path elsewhere. The environment
-    variable ISSL_KERNELS comes before this key."""
+    variable ISSL_KERNELS has priority over this key."""
     clip_gradient_norm: Annotated[float, Field(gt=0)] | None = None
     """Largest global norm of the gradients, or null for no clipping."""
     clip_gradient_value: Annotated[float, Field(gt=0)] | None = None
     """Largest absolute value of one gradient entry, or null for no clipping."""
     sync_batch_norm: bool = True
-    """Batch-norm statistics over the images that all ranks hold in one forward pass; false keeps to each rank's own."""
+    """With true, batch-norm takes its statistics over the images of all ranks in one forward pass; with false, each
+    rank takes its own."""
     on_non_finite: Literal["stop", "skip"] = "stop"
-    """What follows when a step's loss or gradients hold a NaN or an infinity on any rank: stop ends training with the
-    weights from before it; skip leaves the step out on all ranks, with all that it would have changed."""
+    """What happens when the loss or the gradients of a step hold a NaN or an infinity on any rank. stop ends training
+    with the weights from before the step. skip leaves the step out on all ranks, with all that it would have
+    changed."""
     max_skipped_steps: PositiveInt = 20
-    """With on_non_finite: skip, as many steps in a row that had to be left out end training."""
+    """With on_non_finite: skip, training ends after this many skipped steps in a row."""
     log_every_steps: PositiveInt = 10
     """Steps between two lines of metrics.jsonl."""
     watchdog_seconds: Annotated[float, Field(ge=0)] = 600
-    """A run that has not moved for so long ends, naming the rank that the others wait for; more than a first step with
-    compilation, a checkpoint or the loader's start take. 0 never ends it."""
+    """A run ends after this many seconds without progress, and names the rank that the others wait for. Choose more
+    than the first step with compilation, a checkpoint and the loader's start take. 0 never ends a run."""
     threads: Annotated[int, Field(ge=0)] = 0
-    """CPU threads of torch a rank; 0 leaves torch's own choice."""
+    """CPU threads of torch per rank; 0 leaves the number to torch."""
 
     @model_validator(mode="after")
     def _compile_fits(self) -> Self:
@@ -120,7 +124,7 @@ class TrainingConfig(Config):
             )
         if self.compile and self.activation_checkpointing:
             raise Mistake(
-                "compile and activation_checkpointing do not work together: a compiled graph chooses itself what it "
+                "compile and activation_checkpointing do not work together: a compiled graph itself chooses what it "
                 "recomputes; set one of them to false"
             )
         return self
@@ -130,23 +134,25 @@ class CheckpointConfig(Config):
     """When to save, and how many checkpoints to keep."""
 
     every_epochs: Annotated[float, Field(gt=0)] = 1.0
-    """Epochs between two checkpoints; one is always written at the end and on interruption."""
+    """Epochs between two checkpoints. One is always written at the end and on interruption."""
     keep: PositiveInt = 2
-    """Newest checkpoints kept; older ones are deleted after a new one is complete."""
+    """Number of newest checkpoints that are kept. Older ones are deleted after a new one is complete."""
     keep_every_epochs: Annotated[float, Field(gt=0)] | None = None
-    """Also keep the first checkpoint at or after each multiple of so many epochs, or null for none."""
+    """Also keep the first checkpoint at or after each multiple of this number of epochs; null keeps none more."""
     keep_best: bool = False
-    """Also keep the checkpoint whose online probe was most accurate over the steps before it; needs online_probe."""
+    """Also keep the checkpoint whose online probe was most accurate over the steps before it. This needs
+    online_probe."""
     asynchronous: bool = True
-    """Write while training goes on: the loop waits only for a copy in host memory, of the checkpoint's size. False
-    waits for the disk."""
+    """With true, checkpoints are written while training goes on, which waits only for a copy of the checkpoint in host
+    memory. With false, training waits for the disk."""
 
 
 class DeepSpeedConfig(Config):
     """What is passed on to DeepSpeed."""
 
     zero_stage: Annotated[int, Field(ge=0, le=2)] = 0
-    """ZeRO stage: 0 replicates the optimiser's state, 1 shards it over ranks, 2 shards the gradients too."""
+    """ZeRO stage: 0 keeps the optimiser's state on every rank, 1 shards it over the ranks, 2 shards the gradients
+    too."""
 
 
 class OnlineProbeConfig(Config):
@@ -160,15 +166,15 @@ class Recipe(Config):
     """One pretraining run with its probes: what is left of a recipe file once an arm is chosen."""
 
     name: str
-    """Name of the recipe; the run folder is runs/<name> unless --out says otherwise."""
+    """Name of the recipe. The run folder is runs/<name> unless --out names another."""
     description: str = ""
-    """One paragraph for the report."""
+    """What the recipe is for, in one paragraph for the report."""
     seeds: Annotated[tuple[Annotated[int, Field(ge=0, lt=2**32)], ...], Field(min_length=1)] = (0,)
-    """Every arm is run once for each seed; whole numbers from 0 to 4294967295."""
+    """Every arm is run once per seed. Seeds are whole numbers from 0 to 4294967295."""
     source: AnySource
     """Where the images come from."""
     data: DataConfig = DataConfig()
-    """How they are loaded."""
+    """How the images are loaded."""
     views: ViewsConfig
     """The crops that the objective compares."""
     encoder: AnyEncoder
@@ -176,27 +182,28 @@ class Recipe(Config):
     objective: AnyObjective
     """The self-supervised loss and its heads."""
     regularizers: tuple[AnyRegularizer, ...] = ()
-    """Terms on the global views' representations that are added to the loss, such as [{name: koleo, weight: 0.1}]."""
+    """Terms that are added to the loss, such as [{name: koleo, weight: 0.1}]. They see the representations of the
+    global views."""
     optimizer: AnyOptimizer
     """The optimiser."""
     schedule: ScheduleConfig = ScheduleConfig()
-    """Learning rate over the steps."""
+    """How the learning rate changes over the steps."""
     training: TrainingConfig
-    """Length, batch, numerics."""
+    """Length, batch size and numerics of pretraining."""
     checkpoint: CheckpointConfig = CheckpointConfig()
-    """Saving."""
+    """When checkpoints are written, and which are kept."""
     deepspeed: DeepSpeedConfig = DeepSpeedConfig()
-    """DeepSpeed."""
+    """Settings that are passed on to DeepSpeed."""
     evaluation: EvaluationConfig
     """Images for the probes."""
     probes: tuple[AnyProbe, ...]
     """Probes of the frozen encoder."""
     online_probe: OnlineProbeConfig | None = OnlineProbeConfig()
-    """Linear probe during pretraining, or null for none."""
+    """A linear probe that is trained during pretraining, or null for none."""
     diagnostics: DiagnosticsConfig = DiagnosticsConfig()
-    """Measures of collapse, and of how close the representation is to the theory's optimum."""
+    """How collapse is measured, and the distance of the representation from the optimum of the theory."""
     controls: bool = True
-    """Also probe raw pixels and the untrained encoder."""
+    """With true, raw pixels and the untrained encoder are probed too."""
 
     @model_validator(mode="after")
     def _seeds_differ(self) -> Self:
@@ -205,7 +212,7 @@ class Recipe(Config):
         return self
 
     @model_validator(mode="after")
-    def _best_checkpoint_can_be_told(self) -> Self:
+    def _best_checkpoint_is_measured(self) -> Self:
         if self.checkpoint.keep_best and self.online_probe is None:
             raise Mistake(
                 "checkpoint.keep_best goes by the online probe's accuracy, and online_probe is null; set "
@@ -241,7 +248,7 @@ class Recipe(Config):
 
 
 class RecipeFile(Config):
-    """A recipe file, read: one complete recipe an arm."""
+    """A recipe file that was read: one complete recipe per arm."""
 
     path: Path
     """Where it was read from."""
@@ -250,4 +257,4 @@ class RecipeFile(Config):
     overrides: tuple[str, ...] = ()
     """The key=value overrides of the command line."""
     arms: dict[str, Recipe]
-    """Arm name → its recipe, in the file's order; a file without arms has one, named after the objective."""
+    """Arm name → its recipe, in the order of the file. A file without arms has one, named after the objective."""

@@ -99,7 +99,7 @@ def _inline(value: object) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Only what YAML knows by itself."""
+    """The value with types that YAML knows."""
     if isinstance(value, Config):
         return value.model_dump(mode="json")
     if isinstance(value, Mapping):

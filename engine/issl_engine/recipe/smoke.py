@@ -2,6 +2,10 @@
 
 from typing import Any
 
+from pydantic import ValidationError
+
+from issl_engine.mistakes import Mistake
+from issl_engine.recipe.check import first_sentence
 from issl_engine.recipe.schema import Recipe, RecipeFile
 
 TRAIN_IMAGES, TEST_IMAGES = 160, 40
@@ -19,7 +23,7 @@ def smoke(file: RecipeFile) -> RecipeFile:
 
 
 def smoke_recipe(recipe: Recipe) -> Recipe:
-    """One arm, cut down. Raises pydantic's ValidationError for a recipe that such a batch does not fit."""
+    """One arm, cut down. Raises Mistake for a recipe that does not work with such a batch."""
     batch_size = min(LARGEST_BATCH, recipe.training.global_batch_size)
     changes = {
         "name": f"{recipe.name}_smoke",
@@ -42,7 +46,13 @@ def smoke_recipe(recipe: Recipe) -> Recipe:
     for probe in whole["probes"]:
         if "epochs" in probe:
             probe["epochs"] = min(PROBE_EPOCHS, probe["epochs"])
-    return Recipe.model_validate(whole)
+    try:
+        return Recipe.model_validate(whole)
+    except ValidationError as error:
+        raise Mistake(
+            f"recipe '{recipe.name}' does not work with batches of {batch_size} images, which --smoke takes "
+            f"({first_sentence(error)}); leave --smoke out"
+        ) from error
 
 
 def _shapes(recipe: Recipe) -> dict[str, Any]:

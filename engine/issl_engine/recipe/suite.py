@@ -16,35 +16,35 @@ class SuiteSource(Config):
     """Another source that the frozen encoder is probed on."""
 
     setting: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
-    """How results name it."""
+    """How results name this source."""
     source: AnySource
-    """Where its images come from."""
+    """Where the images come from."""
     optional: bool = False
-    """Go on without it where it cannot be loaded, and say so; false makes that an error."""
+    """With true, a source that cannot be loaded is left out with a warning; with false it is an error."""
 
 
 class Suite(Config):
     """What one frozen encoder is evaluated on. KEY=VALUE on the command line changes a key as suite.KEY=VALUE."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
-    """Results lie in the folder suite_<name>."""
+    """Name of the suite. Results lie in the folder suite_<name>."""
     description: str = ""
-    """What it is for."""
+    """What the suite is for."""
     evaluation: EvaluationConfig | None = None
-    """Images for the probes; null takes the recipe's."""
+    """How images are prepared for the probes; null takes the recipe's own."""
     probes: tuple[AnyProbe, ...] | None = None
-    """Probes of the frozen encoder on every source; null takes the recipe's."""
+    """Probes of the frozen encoder on every source; null takes the recipe's own."""
     own_source: bool = True
-    """Evaluate on the recipe's own source."""
+    """With true, the recipe's own source is evaluated too."""
     sources: tuple[SuiteSource, ...] = ()
     """Other sources to probe on (transfer)."""
     corruptions: CorruptionsConfig | None = None
-    """Judge the own source's probes on corrupted images too, or null."""
+    """Corruptions of images on which the probes of the own source are judged too, or null for none."""
     fine_tuning: FineTuningConfig | None = None
-    """Fine-tune the encoder on the own source, or null."""
+    """How the encoder is fine-tuned on the own source, or null for no fine-tuning."""
 
     @model_validator(mode="after")
-    def _sources_are_told_apart(self) -> Self:
+    def _settings_differ(self) -> Self:
         settings = [one.setting for one in self.sources]
         for setting in settings:
             if settings.count(setting) > 1:
@@ -56,5 +56,5 @@ class Suite(Config):
         if not self.own_source and not self.sources:
             raise Mistake("own_source is false and there are no sources; name one, or leave own_source out")
         if not self.own_source and (self.corruptions or self.fine_tuning):
-            raise Mistake("corruptions and fine_tuning are of the own source; set own_source to true")
+            raise Mistake("corruptions and fine_tuning need the own source; set own_source to true")
         return self

@@ -13,7 +13,7 @@ Scalar = str | int | float | None
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """Where a value was written: ``recipes/x.yaml:3`` or ``command line``; ``arm`` if in that arm's part."""
+    """The place where a value was written: ``recipes/x.yaml:3`` or ``command line``. ``arm`` if in that arm's part."""
 
     where: str
     arm: str | None = None
@@ -47,7 +47,7 @@ class Tree:
 
 @dataclass(frozen=True, kw_only=True, order=True)
 class Finding:
-    """One thing that is wrong: where, at which key (dotted, may be empty), and what to say of it."""
+    """One thing that is wrong: its place, its key (dotted, may be empty), and a sentence about it."""
 
     origin: Origin
     key: str
@@ -89,6 +89,9 @@ def parse(text: str, source: str, *, with_lines: bool = True) -> tuple[Tree | No
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position)
         reader.add(line, "", f"a control character (code {error.character:#x}) is not allowed here; remove it")
+        return None, reader.mistakes
+    except RecursionError:
+        reader.add(0, "", "lists or mappings are nested too deeply in this file; write them flatter")
         return None, reader.mistakes
     return None if node is None else reader.read(node, ""), reader.mistakes
 
@@ -187,7 +190,7 @@ class _Reader:
         return found
 
     def _scalar(self, node: yaml.ScalarNode, path: str) -> Scalar:
-        kind, text = node.tag.removeprefix("tag:yaml.org,2002:"), node.value
+        kind, text = node.tag.removeprefix("tag:yaml.org,2002:"), str(node.value)
         if kind == "null":
             return None
         try:
@@ -226,7 +229,7 @@ def _renames(base: Tree, over: Tree) -> bool:
 
 
 def set_value(tree: Tree | None, keys: tuple[str, ...], value: Tree, *, path: str = "") -> Tree:
-    """``tree`` with ``value`` merged in at ``keys``; a number is a place in a list. Raises ValueError."""
+    """``tree`` with ``value`` merged in at ``keys``; a number is a place in a list. Raises Mistake."""
     if not keys:
         return merge(tree, value)
     key, rest = keys[0], keys[1:]

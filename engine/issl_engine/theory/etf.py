@@ -15,7 +15,7 @@ def simplex_etf(num_classes: int) -> Tensor:
     """C unit vectors [C, C - 1], fp64, of which any two have the cosine -1 / (C - 1).
 
     The corners of the regular simplex, e_c - 1/C, in an orthonormal basis of the space that they span (Dubois et al.
-    2022, arXiv 2209.06235). Raises ValueError for fewer than 2 classes.
+    2022, arXiv 2209.06235). Raises Mistake for fewer than 2 classes.
     """
     if num_classes < 2:
         raise Mistake(f"a simplex ETF has at least 2 classes, not {num_classes}; give more classes")
@@ -23,7 +23,8 @@ def simplex_etf(num_classes: int) -> Tensor:
     # The basis is what QR makes of the first C - 1 corners, which are linearly independent.
     basis_Cd, _ = torch.linalg.qr(centred_CC[:, : num_classes - 1])
     corners_Cd = centred_CC @ basis_Cd
-    return corners_Cd / corners_Cd.norm(dim=1, keepdim=True)
+    unit_Cd: Tensor = corners_Cd / corners_Cd.norm(dim=1, keepdim=True)
+    return unit_Cd
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +43,7 @@ class Geometry:
 
 
 def geometry(x_Nd: Tensor, class_N: Tensor) -> Geometry:
-    """Of representations [N, d] and their classes [N], of which each has at least two images."""
+    """The geometry of representations [N, d] with classes [N]. Each class has at least two images."""
     num_classes = int(class_N.max()) + 1
     x_Nd = x_Nd.double()
     means_Cd = torch.stack([x_Nd[class_N == c].mean(0) for c in range(num_classes)])

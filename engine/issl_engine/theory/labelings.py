@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 MOST_CLASSES = 10
-"""Up to so many classes every binary labeling is taken: 511 of 10 classes."""
+"""Most classes of which every binary labeling is taken: 511 of 10 classes."""
 
 
 def binary_labelings(num_classes: int, most: int, seed: int) -> Tensor:
@@ -65,5 +65,5 @@ def least_worst_error(num_classes: int, dim: int) -> float:
 def least_mean_error(num_classes: int, dim: int) -> float:
     """A floor under the error averaged over all binary labelings but the constant ones: a labeling that no hyperplane
     makes has at least one class wrong."""
-    every = 2**num_classes
+    every: int = 2**num_classes
     return (every - separable_dichotomies(num_classes, dim)) / (every - 2) / num_classes

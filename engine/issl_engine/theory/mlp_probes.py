@@ -20,7 +20,7 @@ def mlp_errors(
 ) -> Tensor:  # fmt: skip
     """The share of judged images that each labeling's probe gets wrong: fp64 [L].
 
-    ReLU, one hidden layer, features standardised as the fitted images are; Adam for so many steps, all labelings with
+    ReLU, one hidden layer, features standardised as the fitted images are; ``steps`` steps of Adam, all labelings with
     the same batches.
     """
     shift_d, scale_d = fit_Nd.mean(0), (fit_Nd.var(0, correction=0) + VARIANCE_FLOOR).rsqrt()

@@ -12,7 +12,7 @@ with one label a share b is joined; (b - a) / (0.95 - a) of them are equivalent,
 the probability that two images are equivalent (Simpson's index): right for classes of one size, too low for others.
 Where b does not clearly exceed a, the sample shows no equivalent images, and C is taken to be N.
 
-Without labels nothing tells accidents apart: C is the number S of components, with those that the sample missed added
+Without labels accidents cannot be measured: C is the number S of components, with those that the sample missed added
 by Chao's estimator (Chao 1984), S + f1 (f1 - 1) / (2 (f2 + 1)), of which f1 hold one image and f2 two.
 
 Letters: n sampled images of N; V views of each; D width of a view's features.
@@ -26,7 +26,7 @@ from torch import Tensor
 JOINED = 0.95
 """Probability with which two images of one class are joined."""
 EXACT = "donot_use_mm_for_euclid_dist"
-"""Of torch.cdist: by differences, since by products equal views have distances above zero."""
+"""Mode of torch.cdist: differences, since with products equal views have distances above zero."""
 BLOCK_IMAGES = 16
 """Images whose distances to all views are in memory at a time."""
 
@@ -55,8 +55,10 @@ class ClassEstimate:
 
 
 def estimate_classes(x_nVD: Tensor, labels_n: Tensor | None, *, num_images: int) -> ClassEstimate:
-    """Of features of V >= 2 views of each sampled image; labels int64 [n], all equal for none, of ``num_images``
-    in all."""
+    """The classes of ``num_images`` images, estimated from features [n, V, D] of V >= 2 views per sampled image.
+
+    ``labels_n``: int64 [n]; None, or equal labels, if there are none.
+    """
     num_sampled, views = x_nVD.shape[:2]
     joined_nn = nearest_views(x_nVD) <= join_threshold(x_nVD)
     joined_nn.fill_diagonal_(False)
@@ -132,5 +134,6 @@ def connected_components(joined_nn: Tensor) -> Tensor:
         neighbour_n = torch.where(joined_nn, label_n[None], far).amin(1)
         smaller_n = torch.minimum(label_n, neighbour_n)
         if torch.equal(smaller_n, label_n):
-            return label_n.unique(return_inverse=True)[1]
+            numbered_n: Tensor = label_n.unique(return_inverse=True)[1]
+            return numbered_n
         label_n = smaller_n

@@ -1,4 +1,4 @@
-"""What plots of experiments are made of: means over seeds with 95 % intervals, and the theory's break."""
+"""Parts of the plots of experiments: means over seeds with 95 % intervals, and the theory's break."""
 
 import io
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from issl_engine.report.plots import INK, PALETTE
 from issl_engine.theory.points import Point, series_of, summaries
 
 BY_HAND = "ETF"
-"""Series that begin so are made by hand: drawn thin and dashed."""
+"""Series whose names begin so are made by hand, and are drawn thin and dashed."""
 MARKERS = "osD^vPX*"
 
 
@@ -25,14 +25,14 @@ def render(figure: Figure) -> tuple[str, bytes]:
 
 
 def draw_lines(axes: Axes, points: list[Point], metric: str) -> None:
-    """Every series' line of this metric."""
+    """Draws a line per series of this metric."""
     for index, series in enumerate(series_of(points)):
         colour, marker = PALETTE[index % len(PALETTE)], MARKERS[index % len(MARKERS)]
         draw_line(axes, points, series, metric, colour=colour, marker=marker)
 
 
 def draw_line(axes: Axes, points: list[Point], series: str, metric: str, *, colour: str, marker: str) -> None:
-    """Means joined by a line, the 95 % interval as a band."""
+    """Draws the means, joined by a line, and the 95 % interval as a band."""
     found = {x: value for (name, x, kind), value in summaries(points).items() if (name, kind) == (series, metric)}
     x = list(found)
     mean = [value.mean for value in found.values()]
@@ -46,7 +46,7 @@ def draw_line(axes: Axes, points: list[Point], series: str, metric: str, *, colo
 
 
 def _band(mean: Sequence[float], half: Sequence[float]) -> tuple[list[float], list[float]]:
-    """Ends of the intervals, within 0 to 100 %."""
+    """The ends of the intervals, kept within 0 to 100 %."""
     return (
         [max(0.0, m - h) for m, h in zip(mean, half, strict=True)],
         [min(100.0, m + h) for m, h in zip(mean, half, strict=True)],
@@ -54,7 +54,7 @@ def _band(mean: Sequence[float], half: Sequence[float]) -> tuple[list[float], li
 
 
 def draw_break(axes: Axes, num_classes: int) -> None:
-    """Where the theory has linear probes solve every invariant task."""
+    """Marks the width from which on linear probes solve every invariant task, by the theory."""
     axes.axvline(num_classes - 1, color=INK, lw=0.9, ls="--")
     axes.annotate(
         f"d = C − 1 = {num_classes - 1}", (num_classes - 1, 0.98), xycoords=("data", "axes fraction"), xytext=(3, 0),
@@ -63,7 +63,7 @@ def draw_break(axes: Axes, num_classes: int) -> None:
 
 
 def panels_of(panels: int) -> tuple[Figure, list[Axes]]:
-    """A figure with so many panels side by side."""
+    """A figure with this number of panels, side by side."""
     figure = Figure(figsize=(8.4, 3.6) if panels > 1 else (6.4, 4.6), layout="constrained")
     found = list(figure.subplots(1, panels, squeeze=False).flatten())
     for axes in found:

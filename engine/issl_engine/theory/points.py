@@ -1,4 +1,4 @@
-"""What experiments measure: points, and their means over seeds."""
+"""The points that experiments measure, and their means over seeds."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ class Point:
     series: str
     """What was measured: an objective, or a representation made by hand."""
     x: float
-    """Where on the experiment's axis."""
+    """The value on the experiment's axis."""
     metric: str
     """worst_error, mean_error, ... ; errors and accuracies are percent of the test images."""
     seed: int

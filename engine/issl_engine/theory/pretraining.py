@@ -22,14 +22,14 @@ from issl_engine.views.config import MultiCropBatch
 
 
 class PretrainingConfig(Config):
-    """Length, batch and learning rate, the same for every encoder of an experiment."""
+    """Length, batch size and learning rate, the same for every encoder of an experiment."""
 
     steps: Annotated[int, Field(ge=1)] = 300
     """Optimiser steps."""
     batch_size: Annotated[int, Field(ge=2)] = 128
-    """Images a step, each with two views."""
+    """Images per step, each with two views."""
     lr: Annotated[float, Field(gt=0)] = 3e-3
-    """Peak learning rate of Adam, which rises over the first tenth of the steps and falls along a cosine."""
+    """Peak learning rate of Adam, which rises over the first tenth of the steps and then falls along a cosine."""
 
 
 def pretrain(
@@ -38,7 +38,7 @@ def pretrain(
 ) -> Encoder:  # fmt: skip
     """An encoder in evaluation mode, trained on pairs of views: two images of one equivalence class.
 
-    ``invariant_F`` int64 [F]: the class of each finest class of ``drawings``. Raises ValueError where the loss becomes
+    ``invariant_F`` int64 [F]: the class of each finest class of ``drawings``. Raises Mistake where the loss becomes
     NaN or infinite.
     """
     torch.manual_seed(seed)

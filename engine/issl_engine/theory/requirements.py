@@ -92,7 +92,8 @@ def _coarseness(recipe: Recipe, estimate: ClassEstimate) -> Requirement:
     if not estimate.evidence:
         advice = (
             "images of one label are joined hardly more often than images of two: few images share a view, or this "
-            "comparison cannot tell; try --encoder with a pretrained one, and stronger augmentations that keep labels"
+            "comparison does not show it; try --encoder with a pretrained one, and stronger augmentations that keep "
+            "labels"
         )
         return Requirement(item=item, now=now, needed=needed, met=None, advice=advice + _extra(recipe))
     if share <= OFTEN_EQUIVALENT:

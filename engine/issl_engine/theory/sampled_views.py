@@ -16,7 +16,7 @@ from issl_engine.views.config import ViewsConfig
 
 BATCH = 32
 PIXELS_SIDE = 8
-"""Without an encoder, views are compared as pixels averaged down to this many a side."""
+"""Without an encoder, views are compared as pixels averaged down to this many per side."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ def sample_views(
     """``num_views`` global views (what a teacher sees) of ``num_images`` images, or of all if they are fewer; of more
     than 32, whole batches of 32 only, so that every epoch shows each of them.
 
-    ``encoder``, in evaluation mode, makes them into features of length one; None compares pixels. Raises ValueError as
+    ``encoder``, in evaluation mode, makes them into features of length one; None compares pixels. Raises Mistake as
     TrainingViews does.
     """
     chosen = np.sort(np.random.default_rng(seed).permutation(len(images))[:num_images])
@@ -65,4 +65,5 @@ def _features(crops_VBCHW: Tensor, encoder: nn.Module | None) -> Tensor:
         rows = F.normalize(encoder(images.contiguous(memory_format=torch.channels_last)), dim=1)
     else:
         rows = F.adaptive_avg_pool2d(images, min(PIXELS_SIDE, images.shape[-1])).flatten(1)
-    return rows.unflatten(0, crops_VBCHW.shape[:2])
+    features_VBD: Tensor = rows.unflatten(0, crops_VBCHW.shape[:2])
+    return features_VBD

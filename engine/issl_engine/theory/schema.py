@@ -27,9 +27,9 @@ class TheoryRecipe(Config):
     """One experiment of ``issl-engine theory run``."""
 
     name: str
-    """Name of the experiment; its folder is runs/<name> unless --out says otherwise."""
+    """Name of the experiment. Its folder is runs/<name> unless --out names another."""
     description: str = ""
-    """The claim that is tried."""
+    """The claim that is tested."""
     seeds: Annotated[tuple[Annotated[int, Field(ge=0, lt=2**32)], ...], Field(min_length=1)] = (0, 1, 2, 3, 4)
     """Images, weights and batches are drawn anew for each seed."""
     experiment: AnyExperiment
@@ -37,14 +37,14 @@ class TheoryRecipe(Config):
     world: WorldConfig
     """The images, and so the number C of equivalence classes."""
     encoder: SmallResNetConfig = SmallResNetConfig(width=16)
-    """The network; the experiment sets its dim."""
+    """The network. The experiment sets its dim."""
     objectives: Annotated[tuple[AnyObjective, ...], Field(min_length=1)]
     """The losses and heads that are compared, all trained alike."""
     pretraining: PretrainingConfig = PretrainingConfig()
-    """Length, batch and learning rate."""
+    """Length, batch size and learning rate of pretraining."""
     max_labelings: Annotated[int, Field(ge=1, le=4096)] = 127
-    """Invariant binary tasks: all of them where they are no more than this (127 of 8 classes), else so many at
-    random."""
+    """Most invariant binary tasks. All are taken where there are no more than this (127 of 8 classes), else a random
+    choice of them."""
 
     @model_validator(mode="after")
     def _seeds_differ(self) -> Self:
@@ -53,7 +53,7 @@ class TheoryRecipe(Config):
         return self
 
     @model_validator(mode="after")
-    def _objectives_can_be_told_apart(self) -> Self:
+    def _objectives_have_labels_of_their_own(self) -> Self:
         labels = [objective_label(objective) for objective in self.objectives]
         twice = next((label for label in labels if labels.count(label) > 1), None)
         if twice is not None:
@@ -67,7 +67,7 @@ class TheoryRecipe(Config):
 
     @property
     def setup(self) -> Setup:
-        """What the experiment is given."""
+        """The settings that the experiment is given."""
         return Setup(
             world=self.world, encoder=self.encoder, objectives=self.objectives, pretraining=self.pretraining,
             max_labelings=self.max_labelings, seeds=self.seeds,

@@ -1,4 +1,4 @@
-"""Images of which the maximal invariant M(X) is known, since they are drawn from it.
+"""Images whose maximal invariant M(X) is known, since they are drawn from it.
 
 An image shows one shape. Its kind, size and hue are factors; place, rotation, brightness, background and noise are
 nuisances. The views of an image are other drawings with the factors that the augmentations *keep*: all else, the
@@ -31,7 +31,7 @@ ORDER = ("ring", "plus", "bar", "disc", "bowtie", "crescent", "triangle", "star"
 RADII = (0.17, 0.43)
 """Range of a shape's radius over all sizes, as a share of the image's side."""
 GAP = 0.4
-"""Share of each size's range that is left out, so that sizes can be told apart."""
+"""Share of each size's range that is left out, so that sizes can be distinguished."""
 PIXEL_MEAN, PIXEL_STD = 0.5, 0.25
 """Pixels (0 to 1) are normalised with these."""
 
@@ -99,14 +99,14 @@ class World:
 
 
 def invariant_of_finest(config: WorldConfig, keep: tuple[Factor, ...]) -> Tensor:
-    """As World.classes."""
+    """World.classes without the images: int64 [F]."""
     factors_F3 = np.array(list(itertools.product(range(config.kinds), range(config.sizes), range(config.hues))))
     kept = factors_F3[:, [FACTORS.index(factor) for factor in FACTORS if factor in keep]]
     return torch.from_numpy(np.unique(kept, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64))
 
 
 def draw_world(config: WorldConfig, seed: int) -> World:
-    """All images; equal seeds give equal pixels."""
+    """Draws all images. Equal seeds give equal pixels."""
     return World(
         config=config,
         train=_draw_split(config, config.train_images, seed, stream=0),

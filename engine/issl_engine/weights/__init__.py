@@ -1,0 +1,1 @@
+"""Weights in and out: opens the encoders of checkpoints and of other projects, and exports them."""

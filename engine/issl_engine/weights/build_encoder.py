@@ -1,4 +1,4 @@
-"""From a file's tensors to an encoder of ours, with nothing missing and nothing left over."""
+"""Builds an encoder of this engine from a file's tensors, with none missing and none left over."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -9,18 +9,17 @@ from torch import Tensor
 from issl_engine.models.encoders.base import Encoder, EncoderConfig
 from issl_engine.models.encoders.timm_model import TimmConfig
 from issl_engine.weights.choose_layout import choose_layout, listed
-from issl_engine.weights.errors import WeightsError
 from issl_engine.weights.layouts.base import Reading
 from issl_engine.weights.preprocessing import Preprocessing
 from issl_engine.weights.reference import ReferenceOptions
 from issl_engine.weights.resnet_shapes import resnet_of
 from issl_engine.weights.vit_shapes import vit_of
-from issl_engine.weights.weights_file import WeightsFile
+from issl_engine.weights.weights_file import WeightsError, WeightsFile
 
 
 @dataclass(frozen=True, kw_only=True)
 class Identified:
-    """What a file holds, before anything is built."""
+    """What a file holds, known before anything is built."""
 
     reading: Reading
     config: EncoderConfig
@@ -35,7 +34,7 @@ def identify(file: WeightsFile, options: ReferenceOptions) -> Identified:
     shapes = {ours: tuple(file.tensors[name].shape) for ours, name in reading.encoder.items()}
     place, layout = f"{file.path} (layout {reading.layout.name})", reading.layout
     if "patch_embed.proj.weight" in shapes:
-        width = shapes["patch_embed.proj.weight"][0]
+        width = next(iter(shapes["patch_embed.proj.weight"]), 0)
         vit, size = vit_of(shapes, place, num_heads=options.num_heads or layout.vit_heads.get(width))
         return Identified(
             reading=reading,
@@ -48,7 +47,7 @@ def identify(file: WeightsFile, options: ReferenceOptions) -> Identified:
     if resnet.stem != "imagenet":
         images = layout.preprocessing_of_3x3 or images
         if layout.preprocessing_of_3x3 is None and options.size is None:
-            raise WeightsError(f"{place}: say for which images it is, behind the name: FILE?stem={resnet.stem}&size=32")
+            raise WeightsError(f"{place}: add the size of its images to the name: FILE?stem={resnet.stem}&size=32")
     images = _resized(images, options.size)
     return Identified(reading=reading, config=resnet, image_size=images.crop, preprocessing=images)
 

@@ -1,19 +1,19 @@
-"""Which layout a file has: the one that explains most of its names."""
+"""Chooses the layout of a file: the one that explains most of its names."""
 
 from collections.abc import Collection
 from pathlib import Path
 
 import issl_engine.weights.layouts as layouts
 from issl_engine.variants import variants
-from issl_engine.weights.errors import WeightsError
 from issl_engine.weights.layouts.base import Layout, Reading, encoder_roots
+from issl_engine.weights.weights_file import WeightsError
 
 MOST_OF_A_HEAD = 30
 """Tensors that projection heads and classifiers have at most."""
 
 
 def choose_layout(names: Collection[str], path: Path, *, root: str = "") -> Reading:
-    """``root`` is the prefix that a user gave; what is not behind it counts for nothing.
+    """The names as the best layout reads them. ``root`` is a prefix that the user gave; other names are left out.
 
     Raises WeightsError where no layout finds an encoder.
     """
@@ -33,8 +33,8 @@ def _what_is_there(names: Collection[str], root: str) -> str:
     if roots:
         behind = f" behind '{root}'" if root else ""
         return (
-            f"no known layout has its encoder where this file has it{behind}: at {listed(roots)}; say which of them to "
-            f"take behind the name: FILE?root={roots[0]}"
+            f"no known layout has its encoder where this file has it{behind}: at {listed(roots)}; add the one to take "
+            f"to the name: FILE?root={roots[0]}"
         )
     if len(names) <= MOST_OF_A_HEAD and not any("layer" in name or "blocks" in name for name in names):
         return f"{shown}, a head alone as it seems; give the file of the encoder"

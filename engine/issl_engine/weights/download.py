@@ -1,4 +1,4 @@
-"""Fetches a published file of weights once, and keeps it whole or not at all."""
+"""Downloads a published file of weights once, and keeps it whole or not at all."""
 
 import hashlib
 import http.client
@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from issl_engine.cache import cache_folder
-from issl_engine.weights.errors import WeightsError
 from issl_engine.weights.published import Published
+from issl_engine.weights.weights_file import WeightsError
 from issl_engine.whole_file import sync
 
 BYTES_AT_ONCE = 1 << 20
@@ -61,6 +61,6 @@ def _copy(url: str, file: BinaryIO) -> tuple[str, str]:
             md5.update(block)
             size += len(block)
         expected = answer.headers.get("Content-Length")
-    if expected is not None and int(expected) != size:
+    if expected is not None and expected != str(size):
         raise OSError(f"{size} of {expected} bytes came")
     return sha256.hexdigest(), md5.hexdigest()

@@ -1,4 +1,4 @@
-"""A safetensors file that this engine wrote: it says itself which encoder it holds.
+"""Safetensors files that this engine wrote: their metadata name the encoder.
 
 Metadata (text): ``encoder`` (its settings, JSON), ``image_size`` (pixels), ``preprocessing`` (JSON), and where it was
 pretrained here ``recipe`` (JSON), ``seed``, ``step`` and ``epoch``.
@@ -9,15 +9,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
 from issl_engine.models.encoders.base import Encoder, EncoderConfig
+from issl_engine.recipe.check import first_sentence
 from issl_engine.recipe.schema import AnyEncoder, Recipe
 from issl_engine.weights.choose_layout import listed
-from issl_engine.weights.errors import WeightsError
 from issl_engine.weights.preprocessing import Preprocessing, preprocessing_from_json, preprocessing_of
-from issl_engine.weights.weights_file import WeightsFile
+from issl_engine.weights.weights_file import WeightsError, WeightsFile
 
 FILE_NAME = "model.safetensors"
 """The weights in a folder that 'issl-engine export --format safetensors' makes."""
@@ -25,7 +25,7 @@ FILE_NAME = "model.safetensors"
 
 @dataclass(frozen=True, kw_only=True)
 class EngineFile:
-    """What the metadata say."""
+    """The content of the metadata."""
 
     config: EncoderConfig
     image_size: int
@@ -51,13 +51,18 @@ def read_metadata(file: WeightsFile) -> EngineFile:
             images = preprocessing_of(recipe)
         size = int(metadata["image_size"]) if "image_size" in metadata else _size_of(recipe)
         seed = int(metadata["seed"]) if "seed" in metadata else None
+    except ValidationError as error:
+        raise _unreadable(file, first_sentence(error)) from error
     except (ValueError, KeyError, TypeError) as error:
-        reason = str(error).partition("\n")[0]
-        raise WeightsError(
-            f"{file.path}: what the file says of itself cannot be read ({reason}); it may be another version's: export "
-            "it again"
-        ) from error
+        raise _unreadable(file, str(error)) from error
     return EngineFile(config=config, image_size=size, preprocessing=images, recipe=recipe, seed=seed)
+
+
+def _unreadable(file: WeightsFile, reason: str) -> WeightsError:
+    return WeightsError(
+        f"{file.path}: the metadata of the file cannot be read ({reason}); another version may have written it: "
+        "export it again"
+    )
 
 
 def _size_of(recipe: Recipe | None) -> int:
@@ -67,14 +72,17 @@ def _size_of(recipe: Recipe | None) -> int:
 
 def build_engine_encoder(file: WeightsFile, record: EngineFile) -> Encoder:
     """The encoder, from names of its own or behind ``encoder.``. Raises WeightsError for what does not fit."""
-    encoder = record.config.build(image_size=record.image_size)
+    try:
+        encoder = record.config.build(image_size=record.image_size)
+    except ValueError as error:
+        raise WeightsError(f"{file.path}: the encoder that the file names cannot be built: {error}") from error
     tensors = _encoder_tensors(file.tensors)
     wanted = encoder.state_dict()
     missing, left_over = [name for name in wanted if name not in tensors], [n for n in tensors if n not in wanted]
     different = [name for name in wanted if name in tensors and wanted[name].shape != tensors[name].shape]
     if missing or left_over or different:
         raise WeightsError(
-            f"{file.path}: the file says that it holds a {record.config.name}, but of its tensors "
+            f"{file.path}: by its metadata the file holds a {record.config.name}, but of its tensors "
             f"{listed(missing) or 'none'} are missing, {listed(left_over) or 'none'} left over, and "
             f"{listed(different) or 'none'} of another shape; the file was changed"
         )
@@ -83,7 +91,7 @@ def build_engine_encoder(file: WeightsFile, record: EngineFile) -> Encoder:
 
 
 def _encoder_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Of a file with all of a learner the encoder's alone ('issl-engine checkpoint consolidate')."""
+    """The encoder's tensors of a file that may hold a whole learner ('issl-engine checkpoint consolidate')."""
     if not any(name.startswith("objective.") for name in tensors):
         return dict(tensors)
     return {name.removeprefix("encoder."): value for name, value in tensors.items() if name.startswith("encoder.")}

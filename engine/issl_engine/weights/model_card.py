@@ -11,9 +11,10 @@ from issl_engine.environment import git_commit, version
 from issl_engine.probing.judging.results import results_from_json
 from issl_engine.probing.probes.base import ProbeResult
 from issl_engine.weights.open_encoder import OpenedEncoder
+from issl_engine.weights.weights_file import WeightsError
 
 NO_LICENSE = "unknown"
-"""Of weights whose licence nobody said."""
+"""Licence of weights for which none was named."""
 
 
 def model_card(opened: OpenedEncoder, *, license_name: str) -> str:
@@ -50,7 +51,7 @@ def _facts(opened: OpenedEncoder, license_name: str) -> dict[str, str]:
         "images": opened.preprocessing.in_words(),
         "from": f"{_source(opened)} (layout {opened.layout})",
         "SHA-256 of the weights": f"`{opened.digest}`",
-        "licence": "unknown: say it with --license" if license_name == NO_LICENSE else license_name,
+        "licence": "unknown: name it with --license" if license_name == NO_LICENSE else license_name,
     }
 
 
@@ -74,7 +75,7 @@ def _pretraining(opened: OpenedEncoder) -> list[str]:
         "data": _settings(recipe.source.model_dump(mode="json")),
         "views": ", ".join(f"{group.count} x {group.size} px" for group in recipe.views.groups),
         "optimiser": _settings(recipe.optimizer.model_dump(mode="json")),
-        "images a step": str(recipe.training.global_batch_size),
+        "images per step": str(recipe.training.global_batch_size),
         "epochs": f"{recipe.training.epochs:g}",
         "seed": str(opened.seed),
     }
@@ -114,7 +115,10 @@ def _held_out(result: ProbeResult) -> str:
 
 
 def probe_results_of(opened: OpenedEncoder) -> list[ProbeResult]:
-    """What the run's folder says of its last checkpoint; nothing for an earlier one, or where there are none."""
+    """The results in the run's folder, for its last checkpoint. Empty for an earlier one, or where there are none.
+
+    Raises WeightsError for a damaged file.
+    """
     if opened.manifest is None or not opened.manifest.finished or opened.place is None:
         return []
     if opened.place.parent.name != "checkpoints":
@@ -122,7 +126,13 @@ def probe_results_of(opened: OpenedEncoder) -> list[ProbeResult]:
     path = opened.place.parent.parent / "probes.json"
     if not path.is_file():
         return []
-    return results_from_json(json.loads(path.read_text(encoding="utf-8")))
+    try:
+        return results_from_json(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise WeightsError(
+            f"{path}: these are no probe results ({type(error).__name__}: {error}); delete the file, and run the "
+            "recipe again, which makes them anew"
+        ) from error
 
 
 def _versions(opened: OpenedEncoder) -> dict[str, str]:

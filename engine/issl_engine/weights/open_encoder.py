@@ -15,10 +15,9 @@ from issl_engine.training.checkpoints.layout import ENCODER
 from issl_engine.training.checkpoints.manifest import Manifest
 from issl_engine.weights.build_encoder import build_encoder, identify
 from issl_engine.weights.engine_file import build_engine_encoder, engine_file_in, is_engine_file, read_metadata
-from issl_engine.weights.hub_config import preprocessing_beside
-from issl_engine.weights.locate import Located, locate
 from issl_engine.weights.preprocessing import Preprocessing, preprocessing_of
-from issl_engine.weights.timm_weights import TIMM, open_timm
+from issl_engine.weights.reference import Located, locate
+from issl_engine.weights.timm_weights import TIMM, open_timm, preprocessing_beside
 from issl_engine.weights.weights_file import read_weights
 
 
@@ -29,7 +28,7 @@ class OpenedEncoder:
     encoder: nn.Module
     """Images [N, 3, h, w], normalised → representations [N, dim]; has ``dim``."""
     name: str
-    """How tables call it."""
+    """Its name in tables."""
     digest: str
     """SHA-256 of its parameters and buffers, in hexadecimal: equal weights have equal digests."""
     recipe: Recipe | None
@@ -43,21 +42,23 @@ class OpenedEncoder:
     preprocessing: Preprocessing
     """How images are prepared for it; ``preprocessing.applied_to(recipe)`` makes another recipe's probes do so."""
     layout: str
-    """How its names were told: checkpoint, engine, timm, or a layout of ``weights/layouts``."""
+    """How its names were read: checkpoint, engine, timm, or a layout of ``weights/layouts``."""
     place: Path | None = None
     """The checkpoint's folder or the file; None where there is none."""
     manifest: Manifest | None = None
-    """What a checkpoint says of itself; None for other weights."""
+    """The manifest of a checkpoint; None for other weights."""
 
 
 def open_encoder(reference: str) -> OpenedEncoder:
-    """An encoder by what a user calls it:
+    """The encoder that a user names. ``reference`` is one of four:
 
-    the folder of a checkpoint, of a run's arm (its newest checkpoint) or of an exported encoder; a file of weights
-    (.pth, .pt, .pth.tar, .ckpt, .torch, .safetensors), with options behind a ``?`` (``weights/reference.py``); a
-    published name (``issl-engine list weights``); ``timm:NAME``, timm's own weights of that model.
+    - the folder of a checkpoint, of a run's arm and seed (its newest checkpoint is taken) or of an exported encoder;
+    - a file of weights (.pth, .pt, .pth.tar, .ckpt, .torch, .safetensors), with options behind a ``?``
+      (``weights/reference.py``);
+    - a published name (``issl-engine list weights``);
+    - ``timm:NAME``: timm's own weights of that model.
 
-    Raises CheckpointError or WeightsError, both ValueErrors, with one sentence.
+    Raises CheckpointError or WeightsError, both Mistakes, with one sentence.
     """
     if reference.startswith(TIMM):
         model = open_timm(reference.removeprefix(TIMM))

@@ -1,7 +1,9 @@
-"""How images must be prepared for an encoder: what it was pretrained for, and what goes with it everywhere."""
+"""How images must be prepared for an encoder: as in its pretraining, wherever it is used."""
 
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
+
+from pydantic import ConfigDict, TypeAdapter
 
 from issl_engine.recipe.schema import Recipe
 
@@ -10,7 +12,9 @@ Triple = tuple[float, float, float]
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocessing:
-    """Shorter side to ``resize`` pixels, centre crop of ``crop``, then (pixel in 0 to 1 - mean) / std a channel."""
+    """Shorter side to ``resize`` pixels, centre crop of ``crop``, then (pixel in 0 to 1 - mean) / std per channel."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     resize: int
     crop: int
@@ -42,7 +46,7 @@ IMAGENET = Preprocessing(
 
 
 def preprocessing_of(recipe: Recipe) -> Preprocessing:
-    """What a recipe's probes do."""
+    """The preprocessing of a recipe's probes."""
     views, evaluation = recipe.views, recipe.evaluation
     return Preprocessing(
         resize=evaluation.resize,
@@ -53,6 +57,9 @@ def preprocessing_of(recipe: Recipe) -> Preprocessing:
     )
 
 
+_CHECKED = TypeAdapter(Preprocessing)
+
+
 def preprocessing_from_json(record: dict[str, Any]) -> Preprocessing:
-    """The inverse of ``as_json``. Raises TypeError or KeyError for other content."""
-    return Preprocessing(**record | {"mean": tuple(record["mean"]), "std": tuple(record["std"])})
+    """The inverse of ``as_json``. Raises pydantic's ValidationError for other content."""
+    return _CHECKED.validate_python(record)

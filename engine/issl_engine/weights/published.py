@@ -1,4 +1,4 @@
-"""Encoders that their authors published, by name: where they lie, and where that is written.
+"""Encoders that their authors published, by name: their addresses, and the sources of these.
 
 Addresses and names of files were read in the authors' own repositories (``source``); whether they still answer shows
 when they are fetched. A checksum is given where the authors give one.
@@ -19,7 +19,7 @@ TORCHVISION = "https://download.pytorch.org/models/"
 
 @dataclass(frozen=True, kw_only=True)
 class Published:
-    """One file of weights on the net."""
+    """One published file of weights."""
 
     url: str
     about: str
@@ -28,13 +28,13 @@ class Published:
     sha256: str = ""
     """The first characters of the file's SHA-256, in hexadecimal, or empty where none is published."""
     md5: str = ""
-    """The first characters of its MD5 likewise."""
+    """The first characters of the file's MD5, or empty."""
     preprocessing: Preprocessing | None = None
-    """Where it is not that of the file's layout."""
+    """How images are prepared, where it is not as the file's layout does."""
 
     @property
     def file_name(self) -> str:
-        """Unlike other files': authors call many resnet50.pth."""
+        """The name in the cache. It begins with the folder's, since authors call many files resnet50.pth."""
         folder, _, name = self.url.removeprefix("https://").rpartition("/")
         return f"{folder.rpartition('/')[2]}-{name}"
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from issl_engine.models.encoders.residual_blocks import BasicBlock, Bottleneck
 from issl_engine.models.encoders.resnet import ARCHITECTURES, ResNetConfig, Stem
-from issl_engine.weights.errors import WeightsError
+from issl_engine.weights.weights_file import WeightsError
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -22,8 +22,8 @@ def resnet_of(shapes: Shapes, place: str, *, stem_of_3x3: Stem | None) -> ResNet
     stem: Stem | None = "imagenet" if first[2:] == (7, 7) else stem_of_3x3
     if stem is None:
         raise WeightsError(
-            f"{place}: the first convolution is 3x3, and a file does not tell whether a max-pool follows, nor for "
-            "which images it is; say it behind the name: FILE?stem=tiny&size=32 (no max-pool; tiny_padded for "
+            f"{place}: the first convolution is 3x3, and a file does not show whether a max-pool follows, nor for "
+            "which images it is; add it to the name: FILE?stem=tiny&size=32 (no max-pool; tiny_padded for "
             "2 pixels of padding) or FILE?stem=small&size=64 (max-pool)"
         )
     resized = shapes.get("resizer.conv3.weight")

@@ -1,4 +1,4 @@
-"""State dicts as bytes, for the formats that are nothing else."""
+"""Writes state dicts, for the formats that hold nothing else."""
 
 import io
 from collections.abc import Mapping
@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from issl_engine.models.encoders.resnet import ResNetConfig
-from issl_engine.weights.errors import WeightsError
 from issl_engine.weights.open_encoder import OpenedEncoder
+from issl_engine.weights.weights_file import WeightsError
 from issl_engine.whole_file import write_whole
 
 

@@ -17,7 +17,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from issl_engine.weights.errors import WeightsError
+from issl_engine.mistakes import Mistake
 
 NUMPY_SCALARS = [
     (np._core.multiarray.scalar, "numpy.core.multiarray.scalar"),  # type: ignore[attr-defined]
@@ -30,6 +30,10 @@ INERT = [argparse.Namespace, *NUMPY_SCALARS]
 
 NOT_WEIGHTS = re.compile(r"(optimizer\w*|optim|optimizer_states|lr_schedulers?|scheduler|scaler|amp|callbacks|loops)")
 """Outermost entries of a checkpoint that hold the state of training."""
+
+
+class WeightsError(Mistake):
+    """Weights that cannot be read, used or written: one sentence that names the file and says what to do."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,11 +1,12 @@
-"""What an experiment is: it trains tiny encoders on a known world and measures them, a point at a time."""
+"""What an experiment is: it trains tiny encoders on a known world and measures them, point by point."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from matplotlib.figure import Figure
+from pydantic import Field
 from torch import Tensor
 
 from issl_engine.config import Config
@@ -49,7 +50,7 @@ class ExperimentConfig(Config):
     """What a point's x is."""
 
     def check(self, setup: Setup) -> None:
-        """Raises ValueError where the experiment cannot be made of this setup."""
+        """Raises Mistake where the experiment cannot be made of this setup."""
 
     def num_encoders(self, setup: Setup) -> int:
         """Encoders that are trained for one seed."""
@@ -68,8 +69,21 @@ class ExperimentConfig(Config):
         raise AssertionError(f"{type(self).__name__} must implement verdict")
 
 
+class WidthsConfig(ExperimentConfig):
+    """Base of the experiments that train every objective at several widths."""
+
+    dims: Annotated[tuple[Annotated[int, Field(ge=1, le=256)], ...], Field(min_length=1)]
+    """Widths d of the representation; by the theory the error of linear probes falls to zero at d = C - 1."""
+
+    def check(self, setup: Setup) -> None:
+        check_distinct("experiment.dims", self.dims)
+
+    def num_encoders(self, setup: Setup) -> int:
+        return len(self.dims) * len(setup.objectives)
+
+
 def check_distinct(key: str, values: tuple[object, ...]) -> None:
-    """Raises ValueError where a value is there twice: a point would be measured twice."""
+    """Raises Mistake where a value is there twice: a point would be measured twice."""
     if len(set(values)) != len(values):
         raise Mistake(f"{key}: the values must differ, not {list(values)}; leave out the repeated one")
 

@@ -28,7 +28,7 @@ from issl_engine.theory.world import FACTORS, Drawings, World
 
 ETF, PIXELS, UNTRAINED = "ETF of M(X), by hand", "raw pixels", "untrained encoder"
 PIXELS_SIDE = 6
-"""Raw pixels are averaged down to this many a side."""
+"""Raw pixels are averaged down to this many per side."""
 
 
 class CeilingConfig(ExperimentConfig):

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from pydantic import Field
 
 from issl_engine.mistakes import Mistake
-from issl_engine.probing.probes.base import Features
+from issl_engine.probing.features.features import Features
 from issl_engine.probing.probes.logistic import LogisticProbeConfig
 from issl_engine.report.plots import INK, PALETTE
 from issl_engine.theory.etf import simplex_etf
@@ -65,7 +65,7 @@ class CoarsenessConfig(ExperimentConfig):
                 "images; lower it or raise world.train_images"
             )
         if setup.world.kinds < 2:
-            raise Mistake("world.kinds: the task is to tell kinds apart, so there must be at least 2")
+            raise Mistake("world.kinds: the task is to distinguish kinds, so there must be at least 2; raise it")
 
     def num_encoders(self, setup: Setup) -> int:
         return len(self.keeps) * len(setup.objectives)

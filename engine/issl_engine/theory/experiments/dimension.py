@@ -1,21 +1,19 @@
 """How wide a representation must be for linear probes: d against the error of invariant tasks."""
 
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
 from matplotlib.figure import Figure
-from pydantic import Field
 from torch import Tensor
 
 from issl_engine.report.plots import INK
 from issl_engine.theory.etf import simplex_etf
 from issl_engine.theory.experiments.base import (
-    ExperimentConfig,
     Measured,
     Setup,
+    WidthsConfig,
     by_hand,
-    check_distinct,
     measure,
     objective_label,
     train_encoder,
@@ -29,19 +27,11 @@ from issl_engine.theory.world import World
 ETF = "ETF of M(X), projected"
 
 
-class DimensionConfig(ExperimentConfig):
+class DimensionConfig(WidthsConfig):
     """Width of the representation against the error of linear probes on invariant tasks."""
 
     name: Literal["dimension"]
     """Which experiment this is."""
-    dims: Annotated[tuple[Annotated[int, Field(ge=1, le=256)], ...], Field(min_length=1)]
-    """Widths d of the representation; the theory has the error fall to zero at C - 1."""
-
-    def check(self, setup: Setup) -> None:
-        check_distinct("experiment.dims", self.dims)
-
-    def num_encoders(self, setup: Setup) -> int:
-        return len(self.dims) * len(setup.objectives)
 
     def points(self, setup: Setup, world: World, seed: int) -> Iterator[Point | None]:
         labelings_LC = binary_labelings(setup.world.num_finest, setup.max_labelings, seed)

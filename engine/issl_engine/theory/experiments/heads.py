@@ -8,9 +8,8 @@ from pydantic import Field
 
 from issl_engine.report.plots import INK
 from issl_engine.theory.experiments.base import (
-    ExperimentConfig,
     Setup,
-    check_distinct,
+    WidthsConfig,
     measure,
     objective_label,
     train_encoder,
@@ -23,23 +22,15 @@ from issl_engine.theory.points import Point, summaries
 from issl_engine.theory.world import World
 
 
-class HeadsConfig(ExperimentConfig):
+class HeadsConfig(WidthsConfig):
     """Heads of the objective against kinds of probes, over widths of the representation."""
 
     name: Literal["heads"]
     """Which experiment this is."""
-    dims: Annotated[tuple[Annotated[int, Field(ge=1, le=256)], ...], Field(min_length=1)]
-    """Widths d of the representation."""
     mlp_hidden_dim: Annotated[int, Field(ge=1)] = 32
     """Hidden units of the MLP probes."""
     mlp_steps: Annotated[int, Field(ge=1)] = 200
     """Steps of the MLP probes."""
-
-    def check(self, setup: Setup) -> None:
-        check_distinct("experiment.dims", self.dims)
-
-    def num_encoders(self, setup: Setup) -> int:
-        return len(self.dims) * len(setup.objectives)
 
     def points(self, setup: Setup, world: World, seed: int) -> Iterator[Point | None]:
         labelings_LC = binary_labelings(setup.world.num_finest, setup.max_labelings, seed)

@@ -7,13 +7,14 @@ from typing import Literal
 import numpy as np
 import torch
 
-from issl_engine.weights.errors import WeightsError
-from issl_engine.weights.example_images import BATCH, example_images
-from issl_engine.weights.formats.base import Exported, ExportFormat
+from issl_engine.weights.formats.base import BATCH, Exported, ExportFormat, example_images, untraceable_reported
 from issl_engine.weights.open_encoder import OpenedEncoder
+from issl_engine.weights.weights_file import WeightsError
 from issl_engine.whole_file import write_whole
 
 RELATIVE_TOLERANCE, ABSOLUTE_TOLERANCE = 1e-4, 1e-5
+LARGEST_BYTES = 2**31 - 2**24
+"""Of weights: protobuf's messages end at 2 GiB, and the graph takes some."""
 NEEDED = ("onnx", "onnxscript", "onnxruntime")
 
 
@@ -29,6 +30,12 @@ class OnnxFormat(ExportFormat):
                 f"--format onnx needs {' and '.join(missing)}; install what is missing with: "
                 "pip install 'issl-engine[export]'"
             )
+        num_bytes = sum(tensor.nbytes for tensor in opened.encoder.state_dict().values())
+        if num_bytes > LARGEST_BYTES:
+            raise WeightsError(
+                f"{opened.name}: its weights take {num_bytes / 2**30:.1f} GiB, and a .onnx file holds less than 2; "
+                "take --format safetensors or torch_export"
+            )
         model = _traced(opened)
         _compare(model, opened)
         write_whole(out, model)
@@ -42,21 +49,22 @@ class OnnxFormat(ExportFormat):
 
 
 def _traced(opened: OpenedEncoder) -> bytes:
-    program = torch.onnx.export(
-        opened.encoder.eval(),
-        (example_images(opened),),
-        dynamo=True,
-        input_names=["images"],
-        output_names=["features"],
-        dynamic_shapes=({0: BATCH},),
-        verbose=False,
-    )
+    with untraceable_reported(opened, "torch's exporter to ONNX"):
+        program = torch.onnx.export(
+            opened.encoder.eval(),
+            (example_images(opened),),
+            dynamo=True,
+            input_names=["images"],
+            output_names=["features"],
+            dynamic_shapes=({0: BATCH},),
+            verbose=False,
+        )
     assert program is not None, "dynamo's exporter returns a program"
     proto = program.model_proto
     for key, value in (("source", opened.name), ("preprocessing", opened.preprocessing.in_words())):
         entry = proto.metadata_props.add()
         entry.key, entry.value = key, value
-    return proto.SerializeToString()
+    return bytes(proto.SerializeToString())
 
 
 def _compare(model: bytes, opened: OpenedEncoder) -> None:

@@ -1,4 +1,4 @@
-"""A folder with model.safetensors, which says itself what it holds, and a model card."""
+"""A folder with a model card and model.safetensors, whose metadata name the encoder."""
 
 import json
 import shutil
@@ -8,10 +8,10 @@ from typing import Literal
 from safetensors.torch import save
 
 from issl_engine.weights.engine_file import FILE_NAME
-from issl_engine.weights.errors import WeightsError
 from issl_engine.weights.formats.base import Exported, ExportFormat
 from issl_engine.weights.model_card import model_card
 from issl_engine.weights.open_encoder import OpenedEncoder
+from issl_engine.weights.weights_file import WeightsError
 from issl_engine.whole_file import write_whole
 
 CARD_NAME = "README.md"
@@ -41,7 +41,7 @@ class SafetensorsFormat(ExportFormat):
 
 
 def _metadata(opened: OpenedEncoder) -> dict[str, str]:
-    """Text, as the format wants it; what ``weights/engine_file.py`` reads."""
+    """Text by key, for ``weights/engine_file.py`` to read."""
     found = {
         "format": "pt",
         "encoder": opened.config.model_dump_json(),

@@ -6,8 +6,7 @@ from typing import Literal
 
 import torch
 
-from issl_engine.weights.example_images import BATCH, example_images
-from issl_engine.weights.formats.base import Exported, ExportFormat
+from issl_engine.weights.formats.base import BATCH, Exported, ExportFormat, example_images, untraceable_reported
 from issl_engine.weights.open_encoder import OpenedEncoder
 from issl_engine.whole_file import write_whole
 
@@ -19,7 +18,8 @@ class TorchExportFormat(ExportFormat):
 
     def write(self, opened: OpenedEncoder, out: Path, *, license_name: str) -> Exported:
         images_NCHW = example_images(opened)
-        program = torch.export.export(opened.encoder.eval(), (images_NCHW,), dynamic_shapes=({0: BATCH},))
+        with untraceable_reported(opened, "torch.export"):
+            program = torch.export.export(opened.encoder.eval(), (images_NCHW,), dynamic_shapes=({0: BATCH},))
         content = io.BytesIO()
         torch.export.save(program, content, extra_files={"preprocessing": opened.preprocessing.in_words()})
         write_whole(out, content.getvalue())

@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Literal
 
-from issl_engine.weights.errors import WeightsError
 from issl_engine.weights.formats.base import Exported, ExportFormat
 from issl_engine.weights.open_encoder import OpenedEncoder
 from issl_engine.weights.state_dict import plain_resnet, write_state_dict
+from issl_engine.weights.weights_file import WeightsError
 
 
 class TorchvisionFormat(ExportFormat):

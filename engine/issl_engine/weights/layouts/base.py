@@ -22,7 +22,7 @@ ENCODER_NAMES = re.compile(
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """The names of one file, told apart."""
+    """The names of one file, sorted by what they belong to."""
 
     layout: "Layout"
     root: str
@@ -72,17 +72,17 @@ class Layout(Config):
     """Width of a ViT → its attention heads, where they are not those of timm's model of that width."""
 
     def read(self, names: Collection[str]) -> Reading | None:
-        """The names told apart, or None for a file of another layout."""
+        """The names sorted by what they belong to, or None for a file of another layout."""
         if not all(any(re.fullmatch(sign, name) for name in names) for sign in self.signs):
             return None
         root = self._root(names)
-        return None if root is None else self._told_apart(names, root)
+        return None if root is None else self._sorted_names(names, root)
 
     def _root(self, names: Collection[str]) -> str | None:
         found = sorted(set(encoder_roots(names, self.anchors)))
         return next((root for pattern in self.roots for root in found if re.fullmatch(pattern, root)), None)
 
-    def _told_apart(self, names: Collection[str], root: str) -> Reading:
+    def _sorted_names(self, names: Collection[str], root: str) -> Reading:
         encoder: dict[str, str] = {}
         heads: list[str] = []
         left_over: list[str] = []

@@ -1,6 +1,6 @@
 """MoCo v3 (facebookresearch/moco-v3): the base encoder is taken, as its authors' main_lincls.py does.
 
-Its ViT-S has 12 attention heads instead of the usual 6 (vits.py), which no shape of the file tells.
+Its ViT-S has 12 attention heads instead of the usual 6 (vits.py), which no shape in the file shows.
 """
 
 from typing import ClassVar, Literal

@@ -4,18 +4,18 @@ import logging
 
 import pytest
 
-from issl_engine.commands import counting_display
-from issl_engine.commands.counting_display import CountingDisplay, describe_seconds
+from issl_engine.commands import display
+from issl_engine.commands.display import CountingDisplay, describe_seconds
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     now = [0.0]
-    monkeypatch.setattr(counting_display.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(display.time, "monotonic", lambda: now[0])
     return now
 
 
-def test_the_time_left_is_told_after_the_first_seconds(clock: list[float], caplog: pytest.LogCaptureFixture) -> None:
+def test_the_time_left_is_logged_after_the_first_seconds(clock: list[float], caplog: pytest.LogCaptureFixture) -> None:
     with (
         caplog.at_level(logging.INFO, logger="issl_engine"),
         CountingDisplay("packing", "images", quiet=False) as shown,
@@ -23,7 +23,7 @@ def test_the_time_left_is_told_after_the_first_seconds(clock: list[float], caplo
         for done in range(1000, 1201):  # a thousand were done by an earlier command
             shown.show(done, 100_000)
             clock[0] += 0.125
-    assert caplog.messages == ["packing: 1040 of 100000 images, 8 a second; about 3.4 h left"]
+    assert caplog.messages == ["packing: 1040 of 100000 images, 8 per second; about 3.4 h left"]
 
 
 def test_quick_work_says_nothing(clock: list[float], caplog: pytest.LogCaptureFixture) -> None:
