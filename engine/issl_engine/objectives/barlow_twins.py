@@ -4,21 +4,19 @@ Letters: V views, the first G global; B images on this rank; D width of the repr
 projection.
 """
 
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor
 from torch.distributed import ProcessGroup
 
 from issl_engine.models.heads import MLPHead
 from issl_engine.objectives.base import Objective, ObjectiveConfig, ObjectiveOutput, ObjectiveShape, Progress
+from issl_engine.objectives.number_ranges import PositiveInt, Weight
 from issl_engine.objectives.view_pairs import view_pairs
 from issl_kernels import cross_correlation
 from issl_kernels.collectives import all_reduce_sum_, world_size
 from issl_kernels.precision import arithmetic_dtype
-
-PositiveInt = Annotated[int, Field(ge=1)]
 
 
 class BarlowTwinsConfig(ObjectiveConfig):
@@ -26,7 +24,7 @@ class BarlowTwinsConfig(ObjectiveConfig):
 
     name: Literal["barlow_twins"] = "barlow_twins"
     """Which objective this is."""
-    off_diagonal_weight: Annotated[float, Field(ge=0)] = 0.005
+    off_diagonal_weight: Weight = 0.005
     """Weight lambda of the squared correlations between different dimensions."""
     hidden_dim: PositiveInt = 8192
     """Width of the head's hidden layers (batch-norm, ReLU)."""

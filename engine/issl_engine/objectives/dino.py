@@ -23,13 +23,11 @@ from issl_engine.objectives.base import (
     ObjectiveShape,
     Progress,
 )
-from issl_engine.optim.schedules import cosine
+from issl_engine.objectives.ema_objective import EmaObjective
+from issl_engine.objectives.number_ranges import Momentum, PositiveFloat, PositiveInt
 from issl_kernels import linear_soft_cross_entropy, soft_cross_entropy
 from issl_kernels.collectives import all_reduce_sum, all_reduce_sum_, world_size
 from issl_kernels.precision import arithmetic_dtype
-
-PositiveInt = Annotated[int, Field(ge=1)]
-PositiveFloat = Annotated[float, Field(gt=0)]
 
 
 class DINOConfig(ObjectiveConfig):
@@ -50,7 +48,7 @@ class DINOConfig(ObjectiveConfig):
     warm-up."""
     centre_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """Share of the centre that is kept at each step."""
-    ema_momentum: Annotated[float, Field(ge=0, le=1)] = 0.996
+    ema_momentum: Momentum = 0.996
     """Share of the teacher's weights that is kept at the first step; rises to 1 along a cosine."""
     freeze_last_layer_epochs: Annotated[float, Field(ge=0)] = 1.0
     """Epochs in which the head's last layer stays as it was made."""
@@ -99,11 +97,10 @@ class DINOHead(nn.Module):
         return l2_normalize(self.mlp(x)), F.normalize(weight, dim=1)
 
 
-class DINO(Objective):
+class DINO(EmaObjective):
     """mean_{i≠j} CE(softmax((teacher_i − centre) / τ_t), softmax(student_j / τ_s)); i global, j any other
     view."""
 
-    uses_ema_teacher = True
     collapse_advice = (
         "lower objective.teacher_temperature, raise objective.freeze_last_layer_epochs, lower optimizer.lr "
         "or make objective.num_prototypes smaller"
@@ -114,16 +111,13 @@ class DINO(Objective):
     """Running mean [K] of the teacher's outputs over all ranks."""
 
     def __init__(self, config: DINOConfig, shape: ObjectiveShape, group: ProcessGroup | None) -> None:
-        super().__init__()
+        super().__init__(config.ema_momentum)
         self.config = config
         self.group = group
         self.collapse_loss = math.log(config.num_prototypes)
         self.assignment_metrics = AssignmentMetrics(config.num_prototypes, "perplexity", "prototypes_used")
         self.projector = DINOHead(config, shape.feature_dim)
         register_rank_buffer(self, "centre", torch.zeros(config.num_prototypes), Identical())
-
-    def ema_momentum(self, progress: Progress) -> float:
-        return cosine(self.config.ema_momentum, 1.0, progress.fraction)
 
     def teacher_temperature(self, progress: Progress) -> float:
         """τ_t at this step."""

@@ -22,12 +22,10 @@ from issl_engine.objectives.base import (
     ObjectiveShape,
     Progress,
 )
+from issl_engine.objectives.number_ranges import PositiveFloat, PositiveInt, Weight
 from issl_kernels import DistillationTerms, distillation, linear_distillation
 
 _log = logging.getLogger("issl_engine")
-
-Weight = Annotated[float, Field(ge=0)]
-PositiveInt = Annotated[int, Field(ge=1)]
 
 
 class DISSLConfig(ObjectiveConfig):
@@ -37,9 +35,9 @@ class DISSLConfig(ObjectiveConfig):
     """Which objective this is."""
     num_classes: Annotated[int, Field(ge=2)] = 16384
     """Classes C among which both heads choose."""
-    teacher_temperature: Annotated[float, Field(gt=0)] = 0.5
+    teacher_temperature: PositiveFloat = 0.5
     """The teacher's logits are divided by this."""
-    student_temperature: Annotated[float, Field(gt=0)] = 1.0
+    student_temperature: PositiveFloat = 1.0
     """The student's logits are divided by this."""
     entropy_weight: Weight = 2.3
     """Weight lambda of maximality, the entropy of the mean prediction; 1.8 to 2.8 was tried, at least

@@ -22,9 +22,8 @@ from issl_engine.objectives.base import (
     ObjectiveShape,
     Progress,
 )
+from issl_engine.objectives.number_ranges import PositiveFloat, PositiveInt
 from issl_kernels import distillation
-
-PositiveInt = Annotated[int, Field(ge=1)]
 
 
 class FALCONConfig(ObjectiveConfig):
@@ -36,9 +35,9 @@ class FALCONConfig(ObjectiveConfig):
     """Random codes C, far more than classes: they are nearly orthogonal, and decorrelate the dimensions."""
     code_dim: PositiveInt = 2048
     """Width F of a code and of the head's output (linear, batch-norm, tanh)."""
-    invariance_weight: Annotated[float, Field(gt=0)] = 1.0
+    invariance_weight: PositiveFloat = 1.0
     """Weight beta of the cross-entropy between views."""
-    epsilon: Annotated[float, Field(gt=0)] = 1e-8
+    epsilon: PositiveFloat = 1e-8
     """Probability of every other code where the head's output lies on one code as far as the batch lets it; it sets
     the temperature. Below 1 / num_codes."""
 

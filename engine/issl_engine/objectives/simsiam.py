@@ -4,17 +4,15 @@ Letters: V views, the first G global; B images on this rank; D width of the repr
 projection.
 """
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field
 from torch import Tensor
 from torch.distributed import ProcessGroup
 
 from issl_engine.models.heads import MLPHead
 from issl_engine.objectives.base import Objective, ObjectiveConfig, ObjectiveOutput, ObjectiveShape, Progress
 from issl_engine.objectives.cosine_regression import mean_cosine, projection_spread
-
-PositiveInt = Annotated[int, Field(ge=1)]
+from issl_engine.objectives.number_ranges import PositiveInt
 
 
 class SimSiamConfig(ObjectiveConfig):

@@ -24,11 +24,9 @@ from issl_engine.objectives.base import (
     ObjectiveShape,
     Progress,
 )
+from issl_engine.objectives.number_ranges import PositiveFloat, PositiveInt
 from issl_kernels import linear_soft_cross_entropy, sinkhorn, soft_cross_entropy
 from issl_kernels.collectives import all_reduce_sum, world_size
-
-PositiveInt = Annotated[int, Field(ge=1)]
-PositiveFloat = Annotated[float, Field(gt=0)]
 
 
 class SwAVConfig(ObjectiveConfig):
