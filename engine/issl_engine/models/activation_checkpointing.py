@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 def recompute_in_backward(blocks: Iterable[nn.Module]) -> None:
     """From now on, only the inputs of each of ``blocks`` are kept for the backward pass. Names of weights stay."""
     for block in blocks:
-        block.forward = partial(  # type: ignore[method-assign]
+        block.forward = partial(
             checkpoint, block.forward, use_reentrant=False, preserve_rng_state=True, context_fn=partial(_passes, block)
         )
 

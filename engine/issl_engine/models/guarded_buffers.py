@@ -29,7 +29,7 @@ class GuardedBuffers:
         """Puts the saved values back if ``flag`` (a scalar on the device) is above 0, without looking at it here."""
         for dtype, buffers in self._by_type.items():
             chosen = torch.where(flag > 0, self._saved[dtype], _joined(buffers))
-            parts = chosen.split([buffer.numel() for buffer in buffers])
+            parts = torch.split(chosen, [buffer.numel() for buffer in buffers])
             torch._foreach_copy_(buffers, [part.view(b.shape) for part, b in zip(parts, buffers, strict=True)])
         self._saved = {}
 

@@ -56,9 +56,9 @@ class ImageRows:
         if left or rows % saved_batch:
             raise BufferMismatchError(f"has {rows} rows on each of {len(saved)} ranks, which do not make whole batches")
         passes = rows // saved_batch
-        by_pass = torch.stack([value.unflatten(dim, (passes, saved_batch)) for value in saved], dim + 1)
+        by_pass = torch.stack([torch.unflatten(value, dim, (passes, saved_batch)) for value in saved], dim + 1)
         global_rows = by_pass.flatten(dim + 1, dim + 2)
-        own = global_rows.unflatten(dim + 1, (world_size, self.batch_size)).select(dim + 1, rank)
+        own = torch.unflatten(global_rows, dim + 1, (world_size, self.batch_size)).select(dim + 1, rank)
         return own.flatten(dim, dim + 1)
 
 

@@ -48,7 +48,8 @@ class EmaTeacher(nn.Module):
     @torch.no_grad()
     def forward(self, images_NCHW: Tensor) -> Tensor:
         """Projections [N, P] of images, without gradient."""
-        return self.projector(self.encoder(images_NCHW))
+        projections_NP: Tensor = self.projector(self.encoder(images_NCHW))
+        return projections_NP
 
 
 def _buffers(pairs: tuple[tuple[nn.Module, nn.Module], ...], side: int) -> Iterator[Tensor]:

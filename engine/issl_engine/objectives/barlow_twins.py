@@ -86,6 +86,6 @@ def mean_diagonal_correlation(a_BP: Tensor, b_BP: Tensor, group: ProcessGroup | 
     a_BP, b_BP = a_BP.to(arithmetic_dtype(a_BP)), b_BP.to(arithmetic_dtype(b_BP))
     products = (a_BP, b_BP, a_BP.square(), b_BP.square(), a_BP * b_BP)
     sums_5P = all_reduce_sum_(torch.stack([product.sum(0) for product in products]), group)
-    a_P, b_P, aa_P, bb_P, ab_P = sums_5P / (len(a_BP) * world_size(group))
+    a_P, b_P, aa_P, bb_P, ab_P = (sums_5P / (len(a_BP) * world_size(group))).unbind()
     variances_P = (aa_P - a_P.square()).clamp(min=0) * (bb_P - b_P.square()).clamp(min=0)
     return ((ab_P - a_P * b_P) / (variances_P.sqrt() + 1e-5)).mean()

@@ -56,12 +56,13 @@ class SimplicialHead(nn.Module):
 
     def simplices(self, x: Tensor) -> Tensor:
         """The embedding [..., L, K], which sums to 1 over K; in fp32 (fp64 for fp64)."""
-        logits = self.embedder(x)
-        logits = logits.to(arithmetic_dtype(logits)).unflatten(-1, (-1, self.simplex_dim))
+        logits: Tensor = self.embedder(x)
+        logits = torch.unflatten(logits.to(arithmetic_dtype(logits)), -1, (-1, self.simplex_dim))
         return (logits / self.temperature).softmax(-1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.mlp(self.simplices(x).flatten(-2))
+        projections: Tensor = self.mlp(self.simplices(x).flatten(-2))
+        return projections
 
 
 class SEM(EmaObjective):

@@ -90,8 +90,9 @@ def _dependences(rows_MNP: Tensor, scale: float) -> tuple[Tensor, Tensor]:
     # Of unit rows ‖x − y‖² = 2 − 2·x·y; rounding may take it below 0, where it stays 0.
     squares_RR = (2 - 2 * rows_RP @ rows_RP.T).clamp(min=0)
     kernel_RR = scale * (scale**2 + squares_RR).rsqrt()
-    # [M, N, M, N], of which the diagonal over images holds the pairs of one image; a row with itself has k = 1.
-    of_an_image = kernel_RR.unflatten(1, (M, N)).unflatten(0, (M, N)).diagonal(dim1=1, dim2=3).sum()
+    # The diagonal over images holds the pairs of one image; a row with itself has k = 1.
+    kernel_MNMN = torch.unflatten(torch.unflatten(kernel_RR, 1, (M, N)), 0, (M, N))
+    of_an_image = kernel_MNMN.diagonal(dim1=1, dim2=3).sum()
     with_image = (of_an_image - N * M) / (N * M * (M - 1)) - kernel_RR.mean()
     centred_RR = kernel_RR - kernel_RR.mean(0) - kernel_RR.mean(1, keepdim=True) + kernel_RR.mean()
     with_itself = (centred_RR.square().mean() + EPSILON**2).sqrt() - EPSILON

@@ -140,5 +140,5 @@ class ResNet(Encoder):
     def forward(self, images_NCHW: Tensor) -> Tensor:
         x_NCHW = self.maxpool(self.relu(self.bn1(self.conv1(images_NCHW))))
         x_NCHW = self.layer4(self.layer3(self.layer2(self.layer1(x_NCHW))))
-        z_ND = self.resizer(x_NCHW).mean(dim=(2, 3))
+        z_ND: Tensor = self.resizer(x_NCHW).mean(dim=(2, 3))
         return z_ND
