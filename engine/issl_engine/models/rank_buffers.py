@@ -1,6 +1,6 @@
-"""What a buffer holds over several ranks, said where the buffer is made, so that a run goes on with another number.
+"""What a buffer holds over several ranks, declared where it is made, so that a run can resume on another number.
 
-Letters: R ranks that saved, S ranks now; B rows of a rank and forward pass.
+Letters: R ranks that saved, S ranks now; B rows per rank and forward pass.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,12 +14,13 @@ _RULES = "_rank_buffer_rules"
 
 
 class BufferMismatchError(ValueError):
-    """Buffers of several ranks that cannot become those of another number of ranks: half a sentence that says why."""
+    """Buffers of several ranks that cannot become those of another number of ranks: the message is half a sentence,
+    the reason."""
 
 
 @dataclass(frozen=True)
 class Identical:
-    """Every rank holds the same values. ``declared`` is False for buffers of which nobody said so: that is checked."""
+    """Every rank holds the same values. ``declared`` is False for buffers without a rule, which are compared."""
 
     declared: bool = True
 

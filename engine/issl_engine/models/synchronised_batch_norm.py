@@ -30,7 +30,7 @@ from issl_kernels.precision import arithmetic_dtype
 class SynchronisedBatchNorm(_BatchNorm):
     """nn.BatchNorm1d and 2d whose statistics are those of the joined batch of ``group``; None means this process alone.
 
-    Inputs [rows, C, ...]; the ranks may hold different numbers of rows, none too. Statistics are fp32 (fp64 for fp64)
+    Inputs [rows, C, ...]; the ranks may hold different numbers of rows, or none. Statistics are fp32 (fp64 for fp64)
     whatever the input's dtype, which the output has too. Running statistics become those of one process that holds all
     rows, so that every rank keeps the same; ``momentum`` None averages all batches, as in torch. In eval mode it is
     torch's batch-norm, without communication. Every rank must run it equally often.

@@ -36,8 +36,8 @@ class AnInfoNCE(Contrastive):
     the authors' program.
 
     As in SimCLR, an anchor's own row is not among its targets, and its positives are the image's other global views.
-    The anchor's term ½ aᵀΛa is one for all its targets, and leaves the loss as it is. So a logit is a product of rows
-    of P + 1 numbers, (Λa, 1)·(b, −½ bᵀΛb), which the kernel of InfoNCE takes.
+    The anchor's term ½ aᵀΛa is the same for all its targets, and does not change the loss. So a logit is a product of
+    rows of P + 1 numbers, (Λa, 1)·(b, −½ bᵀΛb), which the kernel of InfoNCE takes.
     """
 
     keep_self: ClassVar[bool] = False

@@ -41,8 +41,8 @@ class BarlowTwinsConfig(ObjectiveConfig):
 class BarlowTwins(Objective):
     """Σ_k (1 − C_kk)² + λ·Σ_{k≠l} C_kl², mean over the pairs (global view i, other view j). Not in nats.
 
-    C [P, P] is the correlation of the two views' projections over the images of all ranks. Two global
-    views are one pair: (i, j) and (j, i) have one loss.
+    C [P, P] is the correlation of the two views' projections over the images of all ranks. Two global views
+    are one pair: (i, j) and (j, i) have the same loss.
     """
 
     collapse_advice = (

@@ -51,7 +51,7 @@ class DINOConfig(ObjectiveConfig):
     ema_momentum: Momentum = 0.996
     """Share of the teacher's weights that is kept at the first step; rises to 1 along a cosine."""
     freeze_last_layer_epochs: Annotated[float, Field(ge=0)] = 1.0
-    """Epochs in which the head's last layer stays as it was made."""
+    """Epochs in which the head's last layer keeps its initial values."""
     hidden_dim: PositiveInt = 2048
     """Width of the head's two hidden layers (GELU)."""
     bottleneck_dim: PositiveInt = 256
@@ -60,8 +60,8 @@ class DINOConfig(ObjectiveConfig):
     """Batch-norm in the head's hidden layers."""
 
     logits_in_blocks: bool = False
-    """Make logits inside the loss, a block of images at a time, and never hold all of them: less memory where
-    prototypes are many, about the same time."""
+    """Compute the logits inside the loss, one block of images at a time, and never hold all of them. That needs less
+    memory with many prototypes and takes about as long."""
 
     def build(self, shape: ObjectiveShape, group: ProcessGroup | None) -> Objective:
         shape.check_two_views(self.name)
@@ -126,7 +126,7 @@ class DINO(EmaObjective):
         return end if progress.epoch >= epochs else start + (end - start) * progress.epoch / epochs
 
     def forward(self, z_VBD: Tensor, teacher_GBP: Tensor | None, progress: Progress) -> ObjectiveOutput:
-        """``teacher_GBP``: the teacher's cosines [G, B, K]. Also moves the centre on, after it was used."""
+        """``teacher_GBP``: the teacher's cosines [G, B, K]. Also updates the centre, after its use."""
         assert teacher_GBP is not None, "DINO needs the EMA teacher's output"
         freeze = progress.epoch < self.config.freeze_last_layer_epochs
         teacher_GBK = teacher_GBP.detach().to(arithmetic_dtype(teacher_GBP))
@@ -142,7 +142,7 @@ class DINO(EmaObjective):
                 self.projector(z_VBD, freeze_last_layer=freeze),
                 targets_GBK,
                 temperature=self.config.student_temperature,
-                overwrite_logits=True,  # nothing else looks at them
+                overwrite_logits=True,  # nothing else reads them
             )
         loss = all_reduce_sum(own_loss, self.group) / world_size(self.group)
         self._move_centre(teacher_GBK)

@@ -21,15 +21,15 @@ from issl_kernels.collectives import all_gather, gather_rows
 
 
 class MatrixSSLConfig(ObjectiveConfig):
-    """Covariances between views are drawn to a multiple of the identity, those within views to each other; with an
-    EMA teacher and a predictor."""
+    """Pulls covariances between views towards a multiple of the identity, and those within views towards each other;
+    with an EMA teacher and a predictor."""
 
     name: Literal["matrix_ssl"] = "matrix_ssl"
     """Which objective this is."""
     uniformity_weight: Weight = 0.5
-    """Weight lambda of uniformity: the multiple of the identity to which covariances between views are drawn."""
+    """Weight lambda of uniformity, the multiple of the identity towards which it pulls covariances between views."""
     alignment_weight: Weight = 1.0
-    """Weight gamma of alignment, of the views' own covariances to each other."""
+    """Weight gamma of alignment, which pulls the views' own covariances towards each other."""
     shift: Annotated[float, Field(ge=LOG_EPSILON)] = 0.5
     """Multiple mu of the identity that is added to every covariance before its logarithm."""
     ema_momentum: Momentum = 0.996
@@ -52,11 +52,11 @@ class MatrixSSL(EmaObjective):
 
     T_i and S_j [P, P] are the covariances, over the images of all ranks, of the teacher's projections of view i and of
     the predictions of view j, both L2-normalised, and C_ij their cross-covariance. These are the matrix
-    cross-entropies of the authors' program, which leaves out tr(Q) of MCE(P, Q) = tr(−P ln Q + Q). It approximates ln
-    by four terms of Taylor's series; here ln is exact, of the symmetric part of C_ij, and extended below
-    ``spectra.LOG_EPSILON``.
+    cross-entropies of the authors' program, which leaves out tr(Q) of MCE(P, Q) = tr(−P ln Q + Q). Their program
+    approximates ln by four terms of Taylor's series; here ln is exact, of the symmetric part of C_ij, and extended
+    below ``spectra.LOG_EPSILON``.
 
-    Each step makes eigenvalues of G·V matrices of P × P. It has no collapse alarm: the loss of a collapsed
+    Each step computes the eigenvalues of G·V matrices of P × P. It has no collapse alarm: the loss of a collapsed
     representation, −(λ + γμ)·P·ln μ, is within a few nats of the least there can be. Watch ``projection_std``.
     """
 

@@ -95,6 +95,6 @@ class SEM(EmaObjective):
 
     @torch.no_grad()
     def _entropy(self, simplices_VBLK: Tensor) -> Tensor:
-        """Mean entropy of a simplex over views and the images of all ranks, in nats."""
+        """Mean entropy per simplex, over views and the images of all ranks, in nats."""
         own = torch.special.entr(simplices_VBLK.detach()).sum(-1).mean()
         return all_reduce_sum_(own, self.group) / world_size(self.group)

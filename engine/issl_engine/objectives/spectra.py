@@ -21,7 +21,7 @@ def nuclear_norm(matrix_NP: Tensor) -> Tensor:
     """Σ_k (√(σ_k² + ε²) − ε) over the singular values of each matrix [..., N, P]; [...], in the matrix's dtype.
 
     That is the nuclear norm Σ_k σ_k with each σ_k smoothed near 0, where the norm has no gradient: it deviates by at
-    most ε = NUCLEAR_NORM_EPSILON a singular value. The gradient U diag(σ / √(σ² + ε²)) Vᵀ divides by no difference of
+    most ε = NUCLEAR_NORM_EPSILON per singular value. The gradient U diag(σ / √(σ² + ε²)) Vᵀ divides by no difference of
     singular values, has spectral norm below 1, and is 0 for the zero matrix.
     """
     values_K: Tensor = torch.linalg.svdvals(matrix_NP)
@@ -35,7 +35,7 @@ def nuclear_norm_of_equal_rows(rows: int) -> float:
 
 
 LOG_EPSILON = 1e-3
-"""Below this eigenvalue the logarithm goes on along its tangent, so that it and its gradient stay finite."""
+"""Below this eigenvalue the logarithm continues along its tangent, so that it and its gradient stay finite."""
 
 
 def trace_log(matrix_PP: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 The name "Kernel-SSL" has been used for this kernel-based family and for an early form of Matrix-SSL (matrix_ssl.py).
 
-Letters: V views, the first G global; B images on this rank, N of all ranks; M = V + G rows an image, R = N·M rows;
+Letters: V views, the first G global; B images on this rank, N of all ranks; M = V + G rows per image, R = N·M rows;
 D width of the representation, P of the projection.
 """
 
@@ -20,12 +20,12 @@ from issl_engine.objectives.number_ranges import Momentum, PositiveFloat, Positi
 from issl_kernels.collectives import all_gather, gather_rows
 
 EPSILON = 1e-6
-"""Below this the root of HSIC(Z, Z) is smoothed, which has no gradient at 0."""
+"""The root of HSIC(Z, Z) has no gradient at 0; below this value it is smoothed."""
 
 
 class SSLHSICConfig(ObjectiveConfig):
-    """Representations depend on the image's identity as much, and on anything else as little, as a kernel tells; with
-    an EMA teacher and a predictor."""
+    """Makes representations depend on the image's identity and on nothing else, as measured by a kernel; with an EMA
+    teacher and a predictor."""
 
     name: Literal["ssl_hsic"] = "ssl_hsic"
     """Which objective this is."""
@@ -52,7 +52,8 @@ class SSLHSIC(EmaObjective):
     Z are an image's V predictions and G teacher's projections (constants), L2-normalised, of all ranks, and K [R, R]
     their kernel k(x, y) = c / √(c² + ‖x − y‖²). HSIC(Z, Y) is the mean of k over pairs of rows of one image less its
     mean over all pairs; HSIC(Z, Z) = ‖HKH‖² / R², with H = I − 1/R. The authors' program estimates both by random
-    features and learns c; here they are exact and c is fixed. Takes a few times R² numbers of memory.
+    features and learns c; here they are exact and c is fixed. It takes memory for a few times R²
+    numbers.
 
     It has no collapse alarm. Watch ``projection_std``, which then goes to 0.
     """

@@ -48,7 +48,7 @@ class VICRegConfig(ObjectiveConfig):
 class VICReg(Objective):
     """Invariance, variance and covariance over the images of all ranks; not in nats.
 
-    With the normalisation for which 25/25/1 was published, that of the authors' program: invariance is the
+    The normalisation is that of the authors' program, for which 25/25/1 was published: invariance is the
     mean squared difference over images, dimensions and pairs (global view i, other view j); variance the
     mean hinge over dimensions and views; covariance Σ_{k≠l} Cov_kl² / P, twice its mean over views (the sum,
     with two views). Variances and covariances are divided by N − 1.

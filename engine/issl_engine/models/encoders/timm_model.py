@@ -101,7 +101,7 @@ def _create(model: str, image_size: int, settings: dict[str, int]) -> nn.Module:
 
 
 def _measure_dim(backbone: nn.Module, name: str, image_size: int) -> int:
-    """Width of the representation, from one forward pass: timm's attributes do not tell it always."""
+    """Width of the representation, from one forward pass: timm's attributes do not always give it."""
     was_training = backbone.training
     backbone.eval()
     with torch.no_grad():
