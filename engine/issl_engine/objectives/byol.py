@@ -11,7 +11,7 @@ from torch.distributed import ProcessGroup
 
 from issl_engine.models.heads import MLPHead
 from issl_engine.objectives.base import Objective, ObjectiveConfig, ObjectiveOutput, ObjectiveShape, Progress
-from issl_engine.objectives.cosine_regression import mean_cosine, projection_spread
+from issl_engine.objectives.cosine_regression import agreement
 from issl_engine.objectives.ema_objective import EmaObjective
 from issl_engine.objectives.number_ranges import Momentum, PositiveInt
 
@@ -57,6 +57,5 @@ class BYOL(EmaObjective):
 
     def forward(self, z_VBD: Tensor, teacher_GBP: Tensor | None, progress: Progress) -> ObjectiveOutput:
         assert teacher_GBP is not None, "BYOL needs the EMA teacher's projection"
-        agreement = mean_cosine(self.predictor(self.projector(z_VBD)), teacher_GBP, self.group)
-        metrics = {"cosine": agreement.detach(), "projection_std": projection_spread(teacher_GBP, self.group)}
-        return ObjectiveOutput(2 - 2 * agreement, metrics)
+        cosine, metrics = agreement(self.predictor(self.projector(z_VBD)), teacher_GBP, self.group)
+        return ObjectiveOutput(2 - 2 * cosine, metrics)

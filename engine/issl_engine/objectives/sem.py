@@ -13,7 +13,7 @@ from torch.distributed import ProcessGroup
 
 from issl_engine.models.heads import LinearHead, MLPHead
 from issl_engine.objectives.base import Objective, ObjectiveConfig, ObjectiveOutput, ObjectiveShape, Progress
-from issl_engine.objectives.cosine_regression import mean_cosine, projection_spread
+from issl_engine.objectives.cosine_regression import agreement
 from issl_engine.objectives.ema_objective import EmaObjective
 from issl_engine.objectives.number_ranges import Momentum, PositiveFloat, PositiveInt
 from issl_kernels.collectives import all_reduce_sum_, world_size
@@ -85,13 +85,8 @@ class SEM(EmaObjective):
         assert teacher_GBP is not None, "SEM needs the EMA teacher's projection"
         simplices_VBLK = self.projector.simplices(z_VBD)
         projections_VBP = self.projector.mlp(simplices_VBLK.flatten(-2))
-        agreement = mean_cosine(self.predictor(projections_VBP), teacher_GBP, self.group)
-        metrics = {
-            "cosine": agreement.detach(),
-            "projection_std": projection_spread(teacher_GBP, self.group),
-            "simplex_entropy": self._entropy(simplices_VBLK),
-        }
-        return ObjectiveOutput(2 - 2 * agreement, metrics)
+        cosine, metrics = agreement(self.predictor(projections_VBP), teacher_GBP, self.group)
+        return ObjectiveOutput(2 - 2 * cosine, metrics | {"simplex_entropy": self._entropy(simplices_VBLK)})
 
     @torch.no_grad()
     def _entropy(self, simplices_VBLK: Tensor) -> Tensor:

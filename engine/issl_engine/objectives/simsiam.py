@@ -11,7 +11,7 @@ from torch.distributed import ProcessGroup
 
 from issl_engine.models.heads import MLPHead
 from issl_engine.objectives.base import Objective, ObjectiveConfig, ObjectiveOutput, ObjectiveShape, Progress
-from issl_engine.objectives.cosine_regression import mean_cosine, projection_spread
+from issl_engine.objectives.cosine_regression import agreement
 from issl_engine.objectives.number_ranges import PositiveInt
 
 
@@ -50,6 +50,5 @@ class SimSiam(Objective):
     def forward(self, z_VBD: Tensor, teacher_GBP: Tensor | None, progress: Progress) -> ObjectiveOutput:
         projections_VBP = self.head(z_VBD)
         targets_GBP = projections_VBP[: self.num_global_views]
-        cosine = mean_cosine(self.predictor(projections_VBP), targets_GBP, self.group)
-        metrics = {"cosine": cosine.detach(), "projection_std": projection_spread(targets_GBP, self.group)}
+        cosine, metrics = agreement(self.predictor(projections_VBP), targets_GBP, self.group)
         return ObjectiveOutput(-cosine, metrics)
