@@ -1,4 +1,4 @@
-"""Small objectives in fp64, with every setting that a formula needs spelt out."""
+"""Makes small objectives in fp64, and what they are given."""
 
 from typing import Any
 
@@ -9,26 +9,12 @@ import issl_engine.objectives as objectives
 from issl_engine.objectives.base import Objective, ObjectiveConfig, ObjectiveOutput, ObjectiveShape, Progress
 from issl_engine.variants import variants
 
-FEATURE_DIM, IMAGES, NUM_IMAGES = 6, 5, 13
+if __package__:
+    from .small_objectives import SMALL
+else:  # imported by a rank, which is a program of its own (test_two_ranks.py)
+    from small_objectives import SMALL
 
-SETTINGS: dict[str, dict[str, Any]] = {
-    "simclr": {"hidden_dim": 7, "projection_dim": 4, "temperature": 0.3},
-    "cissl": {"hidden_dim": 7, "projection_dim": 4, "temperature": 0.2},
-    "swav": {"hidden_dim": 7, "projection_dim": 4, "num_prototypes": 8, "freeze_prototypes_steps": 0},
-    "dino": {"hidden_dim": 7, "bottleneck_dim": 4, "num_prototypes": 9, "freeze_last_layer_epochs": 0},
-    "dissl": {"hidden_dim": 7, "bottleneck_dim": 4, "num_classes": 9},
-    "barlow_twins": {"hidden_dim": 7, "projection_dim": 4, "off_diagonal_weight": 0.3},
-    "vicreg": {"hidden_dim": 7, "projection_dim": 4},
-    "byol": {"hidden_dim": 7, "projection_dim": 4},
-    "simsiam": {"hidden_dim": 7, "projection_dim": 4, "predictor_hidden_dim": 3},
-    "ssl_hsic": {"kernel_scale": 0.7, "hidden_dim": 7, "projection_dim": 4},
-    "matrix_ssl": {"hidden_dim": 7, "projection_dim": 4, "predictor_hidden_dim": 7},
-    "sem": {"num_simplices": 3, "simplex_dim": 4, "temperature": 0.5, "hidden_dim": 7, "projection_dim": 4},
-    "falcon": {"code_dim": 8, "num_codes": 9, "epsilon": 1e-3},
-    "diet": {"label_smoothing": 0.6},
-    "aninfonce": {"hidden_dim": 7, "projection_dim": 4, "initial_temperature": 0.3},
-    "mmcr": {"hidden_dim": 7, "projection_dim": 4},
-}
+FEATURE_DIM, IMAGES, NUM_IMAGES = 6, 5, 13
 
 
 def progress(step: int = 0) -> Progress:
@@ -47,7 +33,7 @@ def shape(num_views: int = 2, *, images: int = IMAGES, global_views: int = 2, ra
 
 
 def config(name: str, **changes: Any) -> ObjectiveConfig:
-    return variants(objectives, ObjectiveConfig)[name].model_validate({"name": name} | SETTINGS[name] | changes)
+    return variants(objectives, ObjectiveConfig)[name].model_validate({"name": name} | SMALL[name].formula | changes)
 
 
 def build(name: str, num_views: int = 2, *, images: int = IMAGES, **changes: Any) -> Objective:

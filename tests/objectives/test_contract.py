@@ -13,36 +13,14 @@ from issl_engine.config import Config
 from issl_engine.objectives.base import Objective, ObjectiveConfig
 from issl_engine.variants import variants
 
-from .conftest import SETTINGS, build, config, features, forward, progress, shape, teacher_output
+from .conftest import build, config, features, forward, progress, shape, teacher_output
+from .small_objectives import SMALL
 
-NAMES = list(SETTINGS)
+NAMES = list(SMALL)
 
-CONTRASTIVE = {
-    "mutual_information_bound", "retrieval_accuracy", "negatives", "temperature", "positive_cosine", "negative_cosine",
-}  # fmt: skip
-METRICS = {
-    "simclr": CONTRASTIVE,
-    "cissl": CONTRASTIVE,
-    "swav": {"assignment_entropy", "assignment_perplexity", "prototypes_used"},
-    "dino": {"teacher_entropy", "kl_distillation", "perplexity", "prototypes_used", "teacher_temperature"},
-    "dissl": {
-        "distillation_ce", "marginal_entropy", "conditional_entropy", "invariance_ce", "kl_invariance",
-        "kl_distillation", "perplexity", "classes_used", "invariance_weight",
-    },
-    "barlow_twins": {"diagonal_correlation"},
-    "vicreg": {"invariance", "variance", "covariance", "projection_std"},
-    "byol": {"cosine", "projection_std"},
-    "simsiam": {"cosine", "projection_std"},
-    "ssl_hsic": {"hsic_image", "hsic_self", "projection_std"},
-    "matrix_ssl": {"uniformity", "alignment", "projection_std"},
-    "sem": {"cosine", "projection_std", "simplex_entropy"},
-    "falcon": {"invariance_ce", "marginal_entropy", "conditional_entropy", "perplexity", "codes_used"},
-    "diet": {"target_kl"},
-    "aninfonce": {
-        "mutual_information_bound", "retrieval_accuracy", "negatives", "smallest_weight", "largest_weight",
-    },
-    "mmcr": {"centroid_nuclear_norm", "centroid_length"},
-}  # fmt: skip
+
+def names_with(trait: str) -> list[str]:
+    return [name for name, small in SMALL.items() if getattr(small, trait)]
 
 
 def run(objective: Objective, views: int = 2, step: int = 0) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
@@ -51,7 +29,7 @@ def run(objective: Objective, views: int = 2, step: int = 0) -> tuple[torch.Tens
 
 
 def test_recipes_can_name_all_objectives() -> None:
-    assert set(variants(objectives, ObjectiveConfig)) == set(NAMES)
+    assert set(variants(objectives, ObjectiveConfig)) == set(NAMES), "each has one entry in small_objectives.py"
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -73,7 +51,7 @@ def test_metrics_are_detached_finite_scalars(name: str, views: int) -> None:
     loss, metrics = run(build(name, views), views)
     assert loss.shape == ()
     assert loss.requires_grad
-    assert set(metrics) == METRICS[name]
+    assert set(metrics) == SMALL[name].metrics
     for key, value in metrics.items():
         assert value.shape == (), key
         assert not value.requires_grad, key
@@ -107,7 +85,7 @@ def test_copies_compute_the_same_and_share_nothing(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_state_comes_back_from_its_state_dict(name: str) -> None:
-    changes = {"queue_length": 10, "queue_start_epochs": 0} if name == "swav" else {}
+    changes = SMALL[name].with_state
     objective = build(name, **changes)
     for step in range(3):
         run(objective, step=step)
@@ -116,15 +94,13 @@ def test_state_comes_back_from_its_state_dict(name: str) -> None:
     torch.testing.assert_close(run(other, step=3)[0], run(objective, step=3)[0])
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "diet"])
+@pytest.mark.parametrize("name", names_with("compares_views"))
 def test_one_view_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match=f"objective {name} compares views: views.groups must give at least 2 crops"):
         config(name).build(shape(1, global_views=1), None)
 
 
-@pytest.mark.parametrize(
-    "name", ["simclr", "cissl", "barlow_twins", "vicreg", "mmcr", "aninfonce", "falcon", "matrix_ssl", "ssl_hsic"]
-)
+@pytest.mark.parametrize("name", names_with("compares_images"))
 def test_one_image_is_refused_where_images_are_compared(name: str) -> None:
     with pytest.raises(ValueError, match=f"objective {name} compares different images.*global_batch_size"):
         config(name).build(shape(2, images=1), None)
@@ -133,33 +109,10 @@ def test_one_image_is_refused_where_images_are_compared(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "changes"),
     [
-        ("simclr", {"temperature": 0}),
-        ("simclr", {"temperature": -0.1}),
-        ("cissl", {"temperature": "nan"}),
-        ("cissl", {"student_head": "conv"}),
-        ("swav", {"epsilon": 0}),
-        ("swav", {"num_prototypes": 1}),
-        ("swav", {"queue_length": -1}),
-        ("dino", {"centre_momentum": 1.0}),
-        ("dino", {"ema_momentum": 1.5}),
-        ("dino", {"teacher_temperature_start": 0}),
-        ("dissl", {"teacher_temperature": 0}),
-        ("dissl", {"entropy_weight": -1}),
-        ("dissl", {"num_classes": 1}),
-        ("barlow_twins", {"off_diagonal_weight": -0.1}),
-        ("vicreg", {"variance_weight": -1}),
-        ("byol", {"ema_momentum": -0.1}),
-        ("simsiam", {"projection_dim": 0}),
-        ("mmcr", {"compression_weight": -1}),
-        ("ssl_hsic", {"kernel_scale": 0}),
-        ("matrix_ssl", {"shift": 0}),
-        ("sem", {"simplex_dim": 1}),
-        ("sem", {"temperature": 0}),
-        ("falcon", {"epsilon": 0.2}),
-        ("falcon", {"invariance_weight": 0}),
-        ("diet", {"label_smoothing": 1}),
-        ("aninfonce", {"initial_temperature": 0}),
-        ("simclr", {"temprature": 0.1}),
+        pytest.param(name, changes, id=f"{name}-{key}={value}")
+        for name, small in SMALL.items()
+        for changes in small.out_of_range
+        for key, value in changes.items()
     ],
 )
 def test_settings_out_of_range_are_refused(name: str, changes: dict) -> None:
@@ -196,25 +149,23 @@ def test_weak_maximality_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
 
 
 @pytest.mark.parametrize("views", [2, 4])
-@pytest.mark.parametrize(
-    "name", ["simclr", "cissl", "swav", "dino", "barlow_twins", "vicreg", "mmcr", "aninfonce", "falcon"]
-)
+@pytest.mark.parametrize("name", names_with("has_collapse_loss"))
 def test_a_collapsed_representation_has_the_collapse_loss(name: str, views: int) -> None:
     objective = build(name, views).eval()  # in eval mode, so that batch-norm does not blow up a constant's rounding
-    if name == "swav":
-        objective.prototypes.data = objective.prototypes.data[:1].expand(8, -1)
+    if (weight := SMALL[name].rows_equal_in_collapse) is not None:
+        rows = objective.get_parameter(weight)
+        rows.data = rows.data[:1].expand(len(rows), -1)
     z = features(views)[:1, :1].expand(views, 5, -1)
-    teacher = torch.zeros(2, 5, 9, dtype=torch.float64) if name == "dino" else None
-    if name == "dino":
-        objective.projector.last_layer.data = objective.projector.last_layer.data[:1].expand(9, -1)
+    teacher = torch.zeros_like(objective.projector(z[:2])) if objective.uses_ema_teacher else None
     assert objective.collapse_loss is not None
-    assert objective(z, teacher, progress()).loss.item() == pytest.approx(objective.collapse_loss, rel=1e-6)
+    assert forward(objective, z, teacher).loss.item() == pytest.approx(objective.collapse_loss, rel=1e-6)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_collapse_advice_names_keys_of_the_recipe(name: str) -> None:
     objective = build(name)
     assert (objective.collapse_loss is None) == (objective.collapse_advice == "")
+    assert (objective.collapse_loss is not None) == SMALL[name].has_collapse_loss
     keys = [word.strip(",:") for word in objective.collapse_advice.split() if word.startswith("objective.")]
     assert all(key.removeprefix("objective.") in config(name).model_dump() for key in keys)
 
@@ -223,7 +174,7 @@ def test_collapse_advice_names_keys_of_the_recipe(name: str) -> None:
 def test_what_diagnostics_read_of_assignments_is_logged(name: str) -> None:
     objective = build(name)
     of = objective.assignment_metrics
-    assert (of is not None) == (name in {"swav", "dino", "dissl", "falcon"})
+    assert (of is not None) == SMALL[name].assigns_classes
     if of is not None:
         metrics = run(objective)[1]
         assert 1 <= metrics[of.perplexity].item() <= of.num_classes + 1e-6

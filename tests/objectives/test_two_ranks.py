@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -24,38 +23,19 @@ from issl_kernels.collectives import all_gather
 
 if __name__ == "__main__":
     from conftest import config, features, forward, image_ids, progress, shape
+    from small_objectives import SMALL
 else:
     from .conftest import config, features, forward, image_ids, progress, shape
+    from .small_objectives import SMALL
 
 IMAGES, VIEWS, STEPS = 6, 4, 4
 
-CASES: dict[str, dict[str, Any]] = {
-    "simclr": {},
-    "cissl": {"exchange": "ring"},
-    "swav": {
-        "queue_length": 12,
-        "queue_start_epochs": 0.1,
-    },  # a tenth of an epoch is one step; full after two
-    "dino": {"centre_momentum": 0.5},
-    "dissl": {"invariance_weight_start": 2.3, "invariance_ramp_steps": 3},
-    "barlow_twins": {},
-    "vicreg": {},
-    "byol": {},
-    "simsiam": {},
-    "ssl_hsic": {},
-    "matrix_ssl": {"alignment_weight": 0.7},
-    "sem": {},
-    "falcon": {"invariance_weight": 0.4},
-    "diet": {},
-    "aninfonce": {"exchange": "ring"},
-    "mmcr": {"compression_weight": 0.3},
-}
 
-
-def run(name: str, changes: dict[str, Any], rank: int, ranks: int, group: ProcessGroup | None) -> dict[str, Tensor]:
+def run(name: str, rank: int, ranks: int, group: ProcessGroup | None) -> dict[str, Tensor]:
     """Losses, gradients (averaged over ranks as the engine does), metrics and state of a few SGD steps."""
     torch.manual_seed(0)
-    objective = config(name, **changes).build(shape(VIEWS, images=IMAGES, ranks=ranks), group).double().eval()
+    settings = config(name, **SMALL[name].two_ranks)
+    objective = settings.build(shape(VIEWS, images=IMAGES, ranks=ranks), group).double().eval()
     for module in objective.modules():
         if isinstance(module, nn.BatchNorm1d):  # or a row whose hidden units are all off has length zero
             nn.init.uniform_(module.bias, 0.5, 1.5)
@@ -112,7 +92,7 @@ def regularize(rank: int, ranks: int, group: ProcessGroup | None) -> dict[str, T
 def main(rank: int, folder: Path) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
-    results = {name: run(name, changes, rank, 2, dist.group.WORLD) for name, changes in CASES.items()}
+    results = {name: run(name, rank, 2, dist.group.WORLD) for name in SMALL}
     results["regularizers"] = regularize(rank, 2, dist.group.WORLD)
     torch.save(results, folder / f"rank{rank}.pt")
     dist.destroy_process_group()
@@ -138,9 +118,9 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, dict[str, 
     return [torch.load(folder / f"rank{rank}.pt") for rank in range(2)]
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", SMALL)
 def test_two_ranks_equal_one(name: str, ranks: list[dict[str, dict[str, Tensor]]]) -> None:
-    one = run(name, CASES[name], 0, 1, None)
+    one = run(name, 0, 1, None)
     for two in (ranks[0][name], ranks[1][name]):
         assert two.keys() == one.keys()
         for key, expected in one.items():

@@ -1,5 +1,7 @@
 """A tiny dataset in memory and a tiny recipe, so that a training run takes about a second."""
 
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -7,6 +9,12 @@ import pytest
 
 from issl_engine.recipe.schema import Recipe
 from issl_engine.sources.base import Dataset, ImageSet
+
+if __package__:
+    from ..objectives.small_objectives import SMALL
+else:  # imported by a rank, which is a program of its own: only its folder is on the path
+    sys.path.append(str(Path(__file__).parents[1] / "objectives"))
+    from small_objectives import SMALL
 
 NUM_TRAIN = 40
 BATCH = 8  # five steps an epoch
@@ -31,24 +39,8 @@ def dataset() -> Dataset:
     return Dataset(name="tiny", classes=("a", "b", "c", "d"), train=make_images(NUM_TRAIN, 0), test=make_images(16, 1))
 
 
-SMALL_OBJECTIVES: dict[str, dict[str, Any]] = {
-    "simclr": {"name": "simclr", "hidden_dim": 32},
-    "cissl": {"name": "cissl", "hidden_dim": 32},
-    "swav": {"name": "swav", "num_prototypes": 12, "queue_length": 16, "queue_start_epochs": 0.4, "hidden_dim": 32},
-    "dino": {"name": "dino", "num_prototypes": 24, "hidden_dim": 32},
-    "dissl": {"name": "dissl", "num_classes": 24, "hidden_dim": 32, "bottleneck_dim": 16},
-    "barlow_twins": {"name": "barlow_twins", "hidden_dim": 32, "projection_dim": 32},
-    "vicreg": {"name": "vicreg", "hidden_dim": 32, "projection_dim": 32},
-    "byol": {"name": "byol", "hidden_dim": 32, "projection_dim": 16},
-    "simsiam": {"name": "simsiam", "hidden_dim": 32, "projection_dim": 16},
-    "ssl_hsic": {"name": "ssl_hsic", "hidden_dim": 32, "projection_dim": 16},
-    "matrix_ssl": {"name": "matrix_ssl", "hidden_dim": 32, "projection_dim": 16, "predictor_hidden_dim": 16},
-    "sem": {"name": "sem", "num_simplices": 8, "simplex_dim": 4, "hidden_dim": 32, "projection_dim": 16},
-    "falcon": {"name": "falcon", "code_dim": 32, "num_codes": 24},
-    "diet": {"name": "diet"},
-    "aninfonce": {"name": "aninfonce", "hidden_dim": 32},
-    "mmcr": {"name": "mmcr", "hidden_dim": 32, "projection_dim": 16},
-}
+SMALL_OBJECTIVES = {name: {"name": name} | small.training for name, small in SMALL.items()}
+"""Objective's name → its part of a recipe."""
 
 
 def make_recipe(objective: str = "simclr", /, **changes: Any) -> Recipe:

@@ -36,15 +36,15 @@ from issl_engine.variants import variants
 from issl_kernels import info_nce
 
 if __name__ == "__main__":
-    from conftest import SMALL_OBJECTIVES, make_images, make_recipe
+    from conftest import SMALL, SMALL_OBJECTIVES, make_images, make_recipe
 else:
-    from .conftest import SMALL_OBJECTIVES, make_images, make_recipe
+    from .conftest import SMALL, SMALL_OBJECTIVES, make_images, make_recipe
     from .test_resume import losses, mkdir, same_weights, stop_at
 
 IMAGES = 16
 SIZES = {"eight of two": (2,) * 8, "ragged": (1, 7, 3, 5)}
 PROGRESS = Progress(step=0, steps_per_epoch=10, total_steps=100)
-CONTRASTIVE = ["simclr", "cissl", "aninfonce"]
+CONTRASTIVE = [name for name, small in SMALL.items() if small.compares_embeddings]
 
 
 class Model(nn.Module):

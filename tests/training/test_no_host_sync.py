@@ -25,14 +25,13 @@ from issl_engine.training.build import build_engine, build_learner
 from issl_engine.training.plan import make_plan
 from issl_engine.training.step import train_step
 
+from ..objectives.small_objectives import SMALL
 from .conftest import BATCH, SMALL_OBJECTIVES, make_recipe
 
 READING_OPERATORS = {
     "aten::_local_scalar_dense", "aten::item", "aten::nonzero", "aten::equal", "aten::is_nonzero",
     "aten::masked_select", "aten::_unique2", "aten::unique_consecutive", "aten::repeat_interleave.Tensor",
 }  # fmt: skip
-DECOMPOSE = ("mmcr", "matrix_ssl")
-"""Objectives that wait for a GPU in every step: they need the spectrum of a matrix."""
 READING_METHODS = ("tolist", "numpy", "cpu", "__array__")
 
 
@@ -170,7 +169,7 @@ def test_every_way_to_read_is_seen(read: Any, dataset: Dataset, monkeypatch: pyt
 def test_on_a_gpu_no_step_waits_for_the_device(objective: str, zero_stage: int, dataset: Dataset) -> None:
     if objective == "swav" and zero_stage:
         pytest.skip("SwAV re-normalises prototypes, which ZeRO's copies of them would not notice")
-    if objective in DECOMPOSE:
+    if SMALL[objective].waits_for_device:
         pytest.skip("torch.linalg reads the error flag of every decomposition (objectives/spectra.py)")
     recipe, ranks = recipe_of(objective, deepspeed={"zero_stage": zero_stage}), start_ranks()
     plan = make_plan(recipe, dataset, ranks)

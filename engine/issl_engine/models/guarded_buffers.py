@@ -1,7 +1,8 @@
-"""A module's buffers as they were before a step, put back on the device where the step is left out.
+"""Puts a module's buffers back on the device, as they were before a step, where the step is left out.
 
 Batch-norm's running statistics, queues and centres move in the forward pass, before anyone knows whether its loss is
-finite. Buffers of one type are copied as one vector, so that a step costs a handful of launches, not some a layer.
+finite. Buffers of one type are copied as one vector, so that a step costs a handful of launches, not several per
+layer.
 """
 
 from collections.abc import Iterable
@@ -11,7 +12,7 @@ from torch import Tensor
 
 
 class GuardedBuffers:
-    """Of ``buffers``, tensors that are written in place only; those of one type must lie on one device."""
+    """``buffers`` are tensors that are written in place only; those of one type must lie on one device."""
 
     def __init__(self, buffers: Iterable[Tensor]) -> None:
         self._by_type: dict[torch.dtype, list[Tensor]] = {}
@@ -21,15 +22,16 @@ class GuardedBuffers:
 
     @torch.no_grad()
     def save(self) -> None:
-        """Notes the values of now."""
+        """Saves the current values."""
         self._saved = {dtype: _joined(buffers) for dtype, buffers in self._by_type.items()}
 
     @torch.no_grad()
     def restore_where(self, flag: Tensor) -> None:
-        """Puts the saved values back if ``flag`` (a scalar on the device) is above 0, without looking at it here."""
+        """Puts the saved values back if ``flag`` (a scalar on the device) is above 0, without reading it on the
+        host."""
         for dtype, buffers in self._by_type.items():
             chosen = torch.where(flag > 0, self._saved[dtype], _joined(buffers))
-            parts = chosen.split([buffer.numel() for buffer in buffers])
+            parts = torch.split(chosen, [buffer.numel() for buffer in buffers])
             torch._foreach_copy_(buffers, [part.view(b.shape) for part, b in zip(parts, buffers, strict=True)])
         self._saved = {}
 

@@ -7,6 +7,7 @@ and gives [..., H]; batch-norm sees all rows together, whatever view they are of
 from collections.abc import Callable
 from typing import Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -30,7 +31,7 @@ class Head(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.layers(x.flatten(0, -2)).unflatten(0, x.shape[:-1])
+        return torch.unflatten(self.layers(x.flatten(0, -2)), 0, x.shape[:-1])
 
     def before_last(self, x: Tensor) -> tuple[Tensor, nn.Linear]:
         """(what the last linear layer takes [..., W], that layer), for losses that contain its product."""
@@ -102,7 +103,7 @@ class ResidualHead(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         reduced = self.reduce(x.flatten(0, -2))
-        return self.output(reduced + self.block(reduced)).unflatten(0, x.shape[:-1])
+        return torch.unflatten(self.output(reduced + self.block(reduced)), 0, x.shape[:-1])
 
     def before_last(self, x: Tensor) -> tuple[Tensor, nn.Linear]:
         """As Head.before_last."""

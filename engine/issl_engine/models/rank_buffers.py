@@ -1,6 +1,6 @@
-"""What a buffer holds over several ranks, said where the buffer is made, so that a run goes on with another number.
+"""What a buffer holds over several ranks, declared where it is made, so that a run can resume on another number.
 
-Letters: R ranks that saved, S ranks now; B rows of a rank and forward pass.
+Letters: R ranks that saved, S ranks now; B rows per rank and forward pass.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,12 +14,13 @@ _RULES = "_rank_buffer_rules"
 
 
 class BufferMismatchError(ValueError):
-    """Buffers of several ranks that cannot become those of another number of ranks: half a sentence that says why."""
+    """Buffers of several ranks that cannot become those of another number of ranks: the message is half a sentence,
+    the reason."""
 
 
 @dataclass(frozen=True)
 class Identical:
-    """Every rank holds the same values. ``declared`` is False for buffers of which nobody said so: that is checked."""
+    """Every rank holds the same values. ``declared`` is False for buffers without a rule, which are compared."""
 
     declared: bool = True
 
@@ -56,9 +57,9 @@ class ImageRows:
         if left or rows % saved_batch:
             raise BufferMismatchError(f"has {rows} rows on each of {len(saved)} ranks, which do not make whole batches")
         passes = rows // saved_batch
-        by_pass = torch.stack([value.unflatten(dim, (passes, saved_batch)) for value in saved], dim + 1)
+        by_pass = torch.stack([torch.unflatten(value, dim, (passes, saved_batch)) for value in saved], dim + 1)
         global_rows = by_pass.flatten(dim + 1, dim + 2)
-        own = global_rows.unflatten(dim + 1, (world_size, self.batch_size)).select(dim + 1, rank)
+        own = torch.unflatten(global_rows, dim + 1, (world_size, self.batch_size)).select(dim + 1, rank)
         return own.flatten(dim, dim + 1)
 
 

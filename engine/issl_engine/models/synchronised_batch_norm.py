@@ -30,7 +30,7 @@ from issl_kernels.precision import arithmetic_dtype
 class SynchronisedBatchNorm(_BatchNorm):
     """nn.BatchNorm1d and 2d whose statistics are those of the joined batch of ``group``; None means this process alone.
 
-    Inputs [rows, C, ...]; the ranks may hold different numbers of rows, none too. Statistics are fp32 (fp64 for fp64)
+    Inputs [rows, C, ...]; the ranks may hold different numbers of rows, or none. Statistics are fp32 (fp64 for fp64)
     whatever the input's dtype, which the output has too. Running statistics become those of one process that holds all
     rows, so that every rank keeps the same; ``momentum`` None averages all batches, as in torch. In eval mode it is
     torch's batch-norm, without communication. Every rank must run it equally often.
@@ -53,7 +53,8 @@ class SynchronisedBatchNorm(_BatchNorm):
         """Raises ValueError for an input without channels."""
         self._check_input_dim(x)
         if self.group is None or not (self.training or self.running_mean is None):
-            return super().forward(x)
+            output: Tensor = super().forward(x)
+            return output
         output, mean_C, squares_C, count = _normalise(x, self.weight, self.bias, self.eps, self.group)
         if self.training and self.track_running_stats:
             self._follow(mean_C, squares_C, count)
@@ -99,12 +100,15 @@ def _over_group(old: _BatchNorm, group: ProcessGroup) -> SynchronisedBatchNorm:
     return new.train(old.training)
 
 
-@torch.compiler.disable
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 def _normalise(
     x: Tensor, weight_C: Tensor | None, bias_C: Tensor | None, eps: float, group: ProcessGroup
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """(output as x, mean [C], squares around it [C], N): the last three without gradient."""
-    return _Normalise.apply(x, weight_C, bias_C, eps, group)
+    results: tuple[Tensor, Tensor, Tensor, Tensor] = _Normalise.apply(  # type: ignore[no-untyped-call]
+        x, weight_C, bias_C, eps, group
+    )
+    return results
 
 
 class _Normalise(torch.autograd.Function):

@@ -25,8 +25,8 @@ class EmaTeacher(nn.Module):
 
     @torch.no_grad()
     def update(self, encoder: nn.Module, projector: nn.Module, momentum: float, skipped: Tensor | None = None) -> None:
-        """weights = momentum · weights + (1 − momentum) · theirs; nothing where ``skipped``, a scalar on the device, is
-        1 instead of 0.
+        """weights = momentum · weights + (1 − momentum) · theirs; nothing changes where ``skipped``, a scalar on the
+        device, is 1 instead of 0.
 
         Buffers (batch-norm's running statistics) are copied as they are: training never reads them, and a
         teacher in eval mode then normalises as the student does.
@@ -48,7 +48,8 @@ class EmaTeacher(nn.Module):
     @torch.no_grad()
     def forward(self, images_NCHW: Tensor) -> Tensor:
         """Projections [N, P] of images, without gradient."""
-        return self.projector(self.encoder(images_NCHW))
+        projections_NP: Tensor = self.projector(self.encoder(images_NCHW))
+        return projections_NP
 
 
 def _buffers(pairs: tuple[tuple[nn.Module, nn.Module], ...], side: int) -> Iterator[Tensor]:

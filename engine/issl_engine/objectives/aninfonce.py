@@ -1,42 +1,29 @@
 """AnInfoNCE (Rusak et al. 2024, arXiv 2407.00143): contrast with a learnt weight for each dimension.
 
-Letters: V views, the first G global; B images on this rank, N of all ranks; D width of the representation, P of the
-projection.
+Letters: V views, the first G global; B images on this rank; D width of the representation, P of the projection.
 """
 
 import math
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
 from torch import Tensor, nn
 from torch.distributed import ProcessGroup
 
 from issl_engine.models.heads import MLPHead, l2_normalize
-from issl_engine.objectives.base import Objective, ObjectiveConfig, ObjectiveOutput, ObjectiveShape, Progress
-from issl_engine.objectives.contrastive_metrics import uninformed_loss
-from issl_kernels import info_nce_with_terms
-
-PositiveInt = Annotated[int, Field(ge=1)]
+from issl_engine.objectives.base import Objective, ObjectiveOutput, ObjectiveShape, Progress
+from issl_engine.objectives.contrastive import Contrastive, ContrastiveConfig
+from issl_engine.objectives.number_ranges import PositiveFloat
 
 
-class AnInfoNCEConfig(ObjectiveConfig):
+class AnInfoNCEConfig(ContrastiveConfig):
     """SimCLR with a learnt diagonal metric, for views that change some latent factors more than others."""
 
     name: Literal["aninfonce"] = "aninfonce"
     """Which objective this is."""
-    initial_temperature: Annotated[float, Field(gt=0)] = 0.1
+    initial_temperature: PositiveFloat = 0.1
     """Every weight of the diagonal starts as one over this, where the loss is that of simclr with this temperature."""
-    exchange: Literal["gather", "ring"] = "gather"
-    """How rows of several ranks meet: gather holds those of all ranks, ring two ranks' at a time, so that memory does
-    not grow with their number."""
-    hidden_dim: PositiveInt = 1024
-    """Width of the head's hidden layer (batch-norm, ReLU)."""
-    projection_dim: PositiveInt = 128
-    """Width of the head's output (batch-norm, then L2-normalised)."""
-
-    loss_compares_embeddings: ClassVar[bool] = True
 
     def build(self, shape: ObjectiveShape, group: ProcessGroup | None) -> Objective:
         shape.check_two_views(self.name)
@@ -44,27 +31,23 @@ class AnInfoNCEConfig(ObjectiveConfig):
         return AnInfoNCE(self, shape, group)
 
 
-class AnInfoNCE(Objective):
+class AnInfoNCE(Contrastive):
     """InfoNCE with logits −½ (a − b)ᵀ Λ (a − b), Λ = diag(softplus(ρ)) learnt, a and b unit projections, as in
     the authors' program.
 
     As in SimCLR, an anchor's own row is not among its targets, and its positives are the image's other global views.
-    The anchor's term ½ aᵀΛa is one for all its targets, and leaves the loss as it is. So a logit is a product of rows
-    of P + 1 numbers, (Λa, 1)·(b, −½ bᵀΛb), which the kernel of InfoNCE takes.
+    The anchor's term ½ aᵀΛa is the same for all its targets, and does not change the loss. So a logit is a product of
+    rows of P + 1 numbers, (Λa, 1)·(b, −½ bᵀΛb), which the kernel of InfoNCE takes.
     """
 
+    keep_self: ClassVar[bool] = False
     collapse_advice = (
         "lower objective.initial_temperature, lower optimizer.lr, lengthen schedule.warmup_epochs or make "
         "training.global_batch_size larger"
     )
 
     def __init__(self, config: AnInfoNCEConfig, shape: ObjectiveShape, group: ProcessGroup | None) -> None:
-        super().__init__()
-        self.exchange = config.exchange
-        self.num_global_views = shape.num_global_views
-        self.num_negatives = shape.num_global_views * (shape.global_batch_size - 1)
-        self.group = group
-        self.uninformed_loss = self.collapse_loss = uninformed_loss(shape, keep_self=False)
+        super().__init__(config, shape, group)
         self.head = MLPHead(shape.feature_dim, config.projection_dim, hidden_dim=config.hidden_dim, batch_norm_out=True)
         start = 1 / config.initial_temperature
         # The inverse of softplus, in a form that neither overflows nor cancels.
@@ -73,9 +56,6 @@ class AnInfoNCE(Objective):
     def diagonal(self) -> Tensor:
         """The positive weights Λ [P]."""
         return F.softplus(self.raw_weights)
-
-    def forward(self, z_VBD: Tensor, teacher_GBP: Tensor | None, progress: Progress) -> ObjectiveOutput:
-        return self.compare(self.embed(z_VBD), progress)
 
     def embed(self, z_VBD: Tensor) -> tuple[Tensor, ...]:
         """(projections [V, B, P], normalised): anchors, and the targets among them."""
@@ -86,22 +66,12 @@ class AnInfoNCE(Objective):
         diagonal_P = self.diagonal().to(rows_VBP.dtype)
         targets_GBP = rows_VBP[: self.num_global_views]
         lengths_GB1 = (targets_GBP.square() * diagonal_P).sum(-1, keepdim=True)
-        loss, terms = info_nce_with_terms(
+        loss, _, metrics = self.contrast(
             torch.cat((rows_VBP * diagonal_P, torch.ones_like(rows_VBP[..., :1])), -1),
             torch.cat((targets_GBP, -lengths_GB1 / 2), -1),
             temperature=1.0,
-            keep_self=False,
-            exchange=self.exchange,
-            group=self.group,
         )
-        bound = terms.mutual_information_bound
-        metrics = {
-            "mutual_information_bound": bound,
-            "retrieval_accuracy": terms.retrieval_accuracy,
-            "negatives": torch.full_like(bound, self.num_negatives),
-            "smallest_weight": diagonal_P.detach().min(),
-            "largest_weight": diagonal_P.detach().max(),
-        }
+        metrics |= {"smallest_weight": diagonal_P.detach().min(), "largest_weight": diagonal_P.detach().max()}
         return ObjectiveOutput(loss, metrics)
 
     def no_decay_parameters(self) -> set[str]:

@@ -16,16 +16,16 @@ class AssignmentStatistics(NamedTuple):
     """Detached scalars over the global batch."""
 
     entropy: Tensor
-    """Mean entropy of an image's assignment, in nats: 0 is certain, ln K uniform."""
+    """Mean entropy per assignment, in nats: 0 is certain, ln K uniform."""
     perplexity: Tensor
     """exp(entropy of the mean assignment): prototypes in use, counted softly."""
     prototypes_used: Tensor
-    """Prototypes that are some row's most probable one."""
+    """Prototypes that are the most probable one of at least one row."""
 
 
 @torch.no_grad()
 def assignment_statistics(assignments_GBK: Tensor, group: ProcessGroup | None) -> AssignmentStatistics:
-    """Of probabilities whose rows sum to one; one all-reduce of 2·K + 1 numbers."""
+    """``assignments_GBK``: probabilities whose rows sum to one. Makes one all-reduce of 2·K + 1 numbers."""
     G, B, K = assignments_GBK.shape
     used_K = assignments_GBK.new_zeros(K)
     used_K[assignments_GBK.argmax(-1).flatten()] = 1

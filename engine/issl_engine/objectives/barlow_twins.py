@@ -4,21 +4,19 @@ Letters: V views, the first G global; B images on this rank; D width of the repr
 projection.
 """
 
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor
 from torch.distributed import ProcessGroup
 
 from issl_engine.models.heads import MLPHead
 from issl_engine.objectives.base import Objective, ObjectiveConfig, ObjectiveOutput, ObjectiveShape, Progress
+from issl_engine.objectives.number_ranges import PositiveInt, Weight
 from issl_engine.objectives.view_pairs import view_pairs
 from issl_kernels import cross_correlation
 from issl_kernels.collectives import all_reduce_sum_, world_size
 from issl_kernels.precision import arithmetic_dtype
-
-PositiveInt = Annotated[int, Field(ge=1)]
 
 
 class BarlowTwinsConfig(ObjectiveConfig):
@@ -26,7 +24,7 @@ class BarlowTwinsConfig(ObjectiveConfig):
 
     name: Literal["barlow_twins"] = "barlow_twins"
     """Which objective this is."""
-    off_diagonal_weight: Annotated[float, Field(ge=0)] = 0.005
+    off_diagonal_weight: Weight = 0.005
     """Weight lambda of the squared correlations between different dimensions."""
     hidden_dim: PositiveInt = 8192
     """Width of the head's hidden layers (batch-norm, ReLU)."""
@@ -43,8 +41,8 @@ class BarlowTwinsConfig(ObjectiveConfig):
 class BarlowTwins(Objective):
     """Σ_k (1 − C_kk)² + λ·Σ_{k≠l} C_kl², mean over the pairs (global view i, other view j). Not in nats.
 
-    C [P, P] is the correlation of the two views' projections over the images of all ranks. Two global
-    views are one pair: (i, j) and (j, i) have one loss.
+    C [P, P] is the correlation of the two views' projections over the images of all ranks. Two global views
+    are one pair: (i, j) and (j, i) have the same loss.
     """
 
     collapse_advice = (
@@ -88,6 +86,6 @@ def mean_diagonal_correlation(a_BP: Tensor, b_BP: Tensor, group: ProcessGroup | 
     a_BP, b_BP = a_BP.to(arithmetic_dtype(a_BP)), b_BP.to(arithmetic_dtype(b_BP))
     products = (a_BP, b_BP, a_BP.square(), b_BP.square(), a_BP * b_BP)
     sums_5P = all_reduce_sum_(torch.stack([product.sum(0) for product in products]), group)
-    a_P, b_P, aa_P, bb_P, ab_P = sums_5P / (len(a_BP) * world_size(group))
+    a_P, b_P, aa_P, bb_P, ab_P = (sums_5P / (len(a_BP) * world_size(group))).unbind()
     variances_P = (aa_P - a_P.square()).clamp(min=0) * (bb_P - b_P.square()).clamp(min=0)
     return ((ab_P - a_P * b_P) / (variances_P.sqrt() + 1e-5)).mean()

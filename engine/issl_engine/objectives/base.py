@@ -1,6 +1,6 @@
 """What an objective is to the training loop: representations in, a scalar loss out.
 
-Letters: V views (crops) an image, the first G of them global; B images on this rank; D width of a
+Letters: V views (crops) per image, the first G of them global; B images on this rank; D width of a
 representation; P width of a projection.
 """
 
@@ -52,7 +52,7 @@ class ObjectiveShape:
     def check_two_views(self, name: str) -> None:
         """Raises ValueError where there is only one view, so that nothing can be compared."""
         if self.num_views < 2:
-            raise ValueError(f"objective {name} compares views: views.groups must give at least 2 crops an image")
+            raise ValueError(f"objective {name} compares views: views.groups must give at least 2 crops per image")
 
     def check_other_images(self, name: str, kind: str = "objective") -> None:
         """Raises ValueError where a forward pass holds a single image and the loss needs others beside it."""
@@ -103,11 +103,11 @@ class Objective(nn.Module):
     one."""
 
     collapse_advice: str = ""
-    """What to change then: names keys of the recipe."""
+    """What to change after a collapse; names keys of the recipe."""
 
     uninformed_metric: tuple[str, float] | None = None
     """(name of a metric, value at which it sits while the representation says nothing), for objectives whose loss does
-    not tell: it is watched instead of the loss."""
+    not show it: this metric is watched instead."""
 
     diversity_advice: str = ""
     """What to change when the representation is constant, varies in few directions, or leaves classes unused: names

@@ -4,18 +4,16 @@ Letters: V views, the first G global; B images on this rank; D width of the repr
 projection.
 """
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field
 from torch import Tensor
 from torch.distributed import ProcessGroup
 
 from issl_engine.models.heads import MLPHead
 from issl_engine.objectives.base import Objective, ObjectiveConfig, ObjectiveOutput, ObjectiveShape, Progress
-from issl_engine.objectives.cosine_regression import mean_cosine, projection_spread
-from issl_engine.optim.schedules import cosine
-
-PositiveInt = Annotated[int, Field(ge=1)]
+from issl_engine.objectives.cosine_regression import agreement
+from issl_engine.objectives.ema_objective import EmaObjective
+from issl_engine.objectives.number_ranges import Momentum, PositiveInt
 
 
 class BYOLConfig(ObjectiveConfig):
@@ -23,7 +21,7 @@ class BYOLConfig(ObjectiveConfig):
 
     name: Literal["byol"] = "byol"
     """Which objective this is."""
-    ema_momentum: Annotated[float, Field(ge=0, le=1)] = 0.99
+    ema_momentum: Momentum = 0.99
     """Share of the teacher's weights that is kept at the first step; rises to 1 along a cosine. 0.996 for
     1000 epochs."""
     hidden_dim: PositiveInt = 4096
@@ -36,7 +34,7 @@ class BYOLConfig(ObjectiveConfig):
         return BYOL(self, shape, group)
 
 
-class BYOL(Objective):
+class BYOL(EmaObjective):
     """2 − 2·mean_{i≠j} cos(predictor(projector(z_j)), teacher_i): i global, j any other view; 0 to 4, not in
     nats.
 
@@ -44,7 +42,6 @@ class BYOL(Objective):
     goes to 0.
     """
 
-    uses_ema_teacher = True
     diversity_advice = (
         "raise objective.ema_momentum, lower optimizer.lr, lengthen schedule.warmup_epochs or make "
         "training.global_batch_size larger"
@@ -52,18 +49,13 @@ class BYOL(Objective):
     projector: MLPHead
 
     def __init__(self, config: BYOLConfig, shape: ObjectiveShape, group: ProcessGroup | None) -> None:
-        super().__init__()
-        self.start_momentum = config.ema_momentum
+        super().__init__(config.ema_momentum)
         self.group = group
         dim = config.projection_dim
         self.projector = MLPHead(shape.feature_dim, dim, hidden_dim=config.hidden_dim)
         self.predictor = MLPHead(dim, dim, hidden_dim=config.hidden_dim)
 
-    def ema_momentum(self, progress: Progress) -> float:
-        return cosine(self.start_momentum, 1.0, progress.fraction)
-
     def forward(self, z_VBD: Tensor, teacher_GBP: Tensor | None, progress: Progress) -> ObjectiveOutput:
         assert teacher_GBP is not None, "BYOL needs the EMA teacher's projection"
-        agreement = mean_cosine(self.predictor(self.projector(z_VBD)), teacher_GBP, self.group)
-        metrics = {"cosine": agreement.detach(), "projection_std": projection_spread(teacher_GBP, self.group)}
-        return ObjectiveOutput(2 - 2 * agreement, metrics)
+        cosine, metrics = agreement(self.predictor(self.projector(z_VBD)), teacher_GBP, self.group)
+        return ObjectiveOutput(2 - 2 * cosine, metrics)

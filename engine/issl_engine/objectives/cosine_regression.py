@@ -1,4 +1,4 @@
-"""Predict another view's projection: the loss of BYOL and SimSiam, and what they log.
+"""Predict another view's projection: the loss of BYOL, SEM and SimSiam, and what they log.
 
 Letters: V views, the first G global; B images on this rank; P width of the projection.
 """
@@ -9,6 +9,15 @@ from torch.distributed import ProcessGroup
 
 from issl_engine.models.heads import l2_normalize
 from issl_kernels.collectives import all_reduce_sum, all_reduce_sum_, world_size
+
+
+def agreement(
+    predictions_VBP: Tensor, targets_GBP: Tensor, group: ProcessGroup | None
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """``mean_cosine``, with gradient, and the metrics of objectives that maximise it: ``cosine`` is its value,
+    ``projection_std`` the targets' ``projection_spread``."""
+    cosine = mean_cosine(predictions_VBP, targets_GBP, group)
+    return cosine, {"cosine": cosine.detach(), "projection_std": projection_spread(targets_GBP, group)}
 
 
 def mean_cosine(predictions_VBP: Tensor, targets_GBP: Tensor, group: ProcessGroup | None) -> Tensor:

@@ -47,7 +47,7 @@ class DIET(Objective):
 
     uses_image_ids = True
     collapse_advice = (
-        "the head tells no image from another: train longer (training.epochs), raise optimizer.lr or lower "
+        "the head does not distinguish images: train longer (training.epochs), raise optimizer.lr or lower "
         "objective.label_smoothing"
     )
 
@@ -80,7 +80,7 @@ class DIET(Objective):
 
 
 def _smoothed_entropy(smoothing: float, num_images: int) -> float:
-    """Entropy of a target, in nats: the loss that nothing can be below."""
+    """Entropy of a target, in nats: the loss cannot be lower."""
     rest = smoothing / num_images
     own = 1 - smoothing + rest
     return -own * math.log(own) - ((num_images - 1) * rest * math.log(rest) if rest > 0 else 0.0)

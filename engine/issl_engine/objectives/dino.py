@@ -23,13 +23,11 @@ from issl_engine.objectives.base import (
     ObjectiveShape,
     Progress,
 )
-from issl_engine.optim.schedules import cosine
+from issl_engine.objectives.ema_objective import EmaObjective
+from issl_engine.objectives.number_ranges import Momentum, PositiveFloat, PositiveInt
 from issl_kernels import linear_soft_cross_entropy, soft_cross_entropy
 from issl_kernels.collectives import all_reduce_sum, all_reduce_sum_, world_size
 from issl_kernels.precision import arithmetic_dtype
-
-PositiveInt = Annotated[int, Field(ge=1)]
-PositiveFloat = Annotated[float, Field(gt=0)]
 
 
 class DINOConfig(ObjectiveConfig):
@@ -50,10 +48,10 @@ class DINOConfig(ObjectiveConfig):
     warm-up."""
     centre_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """Share of the centre that is kept at each step."""
-    ema_momentum: Annotated[float, Field(ge=0, le=1)] = 0.996
+    ema_momentum: Momentum = 0.996
     """Share of the teacher's weights that is kept at the first step; rises to 1 along a cosine."""
     freeze_last_layer_epochs: Annotated[float, Field(ge=0)] = 1.0
-    """Epochs in which the head's last layer stays as it was made."""
+    """Epochs in which the head's last layer keeps its initial values."""
     hidden_dim: PositiveInt = 2048
     """Width of the head's two hidden layers (GELU)."""
     bottleneck_dim: PositiveInt = 256
@@ -62,8 +60,8 @@ class DINOConfig(ObjectiveConfig):
     """Batch-norm in the head's hidden layers."""
 
     logits_in_blocks: bool = False
-    """Make logits inside the loss, a block of images at a time, and never hold all of them: less memory where
-    prototypes are many, about the same time."""
+    """Compute the logits inside the loss, one block of images at a time, and never hold all of them. That needs less
+    memory with many prototypes and takes about as long."""
 
     def build(self, shape: ObjectiveShape, group: ProcessGroup | None) -> Objective:
         shape.check_two_views(self.name)
@@ -99,11 +97,10 @@ class DINOHead(nn.Module):
         return l2_normalize(self.mlp(x)), F.normalize(weight, dim=1)
 
 
-class DINO(Objective):
+class DINO(EmaObjective):
     """mean_{i≠j} CE(softmax((teacher_i − centre) / τ_t), softmax(student_j / τ_s)); i global, j any other
     view."""
 
-    uses_ema_teacher = True
     collapse_advice = (
         "lower objective.teacher_temperature, raise objective.freeze_last_layer_epochs, lower optimizer.lr "
         "or make objective.num_prototypes smaller"
@@ -114,16 +111,13 @@ class DINO(Objective):
     """Running mean [K] of the teacher's outputs over all ranks."""
 
     def __init__(self, config: DINOConfig, shape: ObjectiveShape, group: ProcessGroup | None) -> None:
-        super().__init__()
+        super().__init__(config.ema_momentum)
         self.config = config
         self.group = group
         self.collapse_loss = math.log(config.num_prototypes)
         self.assignment_metrics = AssignmentMetrics(config.num_prototypes, "perplexity", "prototypes_used")
         self.projector = DINOHead(config, shape.feature_dim)
         register_rank_buffer(self, "centre", torch.zeros(config.num_prototypes), Identical())
-
-    def ema_momentum(self, progress: Progress) -> float:
-        return cosine(self.config.ema_momentum, 1.0, progress.fraction)
 
     def teacher_temperature(self, progress: Progress) -> float:
         """τ_t at this step."""
@@ -132,7 +126,7 @@ class DINO(Objective):
         return end if progress.epoch >= epochs else start + (end - start) * progress.epoch / epochs
 
     def forward(self, z_VBD: Tensor, teacher_GBP: Tensor | None, progress: Progress) -> ObjectiveOutput:
-        """``teacher_GBP``: the teacher's cosines [G, B, K]. Also moves the centre on, after it was used."""
+        """``teacher_GBP``: the teacher's cosines [G, B, K]. Also updates the centre, after its use."""
         assert teacher_GBP is not None, "DINO needs the EMA teacher's output"
         freeze = progress.epoch < self.config.freeze_last_layer_epochs
         teacher_GBK = teacher_GBP.detach().to(arithmetic_dtype(teacher_GBP))
@@ -148,7 +142,7 @@ class DINO(Objective):
                 self.projector(z_VBD, freeze_last_layer=freeze),
                 targets_GBK,
                 temperature=self.config.student_temperature,
-                overwrite_logits=True,  # nothing else looks at them
+                overwrite_logits=True,  # nothing else reads them
             )
         loss = all_reduce_sum(own_loss, self.group) / world_size(self.group)
         self._move_centre(teacher_GBK)

@@ -22,12 +22,10 @@ from issl_engine.objectives.base import (
     ObjectiveShape,
     Progress,
 )
+from issl_engine.objectives.number_ranges import PositiveFloat, PositiveInt, Weight
 from issl_kernels import DistillationTerms, distillation, linear_distillation
 
 _log = logging.getLogger("issl_engine")
-
-Weight = Annotated[float, Field(ge=0)]
-PositiveInt = Annotated[int, Field(ge=1)]
 
 
 class DISSLConfig(ObjectiveConfig):
@@ -37,13 +35,13 @@ class DISSLConfig(ObjectiveConfig):
     """Which objective this is."""
     num_classes: Annotated[int, Field(ge=2)] = 16384
     """Classes C among which both heads choose."""
-    teacher_temperature: Annotated[float, Field(gt=0)] = 0.5
+    teacher_temperature: PositiveFloat = 0.5
     """The teacher's logits are divided by this."""
-    student_temperature: Annotated[float, Field(gt=0)] = 1.0
+    student_temperature: PositiveFloat = 1.0
     """The student's logits are divided by this."""
     entropy_weight: Weight = 2.3
-    """Weight lambda of maximality, the entropy of the mean prediction; 1.8 to 2.8 was tried, at least
-    invariance_weight + 1."""
+    """Weight lambda of maximality, the entropy of the mean prediction; take at least invariance_weight + 1. Values
+    from 1.8 to 2.8 were tried."""
     invariance_weight: Weight = 0.8
     """Weight beta of invariance and determinism: 0.8 on TinyImageNet, 0.6 on ImageNet; 0.4 to 1 was tried."""
     invariance_weight_start: Weight | None = None
@@ -64,8 +62,8 @@ class DISSLConfig(ObjectiveConfig):
     residual head)."""
 
     logits_in_blocks: bool = False
-    """Make logits inside the loss, a block of images at a time, and never hold all of them: less memory where
-    classes are many, about the same time."""
+    """Compute the logits inside the loss, one block of images at a time, and never hold all of them. That needs less
+    memory with many classes and takes about as long."""
 
     @model_validator(mode="after")
     def _ramp_is_whole(self) -> Self:
@@ -98,8 +96,8 @@ class DISSLConfig(ObjectiveConfig):
 class DISSL(Objective):
     """mean_{i≠j} CE(t_i, s_j) − λ·H(E t) + β·mean_{i≠i'} CE(t_i, t_i'), with E over the global batch.
 
-    Its loss says nothing of collapse: that of uniform predictions, (1 − λ + β)·ln C, is also where training starts.
-    What stays at ln C then is the entropy of a single image's classes.
+    The loss does not show a collapse: uniform predictions give (1 − λ + β)·ln C, and training starts there too. After a
+    collapse the entropy of each image's classes stays at ln C.
     """
 
     diversity_advice = (
@@ -138,7 +136,7 @@ class DISSL(Objective):
                 entropy_weight=self.config.entropy_weight,
                 invariance_weight=invariance_weight,
                 group=self.group,
-                overwrite_logits=True,  # nothing else looks at them
+                overwrite_logits=True,  # nothing else reads them
             )
         weight = loss.detach().new_full((), invariance_weight)
         return ObjectiveOutput(loss, terms._asdict() | {"invariance_weight": weight})

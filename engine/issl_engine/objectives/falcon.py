@@ -22,9 +22,8 @@ from issl_engine.objectives.base import (
     ObjectiveShape,
     Progress,
 )
+from issl_engine.objectives.number_ranges import PositiveFloat, PositiveInt
 from issl_kernels import distillation
-
-PositiveInt = Annotated[int, Field(ge=1)]
 
 
 class FALCONConfig(ObjectiveConfig):
@@ -36,18 +35,18 @@ class FALCONConfig(ObjectiveConfig):
     """Random codes C, far more than classes: they are nearly orthogonal, and decorrelate the dimensions."""
     code_dim: PositiveInt = 2048
     """Width F of a code and of the head's output (linear, batch-norm, tanh)."""
-    invariance_weight: Annotated[float, Field(gt=0)] = 1.0
+    invariance_weight: PositiveFloat = 1.0
     """Weight beta of the cross-entropy between views."""
-    epsilon: Annotated[float, Field(gt=0)] = 1e-8
-    """Probability of every other code where the head's output lies on one code as far as the batch lets it; it sets
-    the temperature. Below 1 / num_codes."""
+    epsilon: PositiveFloat = 1e-8
+    """Probability of each other code where the head's output lies on one code as closely as the batch allows. It sets
+    the temperature, and must be below 1 / num_codes."""
 
     @model_validator(mode="after")
     def _epsilon_is_below_uniform(self) -> Self:
         if self.epsilon * self.num_codes >= 1:
             raise ValueError(
                 f"epsilon ({self.epsilon:g}) must be below 1 / num_codes ({1 / self.num_codes:g}), the probability of "
-                "a code where all are alike"
+                "each code when all are equally likely"
             )
         return self
 
@@ -81,7 +80,7 @@ class FALCON(Objective):
         self.group = group
         F, C = config.code_dim, config.num_codes
         self.log_num_codes = math.log(C)
-        # Constant uniform predictions; with β = 1 any constant prediction.
+        # The loss of constant uniform predictions; with β = 1 of any constant predictions.
         self.collapse_loss = config.invariance_weight * self.log_num_codes
         certainty = math.log((1 - config.epsilon * (C - 1)) / config.epsilon)
         self.temperature = F / (math.sqrt(shape.global_batch_size) * certainty)

@@ -14,26 +14,25 @@ from torch.distributed import ProcessGroup
 from issl_engine.models.heads import MLPHead, l2_normalize
 from issl_engine.objectives.base import Objective, ObjectiveConfig, ObjectiveOutput, ObjectiveShape, Progress
 from issl_engine.objectives.cosine_regression import projection_spread
+from issl_engine.objectives.ema_objective import EmaObjective
+from issl_engine.objectives.number_ranges import Momentum, PositiveInt, Weight
 from issl_engine.objectives.spectra import LOG_EPSILON, symmetric_log, trace_log
-from issl_engine.optim.schedules import cosine
 from issl_kernels.collectives import all_gather, gather_rows
-
-PositiveInt = Annotated[int, Field(ge=1)]
 
 
 class MatrixSSLConfig(ObjectiveConfig):
-    """Covariances between views are drawn to a multiple of the identity, those within views to each other; with an
-    EMA teacher and a predictor."""
+    """Pulls covariances between views towards a multiple of the identity, and those within views towards each other;
+    with an EMA teacher and a predictor."""
 
     name: Literal["matrix_ssl"] = "matrix_ssl"
     """Which objective this is."""
-    uniformity_weight: Annotated[float, Field(ge=0)] = 0.5
-    """Weight lambda of uniformity: the multiple of the identity to which covariances between views are drawn."""
-    alignment_weight: Annotated[float, Field(ge=0)] = 1.0
-    """Weight gamma of alignment, of the views' own covariances to each other."""
+    uniformity_weight: Weight = 0.5
+    """Weight lambda of uniformity, the multiple of the identity towards which it pulls covariances between views."""
+    alignment_weight: Weight = 1.0
+    """Weight gamma of alignment, which pulls the views' own covariances towards each other."""
     shift: Annotated[float, Field(ge=LOG_EPSILON)] = 0.5
     """Multiple mu of the identity that is added to every covariance before its logarithm."""
-    ema_momentum: Annotated[float, Field(ge=0, le=1)] = 0.996
+    ema_momentum: Momentum = 0.996
     """Share of the teacher's weights that is kept at the first step; rises to 1 along a cosine."""
     hidden_dim: PositiveInt = 2048
     """Width of the head's two hidden layers (batch-norm, ReLU)."""
@@ -48,24 +47,23 @@ class MatrixSSLConfig(ObjectiveConfig):
         return MatrixSSL(self, shape, group)
 
 
-class MatrixSSL(Objective):
+class MatrixSSL(EmaObjective):
     """Mean over i ≠ j of −λ·tr ln(C_ij + μI) − γ·tr[(T_i + μI) ln(S_j + μI)]: i global, j any other view. In nats.
 
     T_i and S_j [P, P] are the covariances, over the images of all ranks, of the teacher's projections of view i and of
     the predictions of view j, both L2-normalised, and C_ij their cross-covariance. These are the matrix
-    cross-entropies of the authors' program, which leaves out tr(Q) of MCE(P, Q) = tr(−P ln Q + Q). It approximates ln
-    by four terms of Taylor's series; here ln is exact, of the symmetric part of C_ij, and extended below
-    ``spectra.LOG_EPSILON``.
+    cross-entropies of the authors' program, which leaves out tr(Q) of MCE(P, Q) = tr(−P ln Q + Q). Their program
+    approximates ln by four terms of Taylor's series; here ln is exact, of the symmetric part of C_ij, and extended
+    below ``spectra.LOG_EPSILON``.
 
-    Each step makes eigenvalues of G·V matrices of P × P. It has no collapse alarm: the loss of a collapsed
+    Each step computes the eigenvalues of G·V matrices of P × P. It has no collapse alarm: the loss of a collapsed
     representation, −(λ + γμ)·P·ln μ, is within a few nats of the least there can be. Watch ``projection_std``.
     """
 
-    uses_ema_teacher = True
     projector: MLPHead
 
     def __init__(self, config: MatrixSSLConfig, shape: ObjectiveShape, group: ProcessGroup | None) -> None:
-        super().__init__()
+        super().__init__(config.ema_momentum)
         self.config = config
         self.group = group
         dim = config.projection_dim
@@ -73,9 +71,6 @@ class MatrixSSL(Objective):
             shape.feature_dim, dim, hidden_dim=config.hidden_dim, hidden_layers=2, batch_norm_out=True
         )
         self.predictor = MLPHead(dim, dim, hidden_dim=config.predictor_hidden_dim)
-
-    def ema_momentum(self, progress: Progress) -> float:
-        return cosine(self.config.ema_momentum, 1.0, progress.fraction)
 
     def forward(self, z_VBD: Tensor, teacher_GBP: Tensor | None, progress: Progress) -> ObjectiveOutput:
         assert teacher_GBP is not None, "Matrix-SSL needs the EMA teacher's projection"

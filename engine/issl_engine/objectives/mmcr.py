@@ -4,19 +4,17 @@ Letters: V views, all alike here; B images on this rank, N of all ranks; D width
 projection.
 """
 
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor
 from torch.distributed import ProcessGroup
 
 from issl_engine.models.heads import MLPHead, l2_normalize
 from issl_engine.objectives.base import Objective, ObjectiveConfig, ObjectiveOutput, ObjectiveShape, Progress
+from issl_engine.objectives.number_ranges import PositiveInt, Weight
 from issl_engine.objectives.spectra import nuclear_norm, nuclear_norm_of_equal_rows
 from issl_kernels.collectives import gather_rows
-
-PositiveInt = Annotated[int, Field(ge=1)]
 
 
 class MMCRConfig(ObjectiveConfig):
@@ -24,7 +22,7 @@ class MMCRConfig(ObjectiveConfig):
 
     name: Literal["mmcr"] = "mmcr"
     """Which objective this is."""
-    compression_weight: Annotated[float, Field(ge=0)] = 0.0
+    compression_weight: Weight = 0.0
     """Weight lambda of the mean nuclear norm of each image's own views, which pulls them together; 0 was published,
     since the centroids' norm does so too."""
     hidden_dim: PositiveInt = 8192

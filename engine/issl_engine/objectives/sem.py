@@ -13,12 +13,11 @@ from torch.distributed import ProcessGroup
 
 from issl_engine.models.heads import LinearHead, MLPHead
 from issl_engine.objectives.base import Objective, ObjectiveConfig, ObjectiveOutput, ObjectiveShape, Progress
-from issl_engine.objectives.cosine_regression import mean_cosine, projection_spread
-from issl_engine.optim.schedules import cosine
+from issl_engine.objectives.cosine_regression import agreement
+from issl_engine.objectives.ema_objective import EmaObjective
+from issl_engine.objectives.number_ranges import Momentum, PositiveFloat, PositiveInt
 from issl_kernels.collectives import all_reduce_sum_, world_size
 from issl_kernels.precision import arithmetic_dtype
-
-PositiveInt = Annotated[int, Field(ge=1)]
 
 
 class SEMConfig(ObjectiveConfig):
@@ -30,9 +29,9 @@ class SEMConfig(ObjectiveConfig):
     """Simplices L, each a softmax of its own; 5000 for a ResNet-18 on CIFAR-100."""
     simplex_dim: Annotated[int, Field(ge=2)] = 13
     """Numbers K of one simplex."""
-    temperature: Annotated[float, Field(gt=0)] = 1.0
+    temperature: PositiveFloat = 1.0
     """The simplices' logits (linear, batch-norm) are divided by this; the lower, the sparser."""
-    ema_momentum: Annotated[float, Field(ge=0, le=1)] = 0.99
+    ema_momentum: Momentum = 0.99
     """Share of the teacher's weights that is kept at the first step; rises to 1 along a cosine."""
     hidden_dim: PositiveInt = 4096
     """Width of the hidden layer of projector and predictor (batch-norm, ReLU)."""
@@ -57,15 +56,16 @@ class SimplicialHead(nn.Module):
 
     def simplices(self, x: Tensor) -> Tensor:
         """The embedding [..., L, K], which sums to 1 over K; in fp32 (fp64 for fp64)."""
-        logits = self.embedder(x)
-        logits = logits.to(arithmetic_dtype(logits)).unflatten(-1, (-1, self.simplex_dim))
+        logits: Tensor = self.embedder(x)
+        logits = torch.unflatten(logits.to(arithmetic_dtype(logits)), -1, (-1, self.simplex_dim))
         return (logits / self.temperature).softmax(-1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.mlp(self.simplices(x).flatten(-2))
+        projections: Tensor = self.mlp(self.simplices(x).flatten(-2))
+        return projections
 
 
-class SEM(Objective):
+class SEM(EmaObjective):
     """2 − 2·mean_{i≠j} cos(predictor(projector(z_j)), teacher_i): i global, j any other view; 0 to 4, not in nats.
 
     That is BYOL; the simplices are part of projector and teacher alike, as in figure 2c of the paper. Probes see the
@@ -73,33 +73,23 @@ class SEM(Objective):
     ``projection_std``, which then goes to 0, and ``simplex_entropy``, which is ln K where no feature is chosen.
     """
 
-    uses_ema_teacher = True
     projector: SimplicialHead
 
     def __init__(self, config: SEMConfig, shape: ObjectiveShape, group: ProcessGroup | None) -> None:
-        super().__init__()
-        self.start_momentum = config.ema_momentum
+        super().__init__(config.ema_momentum)
         self.group = group
         self.projector = SimplicialHead(config, shape.feature_dim)
         self.predictor = MLPHead(config.projection_dim, config.projection_dim, hidden_dim=config.hidden_dim)
-
-    def ema_momentum(self, progress: Progress) -> float:
-        return cosine(self.start_momentum, 1.0, progress.fraction)
 
     def forward(self, z_VBD: Tensor, teacher_GBP: Tensor | None, progress: Progress) -> ObjectiveOutput:
         assert teacher_GBP is not None, "SEM needs the EMA teacher's projection"
         simplices_VBLK = self.projector.simplices(z_VBD)
         projections_VBP = self.projector.mlp(simplices_VBLK.flatten(-2))
-        agreement = mean_cosine(self.predictor(projections_VBP), teacher_GBP, self.group)
-        metrics = {
-            "cosine": agreement.detach(),
-            "projection_std": projection_spread(teacher_GBP, self.group),
-            "simplex_entropy": self._entropy(simplices_VBLK),
-        }
-        return ObjectiveOutput(2 - 2 * agreement, metrics)
+        cosine, metrics = agreement(self.predictor(projections_VBP), teacher_GBP, self.group)
+        return ObjectiveOutput(2 - 2 * cosine, metrics | {"simplex_entropy": self._entropy(simplices_VBLK)})
 
     @torch.no_grad()
     def _entropy(self, simplices_VBLK: Tensor) -> Tensor:
-        """Mean entropy of a simplex over views and the images of all ranks, in nats."""
+        """Mean entropy per simplex, over views and the images of all ranks, in nats."""
         own = torch.special.entr(simplices_VBLK.detach()).sum(-1).mean()
         return all_reduce_sum_(own, self.group) / world_size(self.group)

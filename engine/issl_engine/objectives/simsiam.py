@@ -4,17 +4,15 @@ Letters: V views, the first G global; B images on this rank; D width of the repr
 projection.
 """
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field
 from torch import Tensor
 from torch.distributed import ProcessGroup
 
 from issl_engine.models.heads import MLPHead
 from issl_engine.objectives.base import Objective, ObjectiveConfig, ObjectiveOutput, ObjectiveShape, Progress
-from issl_engine.objectives.cosine_regression import mean_cosine, projection_spread
-
-PositiveInt = Annotated[int, Field(ge=1)]
+from issl_engine.objectives.cosine_regression import agreement
+from issl_engine.objectives.number_ranges import PositiveInt
 
 
 class SimSiamConfig(ObjectiveConfig):
@@ -52,6 +50,5 @@ class SimSiam(Objective):
     def forward(self, z_VBD: Tensor, teacher_GBP: Tensor | None, progress: Progress) -> ObjectiveOutput:
         projections_VBP = self.head(z_VBD)
         targets_GBP = projections_VBP[: self.num_global_views]
-        cosine = mean_cosine(self.predictor(projections_VBP), targets_GBP, self.group)
-        metrics = {"cosine": cosine.detach(), "projection_std": projection_spread(targets_GBP, self.group)}
+        cosine, metrics = agreement(self.predictor(projections_VBP), targets_GBP, self.group)
         return ObjectiveOutput(-cosine, metrics)

@@ -6,6 +6,7 @@ matrices.
 torch.linalg checks a decomposition's error flag on the host, so that on a GPU each call waits for the device.
 """
 
+import math
 from typing import Any
 
 import torch
@@ -20,21 +21,21 @@ def nuclear_norm(matrix_NP: Tensor) -> Tensor:
     """Σ_k (√(σ_k² + ε²) − ε) over the singular values of each matrix [..., N, P]; [...], in the matrix's dtype.
 
     That is the nuclear norm Σ_k σ_k with each σ_k smoothed near 0, where the norm has no gradient: it deviates by at
-    most ε = NUCLEAR_NORM_EPSILON a singular value. The gradient U diag(σ / √(σ² + ε²)) Vᵀ divides by no difference of
+    most ε = NUCLEAR_NORM_EPSILON per singular value. The gradient U diag(σ / √(σ² + ε²)) Vᵀ divides by no difference of
     singular values, has spectral norm below 1, and is 0 for the zero matrix.
     """
-    values_K = torch.linalg.svdvals(matrix_NP)
+    values_K: Tensor = torch.linalg.svdvals(matrix_NP)
     epsilon = NUCLEAR_NORM_EPSILON
     return ((values_K.square() + epsilon**2).sqrt() - epsilon).sum(-1)
 
 
 def nuclear_norm_of_equal_rows(rows: int) -> float:
     """``nuclear_norm`` of a matrix whose rows are one unit vector: the one singular value is √rows."""
-    return (rows + NUCLEAR_NORM_EPSILON**2) ** 0.5 - NUCLEAR_NORM_EPSILON
+    return math.sqrt(rows + NUCLEAR_NORM_EPSILON**2) - NUCLEAR_NORM_EPSILON
 
 
 LOG_EPSILON = 1e-3
-"""Below this eigenvalue the logarithm goes on along its tangent, so that it and its gradient stay finite."""
+"""Below this eigenvalue the logarithm continues along its tangent, so that it and its gradient stay finite."""
 
 
 def trace_log(matrix_PP: Tensor) -> Tensor:
@@ -53,7 +54,8 @@ def symmetric_log(matrix_PP: Tensor) -> Tensor:
     Its gradient is V ((VᵀGV) ∘ Γ) Vᵀ with the divided differences Γ_kl = (f(λ_k) − f(λ_l)) / (λ_k − λ_l) of Daleckii
     and Krein (Bhatia 1997, theorem V.3.3), which tend to f'(λ) as eigenvalues meet. There is no second derivative.
     """
-    return _SymmetricLog.apply(_symmetric(matrix_PP))
+    logarithm_PP: Tensor = _SymmetricLog.apply(_symmetric(matrix_PP))  # type: ignore[no-untyped-call]
+    return logarithm_PP
 
 
 class _SymmetricLog(torch.autograd.Function):
@@ -61,14 +63,16 @@ class _SymmetricLog(torch.autograd.Function):
     def forward(ctx: Any, matrix_PP: Tensor) -> Tensor:
         values_P, vectors_PP = torch.linalg.eigh(matrix_PP)
         ctx.save_for_backward(values_P, vectors_PP)
-        return (vectors_PP * _extended_log(values_P).unsqueeze(-2)) @ vectors_PP.mT
+        logarithm_PP: Tensor = (vectors_PP * _extended_log(values_P).unsqueeze(-2)) @ vectors_PP.mT
+        return logarithm_PP
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
         values_P, vectors_PP = ctx.saved_tensors
         inner_PP = vectors_PP.mT @ _symmetric(gradients[0]) @ vectors_PP
-        return vectors_PP @ (inner_PP * _divided_differences(values_P)) @ vectors_PP.mT
+        gradient_PP: Tensor = vectors_PP @ (inner_PP * _divided_differences(values_P)) @ vectors_PP.mT
+        return gradient_PP
 
 
 def _symmetric(matrix_PP: Tensor) -> Tensor:

@@ -2,40 +2,38 @@
 
 The name "Kernel-SSL" has been used for this kernel-based family and for an early form of Matrix-SSL (matrix_ssl.py).
 
-Letters: V views, the first G global; B images on this rank, N of all ranks; M = V + G rows an image, R = N·M rows;
+Letters: V views, the first G global; B images on this rank, N of all ranks; M = V + G rows per image, R = N·M rows;
 D width of the representation, P of the projection.
 """
 
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor
 from torch.distributed import ProcessGroup
 
 from issl_engine.models.heads import MLPHead, l2_normalize
 from issl_engine.objectives.base import Objective, ObjectiveConfig, ObjectiveOutput, ObjectiveShape, Progress
 from issl_engine.objectives.cosine_regression import projection_spread
-from issl_engine.optim.schedules import cosine
+from issl_engine.objectives.ema_objective import EmaObjective
+from issl_engine.objectives.number_ranges import Momentum, PositiveFloat, PositiveInt, Weight
 from issl_kernels.collectives import all_gather, gather_rows
 
-PositiveInt = Annotated[int, Field(ge=1)]
-
 EPSILON = 1e-6
-"""Below this the root of HSIC(Z, Z) is smoothed, which has no gradient at 0."""
+"""The root of HSIC(Z, Z) has no gradient at 0; below this value it is smoothed."""
 
 
 class SSLHSICConfig(ObjectiveConfig):
-    """Representations depend on the image's identity as much, and on anything else as little, as a kernel tells; with
-    an EMA teacher and a predictor."""
+    """Makes representations depend on the image's identity and on nothing else, as measured by a kernel; with an EMA
+    teacher and a predictor."""
 
     name: Literal["ssl_hsic"] = "ssl_hsic"
     """Which objective this is."""
-    regularization_weight: Annotated[float, Field(ge=0)] = 3.0
+    regularization_weight: Weight = 3.0
     """Weight gamma of the root of the dependence of the representations on themselves."""
-    kernel_scale: Annotated[float, Field(gt=0)] = 1.0
+    kernel_scale: PositiveFloat = 1.0
     """Distance c at which the kernel c / sqrt(c² + d²) has fallen to 0.71; rows have length 1."""
-    ema_momentum: Annotated[float, Field(ge=0, le=1)] = 0.99
+    ema_momentum: Momentum = 0.99
     """Share of the teacher's weights that is kept at the first step; rises to 1 along a cosine."""
     hidden_dim: PositiveInt = 4096
     """Width of the hidden layer of head and predictor (batch-norm, ReLU)."""
@@ -48,30 +46,27 @@ class SSLHSICConfig(ObjectiveConfig):
         return SSLHSIC(self, shape, group)
 
 
-class SSLHSIC(Objective):
+class SSLHSIC(EmaObjective):
     """−HSIC(Z, Y) + γ·√HSIC(Z, Z), Y the image's index; 0 where all rows are equal, about −1 at best; not in nats.
 
     Z are an image's V predictions and G teacher's projections (constants), L2-normalised, of all ranks, and K [R, R]
     their kernel k(x, y) = c / √(c² + ‖x − y‖²). HSIC(Z, Y) is the mean of k over pairs of rows of one image less its
     mean over all pairs; HSIC(Z, Z) = ‖HKH‖² / R², with H = I − 1/R. The authors' program estimates both by random
-    features and learns c; here they are exact and c is fixed. Takes a few times R² numbers of memory.
+    features and learns c; here they are exact and c is fixed. It takes memory for a few times R²
+    numbers.
 
     It has no collapse alarm. Watch ``projection_std``, which then goes to 0.
     """
 
-    uses_ema_teacher = True
     projector: MLPHead
 
     def __init__(self, config: SSLHSICConfig, shape: ObjectiveShape, group: ProcessGroup | None) -> None:
-        super().__init__()
+        super().__init__(config.ema_momentum)
         self.config = config
         self.group = group
         dim = config.projection_dim
         self.projector = MLPHead(shape.feature_dim, dim, hidden_dim=config.hidden_dim)
         self.predictor = MLPHead(dim, dim, hidden_dim=config.hidden_dim)
-
-    def ema_momentum(self, progress: Progress) -> float:
-        return cosine(self.config.ema_momentum, 1.0, progress.fraction)
 
     def forward(self, z_VBD: Tensor, teacher_GBP: Tensor | None, progress: Progress) -> ObjectiveOutput:
         assert teacher_GBP is not None, "SSL-HSIC needs the EMA teacher's projection"
@@ -96,8 +91,9 @@ def _dependences(rows_MNP: Tensor, scale: float) -> tuple[Tensor, Tensor]:
     # Of unit rows ‖x − y‖² = 2 − 2·x·y; rounding may take it below 0, where it stays 0.
     squares_RR = (2 - 2 * rows_RP @ rows_RP.T).clamp(min=0)
     kernel_RR = scale * (scale**2 + squares_RR).rsqrt()
-    # [M, N, M, N], of which the diagonal over images holds the pairs of one image; a row with itself has k = 1.
-    of_an_image = kernel_RR.unflatten(1, (M, N)).unflatten(0, (M, N)).diagonal(dim1=1, dim2=3).sum()
+    # The diagonal over images holds the pairs of one image; a row with itself has k = 1.
+    kernel_MNMN = torch.unflatten(torch.unflatten(kernel_RR, 1, (M, N)), 0, (M, N))
+    of_an_image = kernel_MNMN.diagonal(dim1=1, dim2=3).sum()
     with_image = (of_an_image - N * M) / (N * M * (M - 1)) - kernel_RR.mean()
     centred_RR = kernel_RR - kernel_RR.mean(0) - kernel_RR.mean(1, keepdim=True) + kernel_RR.mean()
     with_itself = (centred_RR.square().mean() + EPSILON**2).sqrt() - EPSILON

@@ -24,11 +24,9 @@ from issl_engine.objectives.base import (
     ObjectiveShape,
     Progress,
 )
+from issl_engine.objectives.number_ranges import PositiveFloat, PositiveInt
 from issl_kernels import linear_soft_cross_entropy, sinkhorn, soft_cross_entropy
 from issl_kernels.collectives import all_reduce_sum, world_size
-
-PositiveInt = Annotated[int, Field(ge=1)]
-PositiveFloat = Annotated[float, Field(gt=0)]
 
 
 class SwAVConfig(ObjectiveConfig):
@@ -37,19 +35,18 @@ class SwAVConfig(ObjectiveConfig):
     name: Literal["swav"] = "swav"
     """Which objective this is."""
     num_prototypes: Annotated[int, Field(ge=2)] = 3000
-    """Prototypes K: a few times the number of classes that one expects."""
+    """Prototypes K: a few times as many as the expected classes."""
     temperature: PositiveFloat = 0.1
     """Cosines with the prototypes are divided by this in the prediction."""
     epsilon: PositiveFloat = 0.05
-    """Cosines are divided by this in the assignment: small is sharp, large tends to uniform."""
+    """Cosines are divided by this in the assignment: small values give sharp assignments, large ones even ones."""
     sinkhorn_iterations: PositiveInt = 3
     """Sinkhorn-Knopp iterations."""
     freeze_prototypes_steps: Annotated[int, Field(ge=0)] = 313
-    """Optimiser steps in which the prototypes stay as they were made; 313 was used with large batches, 5005
-    with 256."""
+    """Optimiser steps in which the prototypes keep their initial values; 313 was used with large batches, 5005 with a
+    batch of 256."""
     queue_length: Annotated[int, Field(ge=0)] = 0
-    """Earlier images, over all ranks, that take part in the assignment; 3840 was used with a batch of 256, 0
-    is none."""
+    """Earlier images, over all ranks, that take part in the assignment; 0 for none, 3840 was used with 256."""
     queue_start_epochs: Annotated[float, Field(ge=0)] = 15.0
     """Epochs after which the queue is used; it fills from the first step on."""
     hidden_dim: PositiveInt = 2048
@@ -58,8 +55,8 @@ class SwAVConfig(ObjectiveConfig):
     """Width of the head's output (L2-normalised) and of the prototypes."""
 
     logits_in_blocks: bool = False
-    """Make logits inside the loss, a block of images at a time, and never hold all of them: less memory where
-    prototypes are many, about the same time."""
+    """Compute the logits inside the loss, one block of images at a time, and never hold all of them. That needs less
+    memory with many prototypes and takes about as long."""
 
     def build(self, shape: ObjectiveShape, group: ProcessGroup | None) -> Objective:
         shape.check_two_views(self.name)
@@ -101,7 +98,7 @@ class SwAV(Objective):
         register_rank_buffer(self, "queue", torch.zeros(size) if config.queue_length else None, rows)
 
     def forward(self, z_VBD: Tensor, teacher_GBP: Tensor | None, progress: Progress) -> ObjectiveOutput:
-        """Also moves the queue on."""
+        """Also adds this batch to the queue."""
         projections_VBP = l2_normalize(self.head(z_VBD))
         frozen = progress.step < self.config.freeze_prototypes_steps
         # Detached rather than without requires_grad: the optimiser's groups stay the same throughout.
@@ -132,7 +129,7 @@ class SwAV(Objective):
 
     @torch.no_grad()
     def after_step(self, progress: Progress, skipped: Tensor | None = None) -> None:
-        """Puts the prototypes back on the sphere."""
+        """Normalises the prototypes to length one."""
         on_sphere_KP = F.normalize(self.prototypes, dim=1)
         self.prototypes.copy_(on_sphere_KP if skipped is None else self.prototypes.where(skipped > 0, on_sphere_KP))
 
@@ -145,8 +142,7 @@ class SwAV(Objective):
 
     @torch.no_grad()
     def _assign(self, scores_GBK: Tensor, progress: Progress) -> Tensor:
-        """Assignments [G, B, K] of this rank's images, each view's on its own, the queue's images beside
-        them."""
+        """Assignments [G, B, K] of this rank's images, each view by itself, together with the queue's images."""
         views = []
         for view, scores_BK in enumerate(scores_GBK):
             rows = scores_BK
@@ -170,7 +166,7 @@ class SwAV(Objective):
     def _queue_counts(self, queue: Tensor, B: int, progress: Progress) -> bool:
         """Whether the queue's turn has come and it is full.
 
-        Told by the step, not by the queue, which would mean waiting for the device. With accumulation more
-        than B images a step come in, and the queue is full somewhat before it is used.
+        The step decides, as a look at the queue would mean waiting for the device. With accumulation more than B images
+        arrive per step, and the queue is full somewhat before it is used.
         """
         return progress.epoch >= self.config.queue_start_epochs and progress.step * B >= queue.shape[1]

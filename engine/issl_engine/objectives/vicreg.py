@@ -4,21 +4,18 @@ Letters: V views, the first G global; B images on this rank, N of all ranks; D w
 of the projection.
 """
 
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor
 from torch.distributed import ProcessGroup
 
 from issl_engine.models.heads import MLPHead
 from issl_engine.objectives.base import Objective, ObjectiveConfig, ObjectiveOutput, ObjectiveShape, Progress
+from issl_engine.objectives.number_ranges import PositiveInt, Weight
 from issl_engine.objectives.view_pairs import view_pairs
 from issl_kernels.collectives import gather_rows
 from issl_kernels.precision import arithmetic_dtype
-
-PositiveInt = Annotated[int, Field(ge=1)]
-Weight = Annotated[float, Field(ge=0)]
 
 EPSILON = 1e-4
 """Added to a variance before its root (section 4.1 of the paper)."""
@@ -51,7 +48,7 @@ class VICRegConfig(ObjectiveConfig):
 class VICReg(Objective):
     """Invariance, variance and covariance over the images of all ranks; not in nats.
 
-    With the normalisation for which 25/25/1 was published, that of the authors' program: invariance is the
+    The normalisation is that of the authors' program, for which 25/25/1 was published: invariance is the
     mean squared difference over images, dimensions and pairs (global view i, other view j); variance the
     mean hinge over dimensions and views; covariance Σ_{k≠l} Cov_kl² / P, twice its mean over views (the sum,
     with two views). Variances and covariances are divided by N − 1.

@@ -77,7 +77,7 @@ class LARC(torch.optim.Optimizer):
     """See the file's docstring. Groups may set ``adapt`` False for a trust ratio of 1.
 
     ``norm_group``: when every rank of it holds a slice of each parameter, the squared norms are summed over it in one
-    all-reduce a step; each rank must then have a gradient for every one. ``take_slices`` says where in a flat tensor
+    all-reduce per step; each rank must then have a gradient for every one. ``take_slices`` says where in a flat tensor
     the slices lie, as ZeRO 1 and 2 cut flattened groups. Without a group parameters are whole here; ``step`` raises
     ValueError when they are not.
     """
@@ -166,7 +166,7 @@ class LARC(torch.optim.Optimizer):
         yield from found.values()
 
     def _update(self, tensors: _Tensors) -> None:
-        # Scalars go in as lists, one an entry: groups that differ in them still share each foreach call.
+        # Scalars go in as lists, one number per entry: groups that differ in them still share each foreach call.
         decayed = torch._foreach_mul(tensors.weights, tensors.weight_decay)
         torch._foreach_add_(decayed, tensors.gradients)
         ratios = self._trust_ratios(tensors)
@@ -184,7 +184,7 @@ class LARC(torch.optim.Optimizer):
             )  # fmt: skip
 
     def _trust_ratios(self, tensors: _Tensors) -> Tensor:
-        """One ratio a tensor, on its device, without waiting for it."""
+        """One ratio per tensor, on its device, without waiting for it."""
         weight_norms, gradient_norms = self._norms(tensors.weights + tensors.gradients).chunk(2)
 
         def column(values: Sequence[float]) -> Tensor:

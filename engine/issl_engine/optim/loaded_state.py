@@ -1,4 +1,4 @@
-"""Optimiser state that was read from a checkpoint, brought into the form that fused kernels take as given."""
+"""Brings optimiser state from a checkpoint into the form that fused kernels assume."""
 
 from typing import Any
 

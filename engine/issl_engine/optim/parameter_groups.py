@@ -1,6 +1,7 @@
 """Which weights decay, and which do not."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 
@@ -14,7 +15,7 @@ class SplitParameters:
     decayed: dict[str, nn.Parameter]
     undecayed: dict[str, nn.Parameter]
 
-    def groups(self, weight_decay: float) -> list[dict]:
+    def groups(self, weight_decay: float) -> list[dict[str, Any]]:
         """The parameter groups of a torch optimiser; a part without parameters gives no group."""
         parts = ((self.decayed, weight_decay), (self.undecayed, 0.0))
         return [{"params": list(part.values()), "weight_decay": decay} for part, decay in parts if part]

@@ -34,8 +34,8 @@ class SGDConfig(OptimizerConfig):
 
 
 def _start_momentum(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-    """Running sums start at 0, to the bit as torch's own do, which would stay unwritten if the first step were left
-    out on the device."""
+    """Starts the running sums at 0, to the bit as torch does. Torch's own would stay unwritten if the first step were
+    left out on the device."""
     for group in optimizer.param_groups:
         for weight in group["params"]:
             if weight.grad is not None and "momentum_buffer" not in optimizer.state[weight]:

@@ -33,8 +33,8 @@ class KoLeoConfig(RegularizerConfig):
 class KoLeo(Regularizer):
     """−Σ_g (1/N) Σ_n ln min_{m≠n} ‖u_gn − u_gm‖, with u the L2-normalised representations; in nats.
 
-    Neighbours are sought among other images' rows of the same global view g, and gradients flow to both ends. Takes
-    N² numbers of memory.
+    The neighbour is another image's row of the same global view g, and gradients flow to both ends. It takes memory for
+    N² numbers.
     """
 
     def forward(self, rows_GND: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ TINY = 1e-12
 
 
 class LDRegConfig(RegularizerConfig):
-    """Works against dimensional collapse around each representation, which measures over all of them miss."""
+    """Counters dimensional collapse around each representation, which measures over all of them miss."""
 
     name: Literal["ldreg"] = "ldreg"
     """Which regulariser this is."""
@@ -28,8 +28,8 @@ class LDRegConfig(RegularizerConfig):
     """The penalty is multiplied by this and added to the loss; 0.01 for SimCLR, 0.005 for BYOL and MoCo. The authors
     leave it out in the first 10 of 100 epochs (start_epochs)."""
     num_neighbours: Annotated[int, Field(ge=2)] = 64
-    """Nearest neighbours K of which a row's dimensionality is estimated, among the global views of all images; 64 of
-    4096 rows were published."""
+    """Nearest neighbours K from which each row's dimensionality is estimated, among the global views of all images; 64
+    of 4096 rows were published."""
 
     def build(self, shape: ObjectiveShape) -> Regularizer:
         rows = shape.num_global_views * shape.global_batch_size
@@ -46,8 +46,8 @@ class LDReg(Regularizer):
     """−(1/R) Σ_r ln LID_r over the rows of all global views (equation 1 of the paper, the L1 form); in nats.
 
     LID_r = μ / (w − μ) is the method-of-moments estimate: w the distance to the K-th nearest other row, μ the mean
-    distance to the K − 1 nearer ones. The other rows are constants, as in the authors' program. Takes R² numbers of
-    memory, twice.
+    distance to the K − 1 nearer ones. The other rows are constants, as in the authors' program. It takes memory for
+    2·R² numbers.
     """
 
     def __init__(self, num_neighbours: int) -> None:

@@ -1,4 +1,4 @@
-"""All regularisers of a recipe, and what they add to a loss.
+"""All regularisers of a recipe, and the penalties that they add to a loss.
 
 Letters: G global views; B images on this rank, N of all ranks; D width of the representation.
 """

@@ -1,4 +1,4 @@
-"""What an encoder is to the engine: images in, one vector an image out."""
+"""What an encoder is to the engine: images in, one vector per image out."""
 
 from torch import Tensor, nn
 
@@ -11,7 +11,7 @@ class Encoder(nn.Module):
     dim: int
 
     def blocks(self) -> list[nn.Module]:
-        """Parts that follow one another, each of which training.activation_checkpointing may recompute alone."""
+        """Parts that follow one another, each of which training.activation_checkpointing may recompute by itself."""
         raise AssertionError(f"{type(self).__name__} must implement blocks")
 
     def forward(self, images_NCHW: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ Letters: N images, C channels, H height, W width; r how often the input's channe
 
 import math
 
+import torch
 from torch import Tensor, nn
 
 from issl_engine.models.encoders.residual_blocks import conv1x1, conv3x3, init_like_torchvision
@@ -35,11 +36,12 @@ class DimensionExpansion(nn.Module):
         nn.init.normal_(self.conv1.weight, std=1 / math.sqrt(HIDDEN_CHANNELS))
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
-        out_NCHW = self.relu(self.bn1(self.conv1(x_NCHW)))
+        out_NCHW: Tensor = self.relu(self.bn1(self.conv1(x_NCHW)))
         out_NCHW = self.relu(self.bn2(self.conv2(out_NCHW)))
         out_NCHW = self.bn3(self.conv3(out_NCHW))
         if self.is_residual:
             # Broadcasting over r adds the repeated channels without making a copy of them.
-            out_NrCHW = out_NCHW.unflatten(1, (-1, x_NCHW.shape[1])) + x_NCHW.unsqueeze(1)
+            out_NrCHW = torch.unflatten(out_NCHW, 1, (-1, x_NCHW.shape[1])) + x_NCHW.unsqueeze(1)
             out_NCHW = out_NrCHW.flatten(1, 2)
-        return self.relu(out_NCHW)
+        out_NCHW = self.relu(out_NCHW)
+        return out_NCHW

@@ -46,10 +46,11 @@ class BasicBlock(nn.Module):
         return self.bn2
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
-        out_NCHW = self.relu(self.bn1(self.conv1(x_NCHW)))
+        out_NCHW: Tensor = self.relu(self.bn1(self.conv1(x_NCHW)))
         out_NCHW = self.bn2(self.conv2(out_NCHW))
         out_NCHW += x_NCHW if self.downsample is None else self.downsample(x_NCHW)
-        return self.relu(out_NCHW)
+        out_NCHW = self.relu(out_NCHW)
+        return out_NCHW
 
 
 class Bottleneck(nn.Module):
@@ -74,11 +75,12 @@ class Bottleneck(nn.Module):
         return self.bn3
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
-        out_NCHW = self.relu(self.bn1(self.conv1(x_NCHW)))
+        out_NCHW: Tensor = self.relu(self.bn1(self.conv1(x_NCHW)))
         out_NCHW = self.relu(self.bn2(self.conv2(out_NCHW)))
         out_NCHW = self.bn3(self.conv3(out_NCHW))
         out_NCHW += x_NCHW if self.downsample is None else self.downsample(x_NCHW)
-        return self.relu(out_NCHW)
+        out_NCHW = self.relu(out_NCHW)
+        return out_NCHW
 
 
 def stage(

@@ -52,8 +52,8 @@ class ResNetConfig(EncoderConfig):
     name: Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnet200"]
     """Depth of the network."""
     width_multiplier: Annotated[int, Field(ge=1)] = 1
-    """Every layer has so many times the channels: 2 is the ResNet-50 (2x) of SimCLR, SwAV and BYOL. Not torchvision's
-    wide_resnet50_2, which widens the 3x3 convolutions alone."""
+    """The channels of every layer are multiplied by this: 2 gives the ResNet-50 (2x) of SimCLR, SwAV and BYOL. It is
+    not torchvision's wide_resnet50_2, which widens the 3x3 convolutions alone."""
     dim: Annotated[int, Field(ge=1)] | None = None
     """Width of the representation: null for the backbone's (512 for resnet18 and 34, else 2048, times
     width_multiplier); more is an expansion."""
@@ -140,5 +140,5 @@ class ResNet(Encoder):
     def forward(self, images_NCHW: Tensor) -> Tensor:
         x_NCHW = self.maxpool(self.relu(self.bn1(self.conv1(images_NCHW))))
         x_NCHW = self.layer4(self.layer3(self.layer2(self.layer1(x_NCHW))))
-        z_ND = self.resizer(x_NCHW).mean(dim=(2, 3))
+        z_ND: Tensor = self.resizer(x_NCHW).mean(dim=(2, 3))
         return z_ND

@@ -53,7 +53,7 @@ class SmallResNet(Encoder):
         return [*self.layer1, *self.layer2, *self.layer3]
 
     def forward(self, images_NCHW: Tensor) -> Tensor:
-        x_NCHW = self.relu(self.bn1(self.conv1(images_NCHW)))
+        x_NCHW: Tensor = self.relu(self.bn1(self.conv1(images_NCHW)))
         x_NCHW = self.layer3(self.layer2(self.layer1(x_NCHW)))
         x_NCHW = self.relu(self.bn_out(self.conv_out(x_NCHW)))
         z_ND = x_NCHW.mean(dim=(2, 3))

@@ -55,7 +55,7 @@ class TimmEncoder(Encoder):
         return found
 
     def forward(self, images_NCHW: Tensor) -> Tensor:
-        z_ND = self.backbone(images_NCHW)
+        z_ND: Tensor = self.backbone(images_NCHW)
         return z_ND
 
 
@@ -85,26 +85,27 @@ def _create(model: str, image_size: int, settings: dict[str, int]) -> nn.Module:
     timm = load_timm(f"encoder timm/{model}")
     if not timm.is_model(model):
         raise ValueError(f"encoder timm/{model} is not a model of timm {timm.__version__}; see timm.list_models()")
-    backbone = timm.create_model(model, pretrained=False, num_classes=0, **settings)
+    backbone: nn.Module = timm.create_model(model, pretrained=False, num_classes=0, **settings)
     if not getattr(backbone, "pretrained_cfg", {}).get("fixed_input_size", False):
         return backbone
     # Position embeddings are made for one size, that of the largest crop; smaller crops interpolate them.
     try:
-        return timm.create_model(
+        backbone = timm.create_model(
             model, pretrained=False, num_classes=0, img_size=image_size, dynamic_img_size=True, **settings
         )
     except TypeError as error:
         raise ValueError(
             f"encoder timm/{model} takes images of one size only; choose a convolutional model or a plain ViT"
         ) from error
+    return backbone
 
 
 def _measure_dim(backbone: nn.Module, name: str, image_size: int) -> int:
-    """Width of the representation, from one forward pass: timm's attributes do not tell it always."""
+    """Width of the representation, from one forward pass: timm's attributes do not always give it."""
     was_training = backbone.training
     backbone.eval()
     with torch.no_grad():
-        z_ND = backbone(torch.zeros(1, 3, image_size, image_size))
+        z_ND: Tensor = backbone(torch.zeros(1, 3, image_size, image_size))
     backbone.train(was_training)
     if z_ND.ndim != 2:
         raise ValueError(f"encoder {name} gives {list(z_ND.shape)} for one image, not a vector; choose another")
