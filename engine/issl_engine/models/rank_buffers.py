@@ -10,10 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from issl_engine.mistakes import Mistake
+
 _RULES = "_rank_buffer_rules"
 
 
-class BufferMismatchError(ValueError):
+class BufferMismatchError(Mistake):
     """Buffers of several ranks that cannot become those of another number of ranks: the message is half a sentence,
     the reason."""
 

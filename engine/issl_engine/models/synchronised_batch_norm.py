@@ -23,6 +23,7 @@ from torch.autograd.function import once_differentiable
 from torch.distributed import ProcessGroup
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from issl_engine.mistakes import Mistake
 from issl_kernels.collectives import all_gather, all_reduce_sum_
 from issl_kernels.precision import arithmetic_dtype
 
@@ -62,7 +63,7 @@ class SynchronisedBatchNorm(_BatchNorm):
 
     def _check_input_dim(self, input: Tensor) -> None:
         if input.ndim < 2 or input.shape[1] != self.num_features:
-            raise ValueError(
+            raise Mistake(
                 f"batch-norm of {self.num_features} channels takes [rows, {self.num_features}, ...], "
                 f"not {list(input.shape)}"
             )

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.distributed import ProcessGroup
 
 from issl_engine.config import Config
+from issl_engine.mistakes import Mistake
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,12 +53,12 @@ class ObjectiveShape:
     def check_two_views(self, name: str) -> None:
         """Raises ValueError where there is only one view, so that nothing can be compared."""
         if self.num_views < 2:
-            raise ValueError(f"objective {name} compares views: views.groups must give at least 2 crops per image")
+            raise Mistake(f"objective {name} compares views: views.groups must give at least 2 crops per image")
 
     def check_other_images(self, name: str, kind: str = "objective") -> None:
         """Raises ValueError where a forward pass holds a single image and the loss needs others beside it."""
         if self.global_batch_size < 2:
-            raise ValueError(
+            raise Mistake(
                 f"{kind} {name} compares different images, and a forward pass holds only one; make "
                 "training.global_batch_size larger or training.accumulation_steps smaller"
             )

@@ -13,6 +13,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.distributed import ProcessGroup
 
+from issl_engine.mistakes import Mistake
 from issl_engine.objectives.base import Objective, ObjectiveConfig, ObjectiveOutput, ObjectiveShape, Progress
 from issl_kernels import linear_soft_cross_entropy
 from issl_kernels.collectives import all_reduce_sum, world_size
@@ -30,7 +31,7 @@ class DIETConfig(ObjectiveConfig):
 
     def build(self, shape: ObjectiveShape, group: ProcessGroup | None) -> Objective:
         if shape.num_images is None:
-            raise ValueError(
+            raise Mistake(
                 "objective diet has a class for each training image, and how many there are is not known here, where "
                 "no data is loaded; choose another objective"
             )

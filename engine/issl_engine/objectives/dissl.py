@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 from torch.distributed import ProcessGroup
 
+from issl_engine.mistakes import Mistake
 from issl_engine.models.heads import Head, LinearHead, MLPHead, ResidualHead
 from issl_engine.objectives.base import (
     AssignmentMetrics,
@@ -68,7 +69,7 @@ class DISSLConfig(ObjectiveConfig):
     @model_validator(mode="after")
     def _ramp_is_whole(self) -> Self:
         if (self.invariance_weight_start is None) != (self.invariance_ramp_steps == 0):
-            raise ValueError(
+            raise Mistake(
                 f"invariance_weight_start ({self.invariance_weight_start}) and invariance_ramp_steps "
                 f"({self.invariance_ramp_steps}) belong together: set both or neither"
             )

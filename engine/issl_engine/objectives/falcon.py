@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 from torch.distributed import ProcessGroup
 
+from issl_engine.mistakes import Mistake
 from issl_engine.models.heads import LinearHead
 from issl_engine.models.rank_buffers import Identical, register_rank_buffer
 from issl_engine.objectives.base import (
@@ -44,7 +45,7 @@ class FALCONConfig(ObjectiveConfig):
     @model_validator(mode="after")
     def _epsilon_is_below_uniform(self) -> Self:
         if self.epsilon * self.num_codes >= 1:
-            raise ValueError(
+            raise Mistake(
                 f"epsilon ({self.epsilon:g}) must be below 1 / num_codes ({1 / self.num_codes:g}), the probability of "
                 "each code when all are equally likely"
             )

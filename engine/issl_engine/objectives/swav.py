@@ -13,6 +13,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.distributed import ProcessGroup
 
+from issl_engine.mistakes import Mistake
 from issl_engine.models.heads import MLPHead, l2_normalize
 from issl_engine.models.rank_buffers import ImageRows, register_rank_buffer
 from issl_engine.objectives.assignments import assignment_statistics
@@ -61,7 +62,7 @@ class SwAVConfig(ObjectiveConfig):
     def build(self, shape: ObjectiveShape, group: ProcessGroup | None) -> Objective:
         shape.check_two_views(self.name)
         if self.queue_length % shape.global_batch_size:
-            raise ValueError(
+            raise Mistake(
                 f"objective.queue_length ({self.queue_length}) must be a multiple of the "
                 f"{shape.global_batch_size} images that a forward pass holds over all ranks, such as "
                 f"{max(1, round(self.queue_length / shape.global_batch_size)) * shape.global_batch_size}"

@@ -17,6 +17,7 @@ import torch.distributed as dist
 from pydantic import Field
 from torch import Tensor
 
+from issl_engine.mistakes import Mistake
 from issl_engine.optim.base import NamedParameters, OptimizerConfig
 from issl_engine.optim.parameter_groups import is_bias_or_norm, split_by_decay
 
@@ -142,7 +143,7 @@ class LARC(torch.optim.Optimizer):
             here = sum(weight.numel() for weight in group["params"])
             count = sum(len(self._slices.get(weight, (None,))) for weight in group["params"])
             if count != group["count"] or (self.norm_group is None and here < group["numel"]):
-                raise ValueError(
+                raise Mistake(
                     f"LARC needs the norms of whole parameters, but this rank holds {here} of the {group['numel']} "
                     f"weights of a group, as {count} of {group['count']} tensors; set deepspeed.zero_stage to 0"
                 )

@@ -9,6 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from issl_engine.config import Config
+from issl_engine.mistakes import Mistake
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -28,7 +29,7 @@ class ScheduleConfig(Config):
     @model_validator(mode="after")
     def _final_factor_is_used(self) -> Self:
         if self.shape == "constant" and self.final_factor != 0:
-            raise ValueError(
+            raise Mistake(
                 f"final_factor ({self.final_factor}) has no effect with shape 'constant'; "
                 "leave it out or take shape 'cosine'"
             )
@@ -43,7 +44,7 @@ def check_schedule(schedule: ScheduleConfig, *, steps_per_epoch: int, total_step
     """Raises ValueError when the warm-up is as long as the run or longer. Call once, when steps are known."""
     warmup_steps = schedule.warmup_steps(steps_per_epoch)
     if warmup_steps >= total_steps:
-        raise ValueError(
+        raise Mistake(
             f"schedule.warmup_epochs ({schedule.warmup_epochs:g}, that is {warmup_steps} steps) must be "
             f"shorter than the run ({total_steps} steps); lower it or raise training.epochs"
         )

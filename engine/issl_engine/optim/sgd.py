@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, Self
 import torch
 from pydantic import Field, model_validator
 
+from issl_engine.mistakes import Mistake
 from issl_engine.optim.base import NamedParameters, OptimizerConfig
 from issl_engine.optim.parameter_groups import split_by_decay
 
@@ -21,7 +22,7 @@ class SGDConfig(OptimizerConfig):
     @model_validator(mode="after")
     def _nesterov_has_momentum(self) -> Self:
         if self.nesterov and self.momentum == 0:
-            raise ValueError("nesterov needs a momentum above 0; set momentum or leave nesterov out")
+            raise Mistake("nesterov needs a momentum above 0; set momentum or leave nesterov out")
         return self
 
     def build(self, parameters: NamedParameters, *, no_decay: set[str], lr: float) -> torch.optim.Optimizer:

@@ -9,6 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from issl_engine.mistakes import Mistake
 from issl_engine.objectives.base import ObjectiveShape
 from issl_engine.regularizers.base import Regularizer, RegularizerConfig
 
@@ -34,7 +35,7 @@ class LDRegConfig(RegularizerConfig):
     def build(self, shape: ObjectiveShape) -> Regularizer:
         rows = shape.num_global_views * shape.global_batch_size
         if rows <= self.num_neighbours:
-            raise ValueError(
+            raise Mistake(
                 f"regularizer ldreg looks at num_neighbours ({self.num_neighbours}) others of each row, and a forward "
                 f"pass holds {rows} rows of global views; lower num_neighbours or make training.global_batch_size "
                 "larger"

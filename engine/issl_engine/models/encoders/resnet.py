@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from torch import Tensor, nn
 
+from issl_engine.mistakes import Mistake
 from issl_engine.models.encoders.base import Encoder, EncoderConfig
 from issl_engine.models.encoders.dimension_expansion import DimensionExpansion
 from issl_engine.models.encoders.residual_blocks import (
@@ -70,7 +71,7 @@ class ResNetConfig(EncoderConfig):
         width = architecture.width(self.width_multiplier)
         dim = width if self.dim is None else self.dim
         if dim < width:
-            raise ValueError(
+            raise Mistake(
                 f"encoder.dim ({dim}) is below the {width} of {self.name}; "
                 "give null, a larger number or a smaller encoder"
             )

@@ -11,6 +11,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from issl_engine.mistakes import Mistake
 from issl_engine.models.encoders.base import Encoder, EncoderConfig
 
 
@@ -48,7 +49,7 @@ class TimmEncoder(Encoder):
         none."""
         found = _entries(self.backbone)
         if not found:
-            raise ValueError(
+            raise Mistake(
                 "this timm model keeps its blocks in no container, so training.activation_checkpointing finds none to "
                 "recompute; set it to false"
             )
@@ -71,11 +72,9 @@ def load_timm(wanted_by: str) -> ModuleType:
     try:
         return import_module("timm")
     except ModuleNotFoundError as error:
-        raise ValueError(
-            f"{wanted_by} needs the timm library; install it with: pip install issl-engine[timm]"
-        ) from error
+        raise Mistake(f"{wanted_by} needs the timm library; install it with: pip install issl-engine[timm]") from error
     except (ImportError, RuntimeError) as error:  # its torchvision belongs to another build of torch
-        raise ValueError(
+        raise Mistake(
             f"{wanted_by} needs the timm library, which does not load ({error}); install a torchvision that was built "
             "for this torch"
         ) from error
@@ -84,7 +83,7 @@ def load_timm(wanted_by: str) -> ModuleType:
 def _create(model: str, image_size: int, settings: dict[str, int]) -> nn.Module:
     timm = load_timm(f"encoder timm/{model}")
     if not timm.is_model(model):
-        raise ValueError(f"encoder timm/{model} is not a model of timm {timm.__version__}; see timm.list_models()")
+        raise Mistake(f"encoder timm/{model} is not a model of timm {timm.__version__}; see timm.list_models()")
     backbone: nn.Module = timm.create_model(model, pretrained=False, num_classes=0, **settings)
     if not getattr(backbone, "pretrained_cfg", {}).get("fixed_input_size", False):
         return backbone
@@ -94,7 +93,7 @@ def _create(model: str, image_size: int, settings: dict[str, int]) -> nn.Module:
             model, pretrained=False, num_classes=0, img_size=image_size, dynamic_img_size=True, **settings
         )
     except TypeError as error:
-        raise ValueError(
+        raise Mistake(
             f"encoder timm/{model} takes images of one size only; choose a convolutional model or a plain ViT"
         ) from error
     return backbone
@@ -108,5 +107,5 @@ def _measure_dim(backbone: nn.Module, name: str, image_size: int) -> int:
         z_ND: Tensor = backbone(torch.zeros(1, 3, image_size, image_size))
     backbone.train(was_training)
     if z_ND.ndim != 2:
-        raise ValueError(f"encoder {name} gives {list(z_ND.shape)} for one image, not a vector; choose another")
+        raise Mistake(f"encoder {name} gives {list(z_ND.shape)} for one image, not a vector; choose another")
     return z_ND.shape[1]
