@@ -27,7 +27,7 @@ def linear_soft_cross_entropy(
     that is on, else in the features'; weights and biases of another dtype are cast to it. Gradients flow into
     features, weight and bias, none into the targets. Everything else as for ``soft_cross_entropy``.
 
-    The gradients are made in the forward pass and wait for the backward pass, of which there can be only one.
+    The forward pass makes the gradients and keeps them for the backward pass. There can be only one backward pass.
     Memory beyond the inputs: those gradients (the weight's in fp32), weights cast to the products' dtype, the product
     that is being added to the weight's gradient where the two differ in dtype, and a block of images' logits and
     targets, within ``linear_blocks.SHARE_OF_INPUTS`` of features and weight or ``linear_blocks.LEAST_BYTES`` (one

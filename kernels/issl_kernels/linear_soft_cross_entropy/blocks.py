@@ -82,7 +82,8 @@ class _LinearSoftCrossEntropy(torch.autograd.Function):
         ctx.normaliser = num_pairs(V, G, skip_same_view) * B
         ctx.save_for_backward(*student.gradients())
         ctx.inputs_like = [None if x is None else x.new_empty(0) for x in (features_VBH, weight_CH, bias_C)]
-        return total / ctx.normaliser
+        loss: Tensor = total / ctx.normaliser
+        return loss
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
@@ -103,6 +104,7 @@ def linear_soft_cross_entropy_in_blocks(
     """As ``issl_kernels.linear_soft_cross_entropy``."""
     dtype = product_dtype(features_VBH)
     with torch.autocast(features_VBH.device.type, enabled=False):
-        return _LinearSoftCrossEntropy.apply(
+        loss: Tensor = _LinearSoftCrossEntropy.apply(  # type: ignore[no-untyped-call]
             features_VBH, weight_CH, bias_C, targets, temperature, skip_same_view, loss_sum_, dtype
         )
+    return loss

@@ -3,25 +3,12 @@
 Letters: V student views, v of them together, G target views, B images, b images of a block, C classes.
 """
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from issl_kernels.precision import arithmetic_dtype, without_autocast
+from issl_kernels.precision import arithmetic_dtype
+from issl_kernels.soft_cross_entropy.autograd import SoftCrossEntropyPath
 from issl_kernels.view_pairs import below_maximum, image_blocks, num_pairs, shared_targets
-
-
-def soft_cross_entropy_chunked(
-    student_VBC: Tensor,
-    targets_GBC: Tensor,
-    *,
-    temperature: float,
-    skip_same_view: bool = True,
-    overwrite_logits: bool = False,
-) -> Tensor:
-    """As ``issl_kernels.soft_cross_entropy``."""
-    return _SoftCrossEntropy.apply(student_VBC, targets_GBC, temperature, skip_same_view, overwrite_logits)
 
 
 def loss_sum_chunked(
@@ -73,36 +60,41 @@ def store_gradient_chunked(
                 torch.mul(difference_vbC, scale, out=d_vbC)
 
 
-class _SoftCrossEntropy(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any,
-        student_VBC: Tensor,
-        targets_GBC: Tensor,
-        temperature: float,
-        skip_same_view: bool,
-        overwrite_logits: bool,
-    ) -> Tensor:
-        total, maximum_VB1, sum_VB1 = loss_sum_chunked(student_VBC, targets_GBC, temperature, skip_same_view)
-        ctx.save_for_backward(student_VBC, targets_GBC, maximum_VB1, sum_VB1)
-        ctx.temperature, ctx.skip_same_view, ctx.overwrite_logits = temperature, skip_same_view, overwrite_logits
-        V, B, _ = student_VBC.shape
-        ctx.normaliser = num_pairs(V, len(targets_GBC), skip_same_view) * B
-        return total / ctx.normaliser
+def _statistics(
+    student_VBC: Tensor, targets_GBC: Tensor, temperature: float, skip_same_view: bool
+) -> tuple[Tensor, ...]:
+    total, maximum_VB1, sum_VB1 = loss_sum_chunked(student_VBC, targets_GBC, temperature, skip_same_view)
+    return total / _num_terms(student_VBC, targets_GBC, skip_same_view), maximum_VB1, sum_VB1
 
-    @staticmethod
-    @without_autocast
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        student_VBC, targets_GBC, maximum_VB1, sum_VB1 = ctx.saved_tensors
-        d_student_VBC = student_VBC if ctx.overwrite_logits else torch.empty_like(student_VBC)
-        store_gradient_chunked(
-            d_student_VBC,
-            student_VBC,
-            targets_GBC,
-            maximum_VB1,
-            sum_VB1,
-            gradients[0] / ctx.normaliser,
-            ctx.temperature,
-            ctx.skip_same_view,
-        )
-        return d_student_VBC, None, None, None, None
+
+def _gradients(
+    student_VBC: Tensor,
+    targets_GBC: Tensor,
+    rows: tuple[Tensor, ...],
+    upstream: Tensor,
+    temperature: float,
+    skip_same_view: bool,
+    overwrite_logits: bool,
+) -> Tensor:
+    maximum_VB1, sum_VB1 = rows
+    d_student_VBC = student_VBC if overwrite_logits else torch.empty_like(student_VBC)
+    store_gradient_chunked(
+        d_student_VBC,
+        student_VBC,
+        targets_GBC,
+        maximum_VB1,
+        sum_VB1,
+        upstream / _num_terms(student_VBC, targets_GBC, skip_same_view),
+        temperature,
+        skip_same_view,
+    )
+    return d_student_VBC
+
+
+def _num_terms(student_VBC: Tensor, targets_GBC: Tensor, skip_same_view: bool) -> int:
+    """What the loss is a mean over: images times pairs of views."""
+    V, B, _ = student_VBC.shape
+    return num_pairs(V, len(targets_GBC), skip_same_view) * B
+
+
+CHUNKED = SoftCrossEntropyPath(_statistics, _gradients)
