@@ -3,7 +3,8 @@
 Letters: G teacher views, V student views, B images on this rank, C classes.
 """
 
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,37 +16,16 @@ from issl_kernels.distillation.terms import DistillationTerms
 from issl_kernels.precision import without_autocast
 
 
-class Forward(Protocol):
-    """Over the ``num_images`` images of all ranks."""
-
-    def __call__(
-        self, teacher_GBC: Tensor, student_VBC: Tensor, settings: Settings, num_images: int, group: ProcessGroup | None
-    ) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
-        """(loss, its DistillationTerms [8], what the gradients need besides the logits, in the arithmetic dtype)."""
-
-
-class Gradients(Protocol):
-    """Of this rank's logits."""
-
-    def __call__(
-        self,
-        teacher_GBC: Tensor,
-        student_VBC: Tensor,
-        kept: tuple[Tensor, ...],
-        upstream: Tensor,
-        settings: Settings,
-        num_images: int,
-        overwrite_logits: bool,
-    ) -> tuple[Tensor, Tensor]:
-        """To teacher [G, B, C] and student [V, B, C] logits: new, or in their memory. ``kept``: the forward pass's
-        last result; ``upstream``: the sum over ranks of the gradients to their copies of the loss."""
-
-
 class DistillationPath(NamedTuple):
-    """A path of the DISSL loss."""
+    """What a path does with this rank's logits. Images are counted over all ranks."""
 
-    forward: Forward
-    gradients: Gradients
+    forward: Callable[[Tensor, Tensor, Settings, int, ProcessGroup | None], tuple[Tensor, Tensor, tuple[Tensor, ...]]]
+    """(teacher's logits, student's, settings, number of images, group) → (loss, its DistillationTerms [8], what the
+    gradients need besides the logits, in the arithmetic dtype)."""
+    gradients: Callable[[Tensor, Tensor, tuple[Tensor, ...], Tensor, Settings, int, bool], tuple[Tensor, Tensor]]
+    """(teacher's logits, student's, the last of the forward pass's results, upstream gradient summed over ranks,
+    settings, number of images, whether to overwrite the logits) → the gradients to teacher [G, B, C] and student
+    [V, B, C] logits, new or in their memory."""
 
 
 class _Distillation(torch.autograd.Function):

@@ -200,14 +200,9 @@ def _forward(
 
 
 def _gradients(
-    teacher_GBC: Tensor,
-    student_VBC: Tensor,
-    kept: tuple[Tensor, ...],
-    upstream: Tensor,
-    settings: Settings,
-    num_images: int,
-    overwrite_logits: bool,
-) -> tuple[Tensor, Tensor]:
+    teacher_GBC: Tensor, student_VBC: Tensor, kept: tuple[Tensor, ...], upstream: Tensor, settings: Settings,
+    num_images: int, overwrite_logits: bool,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     maximum_GB1, sum_GB1, maximum_VB1, sum_VB1, marginal_GC = kept
     (G, B, C), V = teacher_GBC.shape, len(student_VBC)
     scales = _Scales.of(upstream, marginal_GC, settings, num_images, V)

@@ -205,14 +205,9 @@ def _forward(
 
 
 def _gradients(
-    teacher_GBC: Tensor,
-    student_VBC: Tensor,
-    kept: tuple[Tensor, ...],
-    upstream: Tensor,
-    settings: Settings,
-    num_images: int,
-    overwrite_logits: bool,
-) -> tuple[Tensor, Tensor]:
+    teacher_GBC: Tensor, student_VBC: Tensor, kept: tuple[Tensor, ...], upstream: Tensor, settings: Settings,
+    num_images: int, overwrite_logits: bool,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     maxima, exponentials, dots, log_marginal = kept
     arguments = (
         teacher_GBC, student_VBC, maxima, exponentials, dots, log_marginal, upstream, num_images,

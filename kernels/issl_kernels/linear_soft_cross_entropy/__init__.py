@@ -7,6 +7,7 @@ from issl_kernels.linear_soft_cross_entropy.blocks import linear_soft_cross_entr
 from issl_kernels.linear_soft_cross_entropy.reference import linear_soft_cross_entropy_reference
 from issl_kernels.linear_soft_cross_entropy.teacher import LinearTeacher
 from issl_kernels.path import resolved_path
+from issl_kernels.soft_cross_entropy.settings import Settings
 
 __all__ = ["LinearTeacher", "linear_soft_cross_entropy"]
 
@@ -67,9 +68,8 @@ def linear_soft_cross_entropy(
         loss_sum_ = loss_sum_chunked_
     else:
         from issl_kernels.linear_soft_cross_entropy.triton_ops import loss_sum_triton_ as loss_sum_
-    return linear_soft_cross_entropy_in_blocks(
-        features_VBH, weight_CH, bias_C, targets, temperature, skip_same_view, loss_sum_
-    )
+    settings = Settings(temperature, skip_same_view)
+    return linear_soft_cross_entropy_in_blocks(features_VBH, weight_CH, bias_C, targets, settings, loss_sum_)
 
 
 def _check_teacher(teacher: LinearTeacher, features_VBH: Tensor, weight_CH: Tensor) -> None:

@@ -8,6 +8,7 @@ from issl_kernels.path import resolved_path
 from issl_kernels.soft_cross_entropy.autograd import soft_cross_entropy_by
 from issl_kernels.soft_cross_entropy.chunked import CHUNKED
 from issl_kernels.soft_cross_entropy.reference import soft_cross_entropy_reference
+from issl_kernels.soft_cross_entropy.settings import Settings
 
 
 def soft_cross_entropy(
@@ -61,11 +62,5 @@ def soft_cross_entropy(
             way = CHUNKED
         else:
             from issl_kernels.soft_cross_entropy.triton_ops import TRITON as way
-        return soft_cross_entropy_by(
-            way,
-            student_VBC,
-            targets_GBC,
-            temperature=temperature,
-            skip_same_view=skip_same_view,
-            overwrite_logits=overwrite_logits,
-        )
+        settings = Settings(temperature, skip_same_view)
+        return soft_cross_entropy_by(way, student_VBC, targets_GBC, settings, overwrite_logits)

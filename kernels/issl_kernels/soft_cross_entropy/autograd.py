@@ -3,44 +3,24 @@
 Letters: V student views, G target views, B images, C classes.
 """
 
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from issl_kernels.precision import without_autocast
-
-
-class Statistics(Protocol):
-    """Of this rank's images."""
-
-    def __call__(
-        self, student_VBC: Tensor, targets_GBC: Tensor, temperature: float, skip_same_view: bool
-    ) -> tuple[Tensor, ...]:
-        """The loss, then what the gradient needs of each row besides the inputs."""
-
-
-class Gradients(Protocol):
-    """Of the same images."""
-
-    def __call__(
-        self,
-        student_VBC: Tensor,
-        targets_GBC: Tensor,
-        rows: tuple[Tensor, ...],
-        upstream: Tensor,
-        temperature: float,
-        skip_same_view: bool,
-        overwrite_logits: bool,
-    ) -> Tensor:
-        """To the student's logits [V, B, C]: new, or in their memory. ``rows``: all of the statistics but the loss."""
+from issl_kernels.soft_cross_entropy.settings import Settings
 
 
 class SoftCrossEntropyPath(NamedTuple):
-    """A path of the soft cross-entropy."""
+    """What a path does with this rank's images."""
 
-    statistics: Statistics
-    gradients: Gradients
+    statistics: Callable[[Tensor, Tensor, Settings], tuple[Tensor, ...]]
+    """(student's logits, targets, settings) → the loss, then what the gradient needs of each row besides the inputs."""
+    gradients: Callable[[Tensor, Tensor, tuple[Tensor, ...], Tensor, Settings, bool], Tensor]
+    """(student's logits, targets, all of the statistics but the loss, upstream gradient, settings, whether to overwrite
+    the logits) → the gradient to the student's logits [V, B, C], new or in their memory."""
 
 
 class _SoftCrossEntropy(torch.autograd.Function):
@@ -49,15 +29,13 @@ class _SoftCrossEntropy(torch.autograd.Function):
         ctx: Any,
         student_VBC: Tensor,
         targets_GBC: Tensor,
-        temperature: float,
-        skip_same_view: bool,
+        settings: Settings,
         overwrite_logits: bool,
         path: SoftCrossEntropyPath,
     ) -> Tensor:
-        loss, *rows = path.statistics(student_VBC, targets_GBC, temperature, skip_same_view)
+        loss, *rows = path.statistics(student_VBC, targets_GBC, settings)
         ctx.save_for_backward(student_VBC, targets_GBC, *rows)
-        ctx.temperature, ctx.skip_same_view, ctx.overwrite_logits = temperature, skip_same_view, overwrite_logits
-        ctx.path = path
+        ctx.settings, ctx.overwrite_logits, ctx.path = settings, overwrite_logits, path
         return loss
 
     @staticmethod
@@ -65,28 +43,16 @@ class _SoftCrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         student_VBC, targets_GBC, *rows = ctx.saved_tensors
         d_student_VBC = ctx.path.gradients(
-            student_VBC,
-            targets_GBC,
-            tuple(rows),
-            gradients[0],
-            ctx.temperature,
-            ctx.skip_same_view,
-            ctx.overwrite_logits,
+            student_VBC, targets_GBC, tuple(rows), gradients[0], ctx.settings, ctx.overwrite_logits
         )
-        return d_student_VBC, *(None,) * 5
+        return d_student_VBC, *(None,) * 4
 
 
 def soft_cross_entropy_by(
-    path: SoftCrossEntropyPath,
-    student_VBC: Tensor,
-    targets_GBC: Tensor,
-    *,
-    temperature: float,
-    skip_same_view: bool,
-    overwrite_logits: bool,
+    path: SoftCrossEntropyPath, student_VBC: Tensor, targets_GBC: Tensor, settings: Settings, overwrite_logits: bool
 ) -> Tensor:
     """As ``issl_kernels.soft_cross_entropy``."""
     loss: Tensor = _SoftCrossEntropy.apply(  # type: ignore[no-untyped-call]
-        student_VBC, targets_GBC, temperature, skip_same_view, overwrite_logits, path
+        student_VBC, targets_GBC, settings, overwrite_logits, path
     )
     return loss

@@ -9,6 +9,7 @@ from issl_kernels.operation import gradient_operations, operation
 from issl_kernels.precision import arithmetic_dtype
 from issl_kernels.soft_cross_entropy import triton_kernels as kernels
 from issl_kernels.soft_cross_entropy.autograd import SoftCrossEntropyPath
+from issl_kernels.soft_cross_entropy.settings import Settings
 from issl_kernels.triton_launch import (
     TRITON_DTYPES,
     alignment,
@@ -90,27 +91,20 @@ soft_cross_entropy_gradients, soft_cross_entropy_gradients_ = gradient_operation
 )
 
 
+def _statistics(student_VBC: Tensor, targets_GBC: Tensor, settings: Settings) -> tuple[Tensor, ...]:
+    return soft_cross_entropy_statistics(student_VBC, targets_GBC, *settings)
+
+
 def _gradients(
-    student_VBC: Tensor,
-    targets_GBC: Tensor,
-    rows: tuple[Tensor, ...],
-    upstream: Tensor,
-    temperature: float,
-    skip_same_view: bool,
+    student_VBC: Tensor, targets_GBC: Tensor, rows: tuple[Tensor, ...], upstream: Tensor, settings: Settings,
     overwrite_logits: bool,
-) -> Tensor:
+) -> Tensor:  # fmt: skip
     maxima, exponentials, masses = rows
-    arguments = (student_VBC, targets_GBC, maxima, exponentials, masses, upstream, temperature, skip_same_view)
+    arguments = (student_VBC, targets_GBC, maxima, exponentials, masses, upstream, *settings)
     if overwrite_logits:
         soft_cross_entropy_gradients_(*arguments)
         return student_VBC
     return soft_cross_entropy_gradients(*arguments)
-
-
-def _statistics(
-    student_VBC: Tensor, targets_GBC: Tensor, temperature: float, skip_same_view: bool
-) -> tuple[Tensor, ...]:
-    return soft_cross_entropy_statistics(student_VBC, targets_GBC, temperature, skip_same_view)
 
 
 TRITON = SoftCrossEntropyPath(_statistics, _gradients)
