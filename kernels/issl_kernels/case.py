@@ -37,11 +37,11 @@ class Case(ABC):
 
     @abstractmethod
     def forward_work(self, element_bytes: int) -> Work:
-        """For inputs of ``element_bytes`` an element (2 for bf16)."""
+        """For inputs of ``element_bytes`` per element (2 for bf16)."""
 
     @abstractmethod
     def backward_work(self, element_bytes: int) -> Work:
-        """Likewise; nothing for an operation without gradients."""
+        """For the same inputs; nothing for an operation without gradients."""
 
 
 def normal(*shape: int, seed: int, scale: float = 1.0) -> Tensor:

@@ -2,8 +2,8 @@
 the identity).
 
 Convention of every operation that takes a group: each rank passes its rows and gets the loss of the global batch. A
-backward here sums the gradients of all ranks' copies of that loss, so a rank's rows receive world-size times their
-share, and averaging parameter gradients over ranks gives exactly the one-process gradient.
+backward here sums the gradients of all ranks' copies of that loss, so the rows of each rank receive world-size times
+their share, and averaging parameter gradients over ranks gives exactly the one-process gradient.
 """
 
 from typing import Any
@@ -28,14 +28,16 @@ def gather_rows(rows: Tensor, group: ProcessGroup | None, *, dim: int = 0) -> Te
     """Rows of all ranks, in rank order along ``dim``; the gradient is summed over ranks and cut back to our rows."""
     if group is None:
         return rows
-    return _GatherRows.apply(rows, group, dim)
+    gathered: Tensor = _GatherRows.apply(rows, group, dim)  # type: ignore[no-untyped-call]
+    return gathered
 
 
 def all_reduce_sum(values: Tensor, group: ProcessGroup | None) -> Tensor:
-    """Sum over ranks; the gradient is summed over ranks likewise."""
+    """Sum over ranks; the gradient is summed over ranks too."""
     if group is None:
         return values
-    return _AllReduceSum.apply(values, group)
+    total: Tensor = _AllReduceSum.apply(values, group)  # type: ignore[no-untyped-call]
+    return total
 
 
 def all_reduce_sum_(values: Tensor, group: ProcessGroup | None) -> Tensor:

@@ -1,4 +1,4 @@
-"""A linear layer inside a loss: its products a block of images at a time, its gradients summed over the blocks.
+"""A linear layer inside a loss. It multiplies one block of images at a time and sums its gradients over the blocks.
 
 Letters: v views, B images, b images of a block, H width of the features, C classes.
 """
@@ -27,7 +27,7 @@ def even_blocks(B: int, bytes_per_image: int, *inputs: Tensor) -> Iterator[slice
 
 
 def product_dtype(features: Tensor) -> torch.dtype:
-    """What the layer multiplies in: autocast's dtype where that is on, else the features'."""
+    """Dtype of the layer's products: autocast's where autocast is on, else the features'."""
     device = features.device.type
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else features.dtype
 
@@ -39,7 +39,7 @@ def all_logits(features_vBH: Tensor, weight_CH: Tensor, bias_C: Tensor | None) -
 
 
 class LinearInBlocks:
-    """features · weightᵀ + bias a block at a time, and the sums of its gradients, of those that are wanted."""
+    """features · weightᵀ + bias, one block at a time, and the sums of those gradients that are wanted."""
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class LinearInBlocks:
         return F.linear(self.features_vBH[:, rows].to(self.dtype), self.weight_CH, self.bias_C)
 
     def add_gradients(self, d_logits_vbC: Tensor, rows: slice) -> None:
-        """Of a block's logits, to what is wanted."""
+        """Adds the gradients that come from one block's logits [v, b, C]."""
         C, H = self.weight_CH.shape
         d_flat_RC = d_logits_vbC.reshape(-1, C)
         if self.d_features_vBH is not None:
@@ -84,5 +84,5 @@ class LinearInBlocks:
 
 
 def scaled_(gradient: Tensor | None, scale: Tensor, like: Tensor | None) -> Tensor | None:
-    """``gradient`` times ``scale``, in its own memory where that has the dtype of what it is a gradient of."""
+    """``gradient`` times ``scale`` in the dtype of ``like``; in its own memory where it has that dtype already."""
     return None if gradient is None or like is None else gradient.mul_(scale).to(like.dtype)

@@ -1,9 +1,9 @@
 """Which implementation of an operation runs: the reference, the chunked torch path, or the Triton kernels.
 
-``auto``, the default, takes Triton on an NVIDIA GPU and the chunked path elsewhere, and says once a process what it
-took. The environment variable ``ISSL_KERNELS`` (auto, reference, chunked or triton) comes before ``set_kernel_path``,
-so that a finished recipe can be run on another path to see whether a difference lies there. A path asked for by name
-that cannot run is an error.
+``auto``, the default, takes Triton on an NVIDIA GPU and the chunked path elsewhere, and logs its choice once per
+process. The environment variable ``ISSL_KERNELS`` (auto, reference, chunked or triton) comes before
+``set_kernel_path``, so that a finished recipe can be run on another path to see whether a difference lies there. A path
+asked for by name that cannot run is an error.
 """
 
 import importlib.util
@@ -25,7 +25,7 @@ _log = logging.getLogger("issl_kernels")
 
 
 class _State:
-    """The process's choice, and what was said of it."""
+    """The path that this process asked for, and the choices that were logged."""
 
     requested: str = "auto"
     announced: set[tuple[str, str]]
@@ -89,7 +89,7 @@ def check_path_runs_on(device: torch.device) -> None:
         raise ValueError(f"the Triton kernels were asked for, but {obstacle}; ask for auto or chunked instead")
 
 
-@torch.compiler.assume_constant_result
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def resolved_path(operation: str, device: torch.device, has_triton: bool) -> str:
     """The path ``operation`` takes on ``device``: reference, chunked or triton. torch.compile asks once, in tracing.
 

@@ -31,7 +31,7 @@ def sum_except(x_GbC: Tensor, skipped: int) -> Tensor | None:
     Added up, not subtracted from the sum of all: where the skipped view holds nearly all of that sum, the difference
     would be its rounding error.
     """
-    others = [view_bC for i, view_bC in enumerate(x_GbC) if i != skipped]
+    others: list[Tensor] = [view_bC for i, view_bC in enumerate(x_GbC) if i != skipped]
     if not others:
         return None
     total_bC = others[0]

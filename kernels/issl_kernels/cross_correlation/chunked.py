@@ -23,9 +23,10 @@ def cross_correlation_chunked(
 ) -> Tensor:
     """As ``issl_kernels.cross_correlation``."""
     dtype = arithmetic_dtype(a_ND, b_ND)
-    return _CrossCorrelation.apply(
+    loss: Tensor = _CrossCorrelation.apply(  # type: ignore[no-untyped-call]
         standardise(a_ND.to(dtype), group), standardise(b_ND.to(dtype), group), off_diagonal_weight, group
     )
+    return loss
 
 
 def _blocks(D: int) -> Iterator[slice]:

@@ -5,7 +5,8 @@ from torch import Tensor
 from torch.distributed import ProcessGroup
 
 from issl_kernels.checks import check_finite, check_floating, check_may_be_overwritten, check_positive, check_same
-from issl_kernels.distillation.chunked import distillation_chunked
+from issl_kernels.distillation.autograd import distillation_by
+from issl_kernels.distillation.chunked import CHUNKED
 from issl_kernels.distillation.reference import distillation_reference
 from issl_kernels.distillation.settings import Settings
 from issl_kernels.distillation.terms import DistillationTerms
@@ -62,12 +63,10 @@ def distillation(
         if path == "reference":
             return distillation_reference(teacher_GBC, student_VBC, **settings._asdict(), group=group)
         if path == "chunked":
-            return distillation_chunked(
-                teacher_GBC, student_VBC, settings, group=group, overwrite_logits=overwrite_logits
-            )
-        from issl_kernels.distillation.triton_ops import distillation_triton
-
-        return distillation_triton(teacher_GBC, student_VBC, settings, group=group, overwrite_logits=overwrite_logits)
+            way = CHUNKED
+        else:
+            from issl_kernels.distillation.triton_ops import TRITON as way
+        return distillation_by(way, teacher_GBC, student_VBC, settings, group=group, overwrite_logits=overwrite_logits)
 
 
 def check_settings(settings: Settings) -> None:

@@ -42,6 +42,7 @@ class DistillationCase(Case):
         return tuple(x.to(device=device, dtype=dtype) for x in (teacher_GBC, student_VBC))
 
     def call(self, operation: Callable[..., Any], *inputs: Tensor) -> Tensor:
+        loss: Tensor
         loss, _ = operation(
             *inputs,
             teacher_temperature=self.teacher_temperature,

@@ -5,30 +5,18 @@ t: teacher probabilities; below: logits divided by their temperature, less their
 log-probability = below − log(sum), where sum is the row's sum of exp(below).
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.distributed import ProcessGroup
 
-from issl_kernels.collectives import all_reduce_max_, all_reduce_sum_, world_size
+from issl_kernels.collectives import all_reduce_max_, all_reduce_sum_
+from issl_kernels.distillation.autograd import DistillationPath
 from issl_kernels.distillation.settings import Settings
 from issl_kernels.distillation.terms import DistillationTerms
-from issl_kernels.precision import arithmetic_dtype, without_autocast
+from issl_kernels.precision import arithmetic_dtype
 from issl_kernels.view_pairs import below_maximum, image_blocks, num_pairs, shared_targets, sum_except
-
-
-def distillation_chunked(
-    teacher_GBC: Tensor,
-    student_VBC: Tensor,
-    settings: Settings,
-    *,
-    group: ProcessGroup | None = None,
-    overwrite_logits: bool = False,
-) -> tuple[Tensor, DistillationTerms]:
-    """As ``issl_kernels.distillation``."""
-    loss, *terms = _Distillation.apply(teacher_GBC, student_VBC, settings, group, overwrite_logits)
-    return loss, DistillationTerms(*terms)
 
 
 class Sums:
@@ -102,7 +90,7 @@ def loss_and_terms(sums: Sums, settings: Settings, N: int, V: int) -> tuple[Tens
 
 
 class _Scales(NamedTuple):
-    """The upstream gradient, shared out (0-dim tensors, but for the marginals' slope)."""
+    """The upstream gradient per pair, and the slope by the marginals [G, C]. The first two are 0-dim."""
 
     per_pair: Tensor
     per_teacher_pair: Tensor
@@ -188,55 +176,46 @@ def add_cross_terms_chunked_(
             _store_d_student(student_VbC, below_VbC, sum_Vb1, t_GbC, student_scale)
 
 
-class _Distillation(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any,
-        teacher_GBC: Tensor,
-        student_VBC: Tensor,
-        settings: Settings,
-        group: ProcessGroup | None,
-        overwrite_logits: bool,
-    ) -> tuple[Tensor, ...]:
-        dtype, device = arithmetic_dtype(teacher_GBC, student_VBC), teacher_GBC.device
-        (G, B, C), V = teacher_GBC.shape, len(student_VBC)
-        sums = Sums(G, C, dtype, device)
-        maximum_GB1, maximum_VB1 = (torch.empty(n, B, 1, dtype=dtype, device=device) for n in (G, V))
-        sum_GB1, sum_VB1 = torch.empty_like(maximum_GB1), torch.empty_like(maximum_VB1)
-        for rows in image_blocks(B, (V + 2 * G) * C):
-            maximum_GB1[:, rows] = teacher_GBC[:, rows].amax(-1, keepdim=True)
-            below_GbC = below_maximum(teacher_GBC[:, rows], settings.teacher_temperature, maximum_GB1[:, rows])
-            t_GbC, sum_GB1[:, rows] = _probabilities(below_GbC)
-            sums.add_mass(below_GbC, t_GbC)
-            sums.add_teacher(below_GbC, t_GbC, sum_GB1[:, rows])
-            maximum_VB1[:, rows] = student_VBC[:, rows].amax(-1, keepdim=True)
-            below_VbC = below_maximum(student_VBC[:, rows], settings.student_temperature, maximum_VB1[:, rows])
-            sum_VB1[:, rows] = sums.add_student(below_VbC, t_GbC)
-        sums.reduce_mass(group)
-        sums.reduce_cross(group)
-        ctx.N = B * world_size(group)
-        loss, marginal_GC, terms = loss_and_terms(sums, settings, ctx.N, V)
-        ctx.save_for_backward(teacher_GBC, student_VBC, maximum_GB1, sum_GB1, maximum_VB1, sum_VB1, marginal_GC)
-        ctx.settings, ctx.group, ctx.overwrite_logits = settings, group, overwrite_logits
-        ctx.mark_non_differentiable(*terms)
-        return loss, *terms
+def _forward(
+    teacher_GBC: Tensor, student_VBC: Tensor, settings: Settings, num_images: int, group: ProcessGroup | None
+) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+    dtype, device = arithmetic_dtype(teacher_GBC, student_VBC), teacher_GBC.device
+    (G, B, C), V = teacher_GBC.shape, len(student_VBC)
+    sums = Sums(G, C, dtype, device)
+    maximum_GB1, maximum_VB1 = (torch.empty(n, B, 1, dtype=dtype, device=device) for n in (G, V))
+    sum_GB1, sum_VB1 = torch.empty_like(maximum_GB1), torch.empty_like(maximum_VB1)
+    for rows in image_blocks(B, (V + 2 * G) * C):
+        maximum_GB1[:, rows] = teacher_GBC[:, rows].amax(-1, keepdim=True)
+        below_GbC = below_maximum(teacher_GBC[:, rows], settings.teacher_temperature, maximum_GB1[:, rows])
+        t_GbC, sum_GB1[:, rows] = _probabilities(below_GbC)
+        sums.add_mass(below_GbC, t_GbC)
+        sums.add_teacher(below_GbC, t_GbC, sum_GB1[:, rows])
+        maximum_VB1[:, rows] = student_VBC[:, rows].amax(-1, keepdim=True)
+        below_VbC = below_maximum(student_VBC[:, rows], settings.student_temperature, maximum_VB1[:, rows])
+        sum_VB1[:, rows] = sums.add_student(below_VbC, t_GbC)
+    sums.reduce_mass(group)
+    sums.reduce_cross(group)
+    loss, marginal_GC, terms = loss_and_terms(sums, settings, num_images, V)
+    return loss, torch.stack(terms), (maximum_GB1, sum_GB1, maximum_VB1, sum_VB1, marginal_GC)
 
-    @staticmethod
-    @without_autocast
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        teacher_GBC, student_VBC, maximum_GB1, sum_GB1, maximum_VB1, sum_VB1, marginal_GC = ctx.saved_tensors
-        settings, dtype = ctx.settings, marginal_GC.dtype
-        (G, B, C), V = teacher_GBC.shape, len(student_VBC)
-        # Every rank's copy of the global loss is differentiated, and the copies' gradients add up.
-        gradient = all_reduce_sum_(gradients[0].to(dtype).clone(), ctx.group)
-        scales = _Scales.of(gradient, marginal_GC, settings, ctx.N, V)
-        student_scale = scales.per_pair / settings.student_temperature
-        logits = (teacher_GBC, student_VBC)
-        d_teacher_GBC, d_student_VBC = logits if ctx.overwrite_logits else map(torch.empty_like, logits)
-        for rows in image_blocks(B, (V + 2 * G) * C):
-            below_GbC = below_maximum(teacher_GBC[:, rows], settings.teacher_temperature, maximum_GB1[:, rows])
-            t_GbC = below_GbC.exp().div_(sum_GB1[:, rows])
-            below_VbC = below_maximum(student_VBC[:, rows], settings.student_temperature, maximum_VB1[:, rows])
-            _store_d_teacher(d_teacher_GBC[:, rows], below_GbC, below_VbC, t_GbC, scales, settings.teacher_temperature)
-            _store_d_student(d_student_VBC[:, rows], below_VbC, sum_VB1[:, rows], t_GbC, student_scale)
-        return d_teacher_GBC, d_student_VBC, None, None, None
+
+def _gradients(
+    teacher_GBC: Tensor, student_VBC: Tensor, kept: tuple[Tensor, ...], upstream: Tensor, settings: Settings,
+    num_images: int, overwrite_logits: bool,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    maximum_GB1, sum_GB1, maximum_VB1, sum_VB1, marginal_GC = kept
+    (G, B, C), V = teacher_GBC.shape, len(student_VBC)
+    scales = _Scales.of(upstream, marginal_GC, settings, num_images, V)
+    student_scale = scales.per_pair / settings.student_temperature
+    logits = (teacher_GBC, student_VBC)
+    d_teacher_GBC, d_student_VBC = logits if overwrite_logits else map(torch.empty_like, logits)
+    for rows in image_blocks(B, (V + 2 * G) * C):
+        below_GbC = below_maximum(teacher_GBC[:, rows], settings.teacher_temperature, maximum_GB1[:, rows])
+        t_GbC = below_GbC.exp().div_(sum_GB1[:, rows])
+        below_VbC = below_maximum(student_VBC[:, rows], settings.student_temperature, maximum_VB1[:, rows])
+        _store_d_teacher(d_teacher_GBC[:, rows], below_GbC, below_VbC, t_GbC, scales, settings.teacher_temperature)
+        _store_d_student(d_student_VBC[:, rows], below_VbC, sum_VB1[:, rows], t_GbC, student_scale)
+    return d_teacher_GBC, d_student_VBC
+
+
+CHUNKED = DistillationPath(_forward, _gradients)

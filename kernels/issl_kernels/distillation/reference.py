@@ -1,6 +1,6 @@
 """The definition of the DISSL loss in plain torch: every pair of views on its own. Use it in fp64.
 
-Letters: G teacher views, V student views, B images a rank, C classes.
+Letters: G teacher views, V student views, B images per rank, C classes.
 """
 
 import torch
@@ -42,7 +42,7 @@ def distillation_reference(
     marginal_entropy = -(marginal_GC * log_marginal_GC).sum(-1).mean()
     loss = distillation_ce - entropy_weight * marginal_entropy + invariance_weight * invariance_ce
     conditional = global_mean(-(t_GBC * log_t_GBC).sum(-1))
-    used = gather_rows(t_GBC.argmax(-1), group, dim=1).unique().numel()
+    used = len(torch.unique(gather_rows(t_GBC.argmax(-1), group, dim=1)))
     terms = DistillationTerms(
         distillation_ce=distillation_ce,
         marginal_entropy=marginal_entropy,

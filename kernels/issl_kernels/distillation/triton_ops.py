@@ -1,19 +1,20 @@
-"""The DISSL loss on Triton kernels: launchers, custom operations, autograd.
+"""The DISSL loss on Triton kernels: launchers as operations of torch.
 
 Letters: G teacher views, V student views, B images on this rank, C classes.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.distributed import ProcessGroup
 
-from issl_kernels.collectives import all_reduce_sum_, world_size
+from issl_kernels.collectives import all_reduce_sum_
 from issl_kernels.distillation import triton_kernels as kernels
+from issl_kernels.distillation.autograd import DistillationPath
 from issl_kernels.distillation.settings import Settings
-from issl_kernels.distillation.terms import DistillationTerms
-from issl_kernels.precision import arithmetic_dtype, without_autocast
+from issl_kernels.operation import gradient_operations, operation
+from issl_kernels.precision import arithmetic_dtype
 from issl_kernels.triton_launch import (
     TRITON_DTYPES,
     alignment,
@@ -25,11 +26,11 @@ from issl_kernels.triton_launch import (
 from issl_kernels.view_pairs import num_pairs
 
 STATISTICS_BLOCK = 2048
-"""Classes of a program that reads all views of an image; 16 bytes a thread and view in bf16."""
+"""Classes per program that reads all views of an image: 16 bytes per thread and view in bf16."""
 GRADIENT_BLOCK = 1024
-"""Likewise, where the gradients of all views are written: smaller, for they take twice the registers."""
+"""Classes per program that writes the gradients of all views: fewer, since they take twice the registers."""
 TILE_BLOCK = 512
-"""Classes of a tile of images × classes."""
+"""Classes per tile of images × classes."""
 IMAGES_PER_TILE = 4
 IMAGES_PER_CHUNK = 20
 """At least this many images add up before a partial sum of the marginal is stored, so that all partial sums stay a
@@ -65,33 +66,41 @@ class _Shape(NamedTuple):
 
     @property
     def images_per_chunk(self) -> int:
-        """Chunks as many as fill a large GPU, but no more than IMAGES_PER_CHUNK allows."""
+        """As many chunks as fill a large GPU, but no more than IMAGES_PER_CHUNK allows."""
         blocks = ceil_div(self.C, self.tile) * self.G
         chunks = max(1, min(ceil_div(4096, blocks), self.B // IMAGES_PER_CHUNK))
         return ceil_div(self.B, chunks)
 
 
-def _launch_statistics(
+def _statistics_results(teacher_GBC: Tensor, student_VBC: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    dtype = arithmetic_dtype(teacher_GBC, student_VBC)
+    (G, B, C), V = teacher_GBC.shape, student_VBC.shape[0]
+    shapes = ((G + V, B), (G + V, B), (G, B), (G * C + C + 3,))
+    maxima, exponentials, dots, sums = (teacher_GBC.new_empty(shape, dtype=dtype) for shape in shapes)
+    return maxima, exponentials, dots, sums
+
+
+@operation(results=_statistics_results)
+def distillation_statistics(
     teacher_GBC: Tensor, student_VBC: Tensor, teacher_temperature: float, student_temperature: float,
     teacher_pair_weight: float, with_mass: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    """(maxima [G + V, B], exponentials [G + V, B], dots [G, B], sums [G·C + C + 3]) of this rank."""
+    """(maxima [G + V, B], exponentials [G + V, B], dots [G, B], sums [G·C + C + 3]) of this rank's images."""
     teacher_GBC, student_VBC = with_contiguous_rows(teacher_GBC), with_contiguous_rows(student_VBC)
     shape = _Shape.of(teacher_GBC, student_VBC)
     G, V, B, C = shape
-    dtype = arithmetic_dtype(teacher_GBC, student_VBC)
-    new = teacher_GBC.new_empty
-    maxima, exponentials = new((G + V, B), dtype=dtype), new((G + V, B), dtype=dtype)
-    dots, contributions = new((G, B), dtype=dtype), new((3, B), dtype=dtype)
-    sums = teacher_GBC.new_zeros(G * C + C + 3, dtype=dtype)
-    partials = new((5 * G + 2 * V, B, shape.num_blocks), dtype=dtype)
-    argmax = new((G, B, shape.num_blocks), dtype=torch.int32)
+    maxima, exponentials, dots, sums = _statistics_results(teacher_GBC, student_VBC)
+    sums.zero_()
+    new = maxima.new_empty
+    contributions = new(3, B)
+    partials = new(5 * G + 2 * V, B, shape.num_blocks)
+    argmax = new(G, B, shape.num_blocks, dtype=torch.int32)
     inverse_t, inverse_s = 1 / teacher_temperature, 1 / student_temperature
     with on_device(teacher_GBC):
         kernels.statistics[(B * shape.num_blocks,)](
             teacher_GBC, student_VBC, partials, argmax, B, *teacher_GBC.stride()[:2], *student_VBC.stride()[:2],
             inverse_t, inverse_s, G=G, V=V, C=C, NUM_BLOCKS=shape.num_blocks, BLOCK=shape.block,
-            ALIGN=alignment(teacher_GBC, student_VBC), ACC=TRITON_DTYPES[dtype], num_warps=8,
+            ALIGN=alignment(teacher_GBC, student_VBC), ACC=TRITON_DTYPES[sums.dtype], num_warps=8,
         )  # fmt: skip
         kernels.join_blocks[(B,)](
             partials, argmax, maxima, exponentials, dots, contributions, sums[G * C :], B, inverse_t, inverse_s,
@@ -122,12 +131,17 @@ def _launch_mass(
     torch.sum(partials, 0, out=mass_GC)
 
 
-def _launch_finish(
+def _finish_results(sums: Tensor, G: int) -> tuple[Tensor, Tensor]:
+    return sums.new_empty(9), sums.new_empty(G, (sums.shape[0] - 3) // (G + 1))
+
+
+@operation(results=_finish_results)
+def distillation_finish(
     sums: Tensor, num_images: int, V: int, G: int, entropy_weight: float, invariance_weight: float
 ) -> tuple[Tensor, Tensor]:
-    """(loss and terms [9], log M [G, C]) from the sums over all ranks."""
-    C = (len(sums) - 3) // (G + 1)
-    values, log_marginal = sums.new_empty(9), sums.new_empty(G, C)
+    """(loss and its terms [9], log of the marginals [G, C]) from the sums over all ranks."""
+    values, log_marginal = _finish_results(sums, G)
+    C = log_marginal.shape[1]
     with on_device(sums):
         kernels.finish[(1,)](
             sums, values, log_marginal, num_images, entropy_weight, invariance_weight, PAIRS=num_pairs(V, G, True),
@@ -138,11 +152,12 @@ def _launch_finish(
 
 
 def _launch_gradients(
-    teacher_GBC: Tensor, student_VBC: Tensor, d_teacher_GBC: Tensor, d_student_VBC: Tensor, maxima: Tensor,
-    exponentials: Tensor, dots: Tensor, log_marginal: Tensor, upstream: Tensor, num_images: int,
-    teacher_temperature: float, student_temperature: float, entropy_weight: float, teacher_pair_weight: float,
+    d_logits: tuple[Tensor, Tensor], teacher_GBC: Tensor, student_VBC: Tensor, maxima: Tensor, exponentials: Tensor,
+    dots: Tensor, log_marginal: Tensor, upstream: Tensor, num_images: int, teacher_temperature: float,
+    student_temperature: float, entropy_weight: float, teacher_pair_weight: float,
 ) -> None:  # fmt: skip
-    """Writes the gradients, which may be the logits themselves."""
+    """Writes the gradients to teacher [G, B, C] and student [V, B, C] logits, which may be the logits themselves."""
+    d_teacher_GBC, d_student_VBC = d_logits
     teacher_GBC, student_VBC = with_contiguous_rows(teacher_GBC), with_contiguous_rows(student_VBC)
     shape = _Shape.of(teacher_GBC, student_VBC)
     G, V, B, C = shape
@@ -166,152 +181,43 @@ def _launch_gradients(
         )  # fmt: skip
 
 
-@torch.library.custom_op("issl_kernels::distillation_statistics", mutates_args=())
-def distillation_statistics(
-    teacher_GBC: Tensor, student_VBC: Tensor, teacher_temperature: float, student_temperature: float,
-    teacher_pair_weight: float, with_mass: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    """(maxima [G + V, B], exponentials [G + V, B], dots [G, B], sums [G·C + C + 3]) of this rank's images."""
-    return _launch_statistics(
-        teacher_GBC, student_VBC, teacher_temperature, student_temperature, teacher_pair_weight, with_mass
-    )  # fmt: skip
+distillation_gradients, distillation_gradients_ = gradient_operations(
+    "distillation_gradients", _launch_gradients, of=("teacher_GBC", "student_VBC")
+)
 
 
-@distillation_statistics.register_fake
-def _(
-    teacher_GBC: Tensor, student_VBC: Tensor, teacher_temperature: float, student_temperature: float,
-    teacher_pair_weight: float, with_mass: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    dtype = arithmetic_dtype(teacher_GBC, student_VBC)
-    (G, B, C), V = teacher_GBC.shape, student_VBC.shape[0]
-    shapes = ((G + V, B), (G + V, B), (G, B), (G * C + C + 3,))
-    maxima, exponentials, dots, sums = (teacher_GBC.new_empty(shape, dtype=dtype) for shape in shapes)
-    return maxima, exponentials, dots, sums
-
-
-@torch.library.custom_op("issl_kernels::distillation_finish", mutates_args=())
-def distillation_finish(
-    sums: Tensor, num_images: int, V: int, G: int, entropy_weight: float, invariance_weight: float
-) -> tuple[Tensor, Tensor]:
-    """(loss and its terms [9], log of the marginals [G, C]) from the sums over all ranks."""
-    return _launch_finish(sums, num_images, V, G, entropy_weight, invariance_weight)
-
-
-@distillation_finish.register_fake
-def _(
-    sums: Tensor, num_images: int, V: int, G: int, entropy_weight: float, invariance_weight: float
-) -> tuple[Tensor, Tensor]:
-    return sums.new_empty(9), sums.new_empty(G, (sums.shape[0] - 3) // (G + 1))
-
-
-@torch.library.custom_op("issl_kernels::distillation_gradients", mutates_args=())
-def distillation_gradients(
-    teacher_GBC: Tensor, student_VBC: Tensor, maxima: Tensor, exponentials: Tensor, dots: Tensor,
-    log_marginal: Tensor, upstream: Tensor, num_images: int, teacher_temperature: float, student_temperature: float,
-    entropy_weight: float, teacher_pair_weight: float,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """Gradients to teacher [G, B, C] and student [V, B, C] logits."""
-    d_teacher_GBC = torch.empty_like(teacher_GBC, memory_format=torch.contiguous_format)
-    d_student_VBC = torch.empty_like(student_VBC, memory_format=torch.contiguous_format)
-    _launch_gradients(
-        teacher_GBC, student_VBC, d_teacher_GBC, d_student_VBC, maxima, exponentials, dots, log_marginal, upstream,
-        num_images, teacher_temperature, student_temperature, entropy_weight, teacher_pair_weight,
-    )  # fmt: skip
-    return d_teacher_GBC, d_student_VBC
-
-
-@distillation_gradients.register_fake
-def _(
-    teacher_GBC: Tensor, student_VBC: Tensor, maxima: Tensor, exponentials: Tensor, dots: Tensor,
-    log_marginal: Tensor, upstream: Tensor, num_images: int, teacher_temperature: float, student_temperature: float,
-    entropy_weight: float, teacher_pair_weight: float,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
-    contiguous = torch.contiguous_format
-    return (
-        torch.empty_like(teacher_GBC, memory_format=contiguous),
-        torch.empty_like(student_VBC, memory_format=contiguous),
+def _forward(
+    teacher_GBC: Tensor, student_VBC: Tensor, settings: Settings, num_images: int, group: ProcessGroup | None
+) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+    G, V = teacher_GBC.shape[0], student_VBC.shape[0]
+    maxima, exponentials, dots, sums = distillation_statistics(
+        teacher_GBC,
+        student_VBC,
+        settings.teacher_temperature,
+        settings.student_temperature,
+        settings.teacher_pair_weight(V, G),
+        True,
     )
+    values, log_marginal = distillation_finish(
+        all_reduce_sum_(sums, group), num_images, V, G, settings.entropy_weight, settings.invariance_weight
+    )
+    return values[0].clone(), values[1:].clone(), (maxima, exponentials, dots, log_marginal)
 
 
-@torch.library.custom_op("issl_kernels::distillation_gradients_", mutates_args=("teacher_GBC", "student_VBC"))
-def distillation_gradients_(
-    teacher_GBC: Tensor, student_VBC: Tensor, maxima: Tensor, exponentials: Tensor, dots: Tensor,
-    log_marginal: Tensor, upstream: Tensor, num_images: int, teacher_temperature: float, student_temperature: float,
-    entropy_weight: float, teacher_pair_weight: float,
-) -> None:  # fmt: skip
-    """As distillation_gradients, in the memory of the logits, which must be contiguous along the classes."""
-    _launch_gradients(
-        teacher_GBC, student_VBC, teacher_GBC, student_VBC, maxima, exponentials, dots, log_marginal, upstream,
-        num_images, teacher_temperature, student_temperature, entropy_weight, teacher_pair_weight,
+def _gradients(
+    teacher_GBC: Tensor, student_VBC: Tensor, kept: tuple[Tensor, ...], upstream: Tensor, settings: Settings,
+    num_images: int, overwrite_logits: bool,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    maxima, exponentials, dots, log_marginal = kept
+    arguments = (
+        teacher_GBC, student_VBC, maxima, exponentials, dots, log_marginal, upstream, num_images,
+        settings.teacher_temperature, settings.student_temperature, settings.entropy_weight,
+        settings.teacher_pair_weight(student_VBC.shape[0], teacher_GBC.shape[0]),
     )  # fmt: skip
+    if overwrite_logits:
+        distillation_gradients_(*arguments)
+        return teacher_GBC, student_VBC
+    return distillation_gradients(*arguments)
 
 
-@distillation_gradients_.register_fake
-def _(
-    teacher_GBC: Tensor, student_VBC: Tensor, maxima: Tensor, exponentials: Tensor, dots: Tensor,
-    log_marginal: Tensor, upstream: Tensor, num_images: int, teacher_temperature: float, student_temperature: float,
-    entropy_weight: float, teacher_pair_weight: float,
-) -> None:  # fmt: skip
-    return None
-
-
-class _Distillation(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any,
-        teacher_GBC: Tensor,
-        student_VBC: Tensor,
-        settings: Settings,
-        group: ProcessGroup | None,
-        overwrite_logits: bool,
-    ) -> tuple[Tensor, Tensor]:
-        (G, B, _), V = teacher_GBC.shape, student_VBC.shape[0]
-        ctx.pair_weight = settings.teacher_pair_weight(V, G)
-        maxima, exponentials, dots, sums = distillation_statistics(
-            teacher_GBC,
-            student_VBC,
-            settings.teacher_temperature,
-            settings.student_temperature,
-            ctx.pair_weight,
-            True,
-        )
-        ctx.num_images = B * world_size(group)
-        values, log_marginal = distillation_finish(
-            all_reduce_sum_(sums, group), ctx.num_images, V, G, settings.entropy_weight, settings.invariance_weight
-        )
-        ctx.save_for_backward(teacher_GBC, student_VBC, maxima, exponentials, dots, log_marginal)
-        ctx.settings, ctx.group, ctx.overwrite_logits = settings, group, overwrite_logits
-        terms = values[1:].clone()
-        ctx.mark_non_differentiable(terms)
-        return values[0].clone(), terms
-
-    @staticmethod
-    @without_autocast
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        teacher_GBC, student_VBC, maxima, exponentials, dots, log_marginal = ctx.saved_tensors
-        settings = ctx.settings
-        # Every rank's copy of the global loss is differentiated, and the copies' gradients add up.
-        upstream = gradients[0].to(maxima.dtype)
-        if ctx.group is not None:
-            upstream = all_reduce_sum_(upstream.clone(), ctx.group)
-        arguments = (
-            teacher_GBC, student_VBC, maxima, exponentials, dots, log_marginal, upstream, ctx.num_images,
-            settings.teacher_temperature, settings.student_temperature, settings.entropy_weight, ctx.pair_weight,
-        )  # fmt: skip
-        if ctx.overwrite_logits:
-            distillation_gradients_(*arguments)
-            return teacher_GBC, student_VBC, None, None, None
-        return *distillation_gradients(*arguments), None, None, None
-
-
-def distillation_triton(
-    teacher_GBC: Tensor,
-    student_VBC: Tensor,
-    settings: Settings,
-    *,
-    group: ProcessGroup | None = None,
-    overwrite_logits: bool = False,
-) -> tuple[Tensor, DistillationTerms]:
-    """As ``issl_kernels.distillation``."""
-    loss, terms = _Distillation.apply(teacher_GBC, student_VBC, settings, group, overwrite_logits)
-    return loss, DistillationTerms(*terms.unbind())
+TRITON = DistillationPath(_forward, _gradients)

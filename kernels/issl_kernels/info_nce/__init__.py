@@ -47,7 +47,7 @@ def info_nce(
     ``exchange`` says how the ranks' targets meet (see ``info_nce.exchange``): ``gather`` holds them all, ``ring`` two
     ranks' at a time.
 
-    Saved for backward: the inputs, all ranks' targets (``gather``), three numbers an anchor. The chunked path holds
+    Saved for backward: the inputs, all ranks' targets (``gather``), three numbers per anchor. The chunked path holds
     blocks of logits within ``chunked.BLOCK_ELEMENTS`` (one anchor's row, where that is longer) and targets and their
     gradient in fp32; the Triton path no logits, and gradients in fp32 before they are rounded.
 
@@ -78,7 +78,7 @@ def info_nce_with_terms(
     exchange: Literal["gather", "ring"] = "gather",
     group: ProcessGroup | None = None,
 ) -> tuple[Tensor, InfoNCETerms]:
-    """``info_nce``, and what is worth logging of it, from the same pass."""
+    """``info_nce`` and its terms for the log, from the same pass."""
     _check(anchors_VBD, targets_GBD, temperature, keep_self, labels_B, exchange, group)
     path = resolved_path("info_nce", anchors_VBD.device, True)
     with torch.autocast(anchors_VBD.device.type, enabled=False):

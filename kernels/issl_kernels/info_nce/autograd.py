@@ -99,5 +99,7 @@ def info_nce_by(
     group: ProcessGroup | None,
 ) -> tuple[Tensor, InfoNCETerms]:
     """As ``issl_kernels.info_nce_with_terms``."""
-    loss, *terms = _InfoNCE.apply(anchors_VBD, targets_GBD, temperature, labels_B, keep_self, exchange, group, contrast)
+    loss, *terms = _InfoNCE.apply(  # type: ignore[no-untyped-call]
+        anchors_VBD, targets_GBD, temperature, labels_B, keep_self, exchange, group, contrast
+    )
     return loss, InfoNCETerms(*terms)

@@ -4,7 +4,7 @@ Letters: V views of the anchors, G of the targets, B images of the anchors, N im
 R = V·B anchors, T = G·N targets, r anchors of a block.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -53,6 +53,25 @@ class Pairs:
         return positive_rT.scatter_(1, columns_rG, positive_rT.gather(1, columns_rG) & ~own_rG)
 
 
+def gradients_in_blocks(
+    pairs: Pairs, factor: Tensor, slopes: Callable[[slice, Tensor], Tensor]
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """(Σ_targets d_l · b, Σ_anchors d_l · a) as anchors and targets are shaped. ``slopes`` makes d_l of a block of
+    anchors, in the memory of their products with all targets times ``factor`` [r, T]."""
+    anchors, targets = pairs.anchors.rows, pairs.targets.rows
+    dtype = arithmetic_dtype(anchors, targets)
+    anchors_RD, wide_TD = anchors.flatten(0, 1), targets.flatten(0, 1).to(dtype)
+    targets_DT = (wide_TD * factor).T
+    d_anchors_RD = torch.empty(anchors_RD.shape, dtype=dtype, device=anchors_RD.device)
+    d_targets_TD = torch.zeros_like(wide_TD)
+    for rows in pairs.blocks():
+        block_rD = anchors_RD[rows].to(dtype)
+        slope_rT = slopes(rows, block_rD @ targets_DT)
+        torch.mm(slope_rT, wide_TD, out=d_anchors_RD[rows])
+        d_targets_TD.addmm_(slope_rT.T, block_rD)
+    return d_anchors_RD.view_as(anchors), d_targets_TD.view_as(targets)
+
+
 def statistics_chunked(
     anchors: Rows, targets: Rows, inverse_temperature: Tensor, keep_self: bool
 ) -> RowStatistics:  # fmt: skip
@@ -91,16 +110,10 @@ def gradients_chunked(
 ) -> tuple[Tensor, Tensor]:
     """See Contrast."""
     pairs = Pairs(anchors, targets, keep_self)
-    dtype = arithmetic_dtype(anchors.rows, targets.rows)
     maximum_R, inverse_sum_R, inverse_count_R = statistics
-    anchors_RD = anchors.rows.flatten(0, 1)
-    wide_TD = targets.rows.flatten(0, 1).to(dtype)
-    targets_DT = (wide_TD * inverse_temperature).T
-    d_anchors_RD = torch.empty(anchors_RD.shape, dtype=dtype, device=anchors_RD.device)
-    d_targets_TD = torch.zeros_like(wide_TD)
-    for rows in pairs.blocks():
-        block_rD = anchors_RD[rows].to(dtype)
-        slope_rT = (block_rD @ targets_DT).sub_(maximum_R[rows, None]).exp_().mul_(inverse_sum_R[rows, None])
+
+    def slopes(rows: slice, logits_rT: Tensor) -> Tensor:
+        slope_rT = logits_rT.sub_(maximum_R[rows, None]).exp_().mul_(inverse_sum_R[rows, None])
         columns_rG, here_r1, own_rG = pairs.of_image(rows)
         share_r1 = inverse_count_R[rows, None]
         of_image_rG = torch.where(own_rG, 0, slope_rT.gather(1, columns_rG))
@@ -109,9 +122,9 @@ def gradients_chunked(
         slope_rT.scatter_(1, columns_rG, of_image_rG)
         if anchors.labels is not None:
             slope_rT.sub_(share_r1 * pairs.of_label(rows, own_rG, columns_rG))
-        torch.mm(slope_rT, wide_TD, out=d_anchors_RD[rows])
-        d_targets_TD.addmm_(slope_rT.T, block_rD)
-    return d_anchors_RD.view_as(anchors.rows), d_targets_TD.view_as(targets.rows)
+        return slope_rT
+
+    return gradients_in_blocks(pairs, inverse_temperature, slopes)
 
 
 CHUNKED = Contrast(statistics_chunked, gradients_chunked)

@@ -37,7 +37,7 @@ class Passing:
         self._pending = dist.batch_isend_irecv(operations)
 
     def wait(self) -> list[Tensor]:
-        """What has arrived. What was sent is let go."""
+        """The tensors that arrived. Those that were sent are released."""
         for work in self._pending:
             work.wait()
         self._sent, arrived = [], self._arriving
@@ -52,7 +52,7 @@ def _tensors(targets: Rows) -> list[Tensor]:
 def _blocks_in_a_ring(own: Rows, group: ProcessGroup) -> Iterator[Rows]:
     """Every rank's targets, ours first; the next block is on its way while one is used."""
     size, here, B = world_size(group), rank(group), own.rows.shape[1]
-    at_hand = [own]  # popped, so that a block whose turn is over is held by nobody
+    at_hand = [own]  # popped, so that nothing holds a block whose turn is over
     for step in range(size):
         passing = Passing(_tensors(at_hand[0]), group) if step + 1 < size else None
         yield at_hand.pop()

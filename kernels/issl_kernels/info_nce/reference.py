@@ -1,6 +1,6 @@
 """The definition of InfoNCE in plain torch: every logit at once, gradients by autograd. Use it in fp64.
 
-Letters: V views of the anchors, G of the targets, B images a rank, N of all ranks, D width.
+Letters: V views of the anchors, G of the targets, B images per rank, N of all ranks, D width.
 """
 
 from typing import NamedTuple

@@ -9,8 +9,8 @@ min (m − l): the loss of the row is log S + Σ (m − l) / n. With p = exp(l �
 again; nothing is added atomically, so the same input gives the same bits. Both serve the sigmoid contrast too
 (SIGMOID), whose slopes take no statistics: with l = scale · a·b + bias, d_l = σ(l) − [positive].
 
-A tile lies within one view of the anchors and one of the targets, so its images are neighbours: whether it holds an
-anchor's own image is told from their ranges.
+A tile lies within one view of the anchors and one of the targets, so its images are neighbours: their ranges show
+whether it holds an anchor's own image.
 
 Letters: V views of the anchors, G of the targets, B images of the anchors (this rank's), N images of the targets at
 hand, D width.
@@ -72,8 +72,8 @@ def needs_masks(
     block, target_block, first_image, first_target, N, LABELS: tl.constexpr, ANCHORS: tl.constexpr,
     TARGETS: tl.constexpr,
 ):  # fmt: skip
-    """Whether a tile may hold positives, own rows or targets outside: of large batches nearly none does, and all others
-    are spared the comparing."""
+    """Whether a tile may hold positives, own rows or targets outside: in large batches hardly any does,
+    and the others compare nothing."""
     first, first_other = block * ANCHORS + first_image, target_block * TARGETS + first_target
     shares_images = (first < first_other + TARGETS) & (first_other < first + ANCHORS)
     return shares_images | ((target_block + 1) * TARGETS > N) | LABELS

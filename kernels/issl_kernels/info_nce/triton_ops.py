@@ -1,9 +1,9 @@
-"""InfoNCE on Triton kernels: tile sizes, launchers, custom operations.
+"""InfoNCE on Triton kernels: tile sizes, and launchers as operations of torch.
 
 Letters: V views of the anchors, G of the targets, B images of the anchors, N images of the targets, D width.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from torch import Tensor
 from issl_kernels.info_nce import triton_kernels as kernels
 from issl_kernels.info_nce.contrast import Contrast, Rows
 from issl_kernels.info_nce.statistics import RowStatistics
+from issl_kernels.operation import operation
 from issl_kernels.precision import arithmetic_dtype
 from issl_kernels.shared_memory import HOPPER_SHARED_BYTES, LITTLE_SHARED_BYTES, shared_bytes
 from issl_kernels.triton_launch import TRITON_DTYPES, ceil_div, next_power_of_2, on_device
@@ -60,7 +61,7 @@ def _gradient_tiles(dtype: torch.dtype, D: int) -> Tiles:
     return Tiles(64, 64 if shared_bytes() >= HOPPER_SHARED_BYTES else 32, 64, 512, 8, 2)
 
 
-def precision(dtype: torch.dtype) -> str:
+def _precision(dtype: torch.dtype) -> str:
     """fp32 as three products of TF32, which keep fp32's digits; it has no effect on half precision."""
     return "tf32x3" if dtype == torch.float32 else "ieee"
 
@@ -92,40 +93,36 @@ class Split(NamedTuple):
         return Split(each, ceil_div(tiles, each))
 
 
-def _launch_statistics(
-    anchors_VBD: Tensor, targets_GND: Tensor, labels_B: Tensor | None, target_labels_N: Tensor | None,
-    inverse_temperature: Tensor, first_image: int, first_target: int, keep_self: bool,
+def launch_forward(
+    kernel: Any, numbers: int, anchors: Rows, targets: Rows, keep_self: bool, *factors: Tensor
 ) -> Tensor:  # fmt: skip
-    anchors_VBD, targets_GND = anchors_VBD.contiguous(), targets_GND.contiguous()
+    """What a forward kernel sums along the logits of each anchor: ``numbers`` of them for each split of the targets,
+    [numbers, splits, V · B]. ``factors`` make logits of products."""
+    anchors_VBD, targets_GND = anchors.rows.contiguous(), targets.rows.contiguous()
     (V, B, D), (G, N, _) = anchors_VBD.shape, targets_GND.shape
     dtype = arithmetic_dtype(anchors_VBD, targets_GND)
     tiles = fitted(statistics_tiles(anchors_VBD.dtype, D), B, N, D)
     programs = V * ceil_div(B, tiles.anchors)
     split = Split.of(programs, G * ceil_div(N, tiles.targets))
-    partials = anchors_VBD.new_empty(5, split.splits, V * B, dtype=dtype)
+    partials = anchors_VBD.new_empty(numbers, split.splits, V * B, dtype=dtype)
     with on_device(anchors_VBD):
-        kernels.statistics[(programs, split.splits)](
-            anchors_VBD, targets_GND, *label_pointers(labels_B, target_labels_N, anchors_VBD), inverse_temperature,
-            partials, first_image, first_target, B, N, split.tiles, V=V, G=G, D=D, KEEP_SELF=keep_self,
-            LABELS=labels_B is not None, STEP=tiles.step, ANCHORS=tiles.anchors, TARGETS=tiles.targets,
-            PRECISION=precision(anchors_VBD.dtype), ACC=TRITON_DTYPES[dtype], num_warps=tiles.warps,
+        kernel[(programs, split.splits)](
+            anchors_VBD, targets_GND, *_label_pointers(anchors, targets), *factors, partials, anchors.first_image,
+            targets.first_image, B, N, split.tiles, V=V, G=G, D=D, KEEP_SELF=keep_self,
+            LABELS=anchors.labels is not None, STEP=tiles.step, ANCHORS=tiles.anchors, TARGETS=tiles.targets,
+            PRECISION=_precision(anchors_VBD.dtype), ACC=TRITON_DTYPES[dtype], num_warps=tiles.warps,
             num_stages=tiles.stages,
         )  # fmt: skip
-    parts = [RowStatistics(*partials[:, index].unbind()) for index in range(split.splits)]
-    joined = parts[0]
-    for part in parts[1:]:
-        joined = joined.join(part)
-    return torch.stack(tuple(joined))
+    return partials
 
 
 def launch_gradients(
-    anchors_VBD: Tensor, targets_GND: Tensor, labels_B: Tensor | None, target_labels_N: Tensor | None,
-    factor: Tensor, first_image: int, first_target: int, keep_self: bool,
-    statistics: tuple[Tensor, Tensor, Tensor] | None, bias: Tensor | None = None,
+    anchors: Rows, targets: Rows, keep_self: bool, factor: Tensor, *,
+    statistics: tuple[Tensor, Tensor, Tensor] | None = None, bias: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Logits are products times ``factor``; ``bias`` makes them the sigmoid contrast's, which has no ``statistics``."""
     assert (statistics is None) != (bias is None)
-    anchors_VBD, targets_GND = anchors_VBD.contiguous(), targets_GND.contiguous()
+    anchors_VBD, targets_GND = anchors.rows.contiguous(), targets.rows.contiguous()
     (V, B, D), (G, N, _) = anchors_VBD.shape, targets_GND.shape
     dtype = arithmetic_dtype(anchors_VBD, targets_GND)
     tiles = _gradient_tiles(anchors_VBD.dtype, D)
@@ -143,68 +140,59 @@ def launch_gradients(
         partials = anchors_VBD.new_empty(split.splits, views, images, D, dtype=dtype)
         with on_device(anchors_VBD):
             kernel[(programs, split.splits, slices)](
-                anchors_VBD, targets_GND, *label_pointers(labels_B, target_labels_N, anchors_VBD),
-                factor, factor if bias is None else bias, *(statistics or (factor,) * 3), partials, first_image,
-                first_target, B, N,
-                split.tiles, V=V, G=G, D=D, KEEP_SELF=keep_self, LABELS=labels_B is not None, SIGMOID=bias is not None,
-                STEP=tiles.step, WIDTH=tiles.width, ANCHORS=tiles.anchors, TARGETS=tiles.targets,
-                PRECISION=precision(anchors_VBD.dtype), ACC=TRITON_DTYPES[dtype], num_warps=tiles.warps,
-                num_stages=tiles.stages,
+                anchors_VBD, targets_GND, *_label_pointers(anchors, targets), factor, factor if bias is None else bias,
+                *(statistics or (factor,) * 3), partials, anchors.first_image, targets.first_image, B, N,
+                split.tiles, V=V, G=G, D=D, KEEP_SELF=keep_self, LABELS=anchors.labels is not None,
+                SIGMOID=bias is not None, STEP=tiles.step, WIDTH=tiles.width, ANCHORS=tiles.anchors,
+                TARGETS=tiles.targets, PRECISION=_precision(anchors_VBD.dtype), ACC=TRITON_DTYPES[dtype],
+                num_warps=tiles.warps, num_stages=tiles.stages,
             )  # fmt: skip
         found.append(partials[0] if split.splits == 1 else partials.sum(0))
     return found[0], found[1]
 
 
-def label_pointers(
-    labels_B: Tensor | None, target_labels_N: Tensor | None, any_tensor: Tensor
-) -> tuple[Tensor, Tensor]:
+def _label_pointers(anchors: Rows, targets: Rows) -> tuple[Tensor, Tensor]:
     """Where there are no labels the kernel reads none, but takes a pointer."""
-    if labels_B is None or target_labels_N is None:
-        return any_tensor, any_tensor
-    return labels_B.contiguous(), target_labels_N.contiguous()
+    if anchors.labels is None or targets.labels is None:
+        return anchors.rows, anchors.rows
+    return anchors.labels.contiguous(), targets.labels.contiguous()
 
 
-@torch.library.custom_op("issl_kernels::info_nce_statistics", mutates_args=())
+def _statistics_results(anchors_VBD: Tensor, targets_GND: Tensor) -> Tensor:
+    V, B, _ = anchors_VBD.shape
+    return anchors_VBD.new_empty(5, V * B, dtype=arithmetic_dtype(anchors_VBD, targets_GND))
+
+
+@operation(results=_statistics_results)
 def info_nce_statistics(
     anchors_VBD: Tensor, targets_GND: Tensor, labels_B: Tensor | None, target_labels_N: Tensor | None,
     inverse_temperature: Tensor, first_image: int, first_target: int, keep_self: bool,
 ) -> Tensor:  # fmt: skip
     """RowStatistics of each anchor [5, V · B]."""
-    return _launch_statistics(
-        anchors_VBD, targets_GND, labels_B, target_labels_N, inverse_temperature, first_image, first_target, keep_self
-    )
+    anchors, targets = Rows(anchors_VBD, labels_B, first_image), Rows(targets_GND, target_labels_N, first_target)
+    partials = launch_forward(kernels.statistics, 5, anchors, targets, keep_self, inverse_temperature)
+    joined, *parts = [RowStatistics(*part.unbind()) for part in partials.unbind(1)]
+    for part in parts:
+        joined = joined.join(part)
+    return torch.stack(tuple(joined))
 
 
-@info_nce_statistics.register_fake
-def _(
-    anchors_VBD: Tensor, targets_GND: Tensor, labels_B: Tensor | None, target_labels_N: Tensor | None,
-    inverse_temperature: Tensor, first_image: int, first_target: int, keep_self: bool,
-) -> Tensor:  # fmt: skip
-    V, B, _ = anchors_VBD.shape
-    return anchors_VBD.new_empty(5, V * B, dtype=arithmetic_dtype(anchors_VBD, targets_GND))
+def gradients_results(anchors_VBD: Tensor, targets_GND: Tensor) -> tuple[Tensor, Tensor]:
+    """Empty, as ``launch_gradients`` returns them."""
+    dtype = arithmetic_dtype(anchors_VBD, targets_GND)
+    return anchors_VBD.new_empty(anchors_VBD.shape, dtype=dtype), targets_GND.new_empty(targets_GND.shape, dtype=dtype)
 
 
-@torch.library.custom_op("issl_kernels::info_nce_gradients", mutates_args=())
+@operation(results=gradients_results)
 def info_nce_gradients(
     anchors_VBD: Tensor, targets_GND: Tensor, labels_B: Tensor | None, target_labels_N: Tensor | None,
     inverse_temperature: Tensor, first_image: int, first_target: int, keep_self: bool, maxima: Tensor,
     inverse_sums: Tensor, inverse_counts: Tensor,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """(Σ_targets d_l · b [V, B, D], Σ_anchors d_l · a [G, N, D]); see Contrast."""
-    return launch_gradients(
-        anchors_VBD, targets_GND, labels_B, target_labels_N, inverse_temperature, first_image, first_target,
-        keep_self, (maxima, inverse_sums, inverse_counts),
-    )  # fmt: skip
-
-
-@info_nce_gradients.register_fake
-def _(
-    anchors_VBD: Tensor, targets_GND: Tensor, labels_B: Tensor | None, target_labels_N: Tensor | None,
-    inverse_temperature: Tensor, first_image: int, first_target: int, keep_self: bool, maxima: Tensor,
-    inverse_sums: Tensor, inverse_counts: Tensor,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
-    dtype = arithmetic_dtype(anchors_VBD, targets_GND)
-    return anchors_VBD.new_empty(anchors_VBD.shape, dtype=dtype), targets_GND.new_empty(targets_GND.shape, dtype=dtype)
+    anchors, targets = Rows(anchors_VBD, labels_B, first_image), Rows(targets_GND, target_labels_N, first_target)
+    statistics = (maxima, inverse_sums, inverse_counts)
+    return launch_gradients(anchors, targets, keep_self, inverse_temperature, statistics=statistics)
 
 
 def _statistics(anchors: Rows, targets: Rows, inverse_temperature: Tensor, keep_self: bool) -> RowStatistics:

@@ -32,7 +32,7 @@ def linear_distillation(
     None. The products are made in autocast's dtype where that is on, else in the features'; weights and biases of
     another dtype are cast to it. Gradients flow into all six. Everything else as for ``distillation``.
 
-    The gradients are made in the forward pass and wait for the backward pass, of which there can be only one.
+    The forward pass makes the gradients and keeps them for the backward pass. There can be only one backward pass.
     Memory beyond the inputs: those gradients (of the weights in fp32), weights cast to the products' dtype, the
     product that is being added to a weight's gradient where the two differ in dtype, and a block of images' logits,
     within ``linear_blocks.SHARE_OF_INPUTS`` of features and weights or ``linear_blocks.LEAST_BYTES`` (one image, if

@@ -105,5 +105,7 @@ def linear_distillation_in_blocks(
     """As ``issl_kernels.linear_distillation``; teacher and student are (features, weight, bias)."""
     dtype = product_dtype(student[0])
     with torch.autocast(student[0].device.type, enabled=False):
-        loss, *terms = _LinearDistillation.apply(*teacher, *student, settings, path, dtype, group)
+        loss, *terms = _LinearDistillation.apply(  # type: ignore[no-untyped-call]
+            *teacher, *student, settings, path, dtype, group
+        )
     return loss, DistillationTerms(*terms)

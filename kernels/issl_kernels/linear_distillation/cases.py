@@ -39,6 +39,7 @@ class LinearDistillationCase(Case):
         return tuple(x.to(device) for x in drawn)
 
     def call(self, operation: Callable[..., Any], *inputs: Tensor) -> Tensor:
+        loss: Tensor
         loss, _ = operation(
             *inputs, teacher_temperature=0.5, student_temperature=1.0, entropy_weight=2.3, invariance_weight=0.8
         )

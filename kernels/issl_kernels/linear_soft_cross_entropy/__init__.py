@@ -7,6 +7,7 @@ from issl_kernels.linear_soft_cross_entropy.blocks import linear_soft_cross_entr
 from issl_kernels.linear_soft_cross_entropy.reference import linear_soft_cross_entropy_reference
 from issl_kernels.linear_soft_cross_entropy.teacher import LinearTeacher
 from issl_kernels.path import resolved_path
+from issl_kernels.soft_cross_entropy.settings import Settings
 
 __all__ = ["LinearTeacher", "linear_soft_cross_entropy"]
 
@@ -27,7 +28,7 @@ def linear_soft_cross_entropy(
     that is on, else in the features'; weights and biases of another dtype are cast to it. Gradients flow into
     features, weight and bias, none into the targets. Everything else as for ``soft_cross_entropy``.
 
-    The gradients are made in the forward pass and wait for the backward pass, of which there can be only one.
+    The forward pass makes the gradients and keeps them for the backward pass. There can be only one backward pass.
     Memory beyond the inputs: those gradients (the weight's in fp32), weights cast to the products' dtype, the product
     that is being added to the weight's gradient where the two differ in dtype, and a block of images' logits and
     targets, within ``linear_blocks.SHARE_OF_INPUTS`` of features and weight or ``linear_blocks.LEAST_BYTES`` (one
@@ -67,9 +68,8 @@ def linear_soft_cross_entropy(
         loss_sum_ = loss_sum_chunked_
     else:
         from issl_kernels.linear_soft_cross_entropy.triton_ops import loss_sum_triton_ as loss_sum_
-    return linear_soft_cross_entropy_in_blocks(
-        features_VBH, weight_CH, bias_C, targets, temperature, skip_same_view, loss_sum_
-    )
+    settings = Settings(temperature, skip_same_view)
+    return linear_soft_cross_entropy_in_blocks(features_VBH, weight_CH, bias_C, targets, settings, loss_sum_)
 
 
 def _check_teacher(teacher: LinearTeacher, features_VBH: Tensor, weight_CH: Tensor) -> None:

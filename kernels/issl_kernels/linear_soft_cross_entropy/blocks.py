@@ -17,29 +17,20 @@ from issl_kernels.linear_blocks import LinearInBlocks, even_blocks, product_dtyp
 from issl_kernels.linear_soft_cross_entropy.teacher import LinearTeacher
 from issl_kernels.precision import arithmetic_dtype
 from issl_kernels.soft_cross_entropy.chunked import loss_sum_chunked, store_gradient_chunked
+from issl_kernels.soft_cross_entropy.settings import Settings
 from issl_kernels.view_pairs import num_pairs
 
-LossSum = Callable[[Tensor, Tensor, float, bool, bool], Tensor]
-"""(student [V, b, C], targets [G, b, C], temperature, skip_same_view, with_gradient) → the sum of the loss over images
-and pairs; if asked to, its gradient overwrites the student's logits."""
+LossSum = Callable[[Tensor, Tensor, Settings, bool], Tensor]
+"""(student [V, b, C], targets [G, b, C], settings, with_gradient) → the sum of the loss over images and pairs; if asked
+to, its gradient overwrites the student's logits."""
 
 
-def loss_sum_chunked_(
-    student_VBC: Tensor, targets_GBC: Tensor, temperature: float, skip_same_view: bool, with_gradient: bool
-) -> Tensor:
+def loss_sum_chunked_(student_VBC: Tensor, targets_GBC: Tensor, settings: Settings, with_gradient: bool) -> Tensor:
     """The chunked path's LossSum."""
-    total, maximum_VB1, sum_VB1 = loss_sum_chunked(student_VBC, targets_GBC, temperature, skip_same_view)
+    total, maximum_VB1, sum_VB1 = loss_sum_chunked(student_VBC, targets_GBC, settings)
     if with_gradient:
-        store_gradient_chunked(
-            student_VBC,
-            student_VBC,
-            targets_GBC,
-            maximum_VB1,
-            sum_VB1,
-            torch.ones_like(total),
-            temperature,
-            skip_same_view,
-        )
+        one = torch.ones_like(total)
+        store_gradient_chunked(student_VBC, student_VBC, targets_GBC, maximum_VB1, sum_VB1, one, settings)
     return total
 
 
@@ -51,8 +42,7 @@ class _LinearSoftCrossEntropy(torch.autograd.Function):
         weight_CH: Tensor,
         bias_C: Tensor | None,
         targets: Tensor | LinearTeacher,
-        temperature: float,
-        skip_same_view: bool,
+        settings: Settings,
         loss_sum_: LossSum,
         dtype: torch.dtype,
     ) -> Tensor:
@@ -75,20 +65,21 @@ class _LinearSoftCrossEntropy(torch.autograd.Function):
             else:
                 targets_GbC = targets[:, rows]
             student_VbC = student.logits(rows)
-            total += loss_sum_(student_VbC, targets_GbC, temperature, skip_same_view, any(wanted))
+            total += loss_sum_(student_VbC, targets_GbC, settings, any(wanted))
             if any(wanted):
                 student.add_gradients(student_VbC, rows)
             del student_VbC, targets_GbC
-        ctx.normaliser = num_pairs(V, G, skip_same_view) * B
+        ctx.normaliser = num_pairs(V, G, settings.skip_same_view) * B
         ctx.save_for_backward(*student.gradients())
         ctx.inputs_like = [None if x is None else x.new_empty(0) for x in (features_VBH, weight_CH, bias_C)]
-        return total / ctx.normaliser
+        loss: Tensor = total / ctx.normaliser
+        return loss
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         scale = gradients[0] / ctx.normaliser
         scaled = (scaled_(d, scale, like) for d, like in zip(ctx.saved_tensors, ctx.inputs_like, strict=True))
-        return *scaled, None, None, None, None, None
+        return *scaled, None, None, None, None
 
 
 def linear_soft_cross_entropy_in_blocks(
@@ -96,13 +87,13 @@ def linear_soft_cross_entropy_in_blocks(
     weight_CH: Tensor,
     bias_C: Tensor | None,
     targets: Tensor | LinearTeacher,
-    temperature: float,
-    skip_same_view: bool,
+    settings: Settings,
     loss_sum_: LossSum,
 ) -> Tensor:
     """As ``issl_kernels.linear_soft_cross_entropy``."""
     dtype = product_dtype(features_VBH)
     with torch.autocast(features_VBH.device.type, enabled=False):
-        return _LinearSoftCrossEntropy.apply(
-            features_VBH, weight_CH, bias_C, targets, temperature, skip_same_view, loss_sum_, dtype
+        loss: Tensor = _LinearSoftCrossEntropy.apply(  # type: ignore[no-untyped-call]
+            features_VBH, weight_CH, bias_C, targets, settings, loss_sum_, dtype
         )
+    return loss

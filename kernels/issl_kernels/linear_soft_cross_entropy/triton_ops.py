@@ -3,18 +3,16 @@
 import torch
 from torch import Tensor
 
+from issl_kernels.soft_cross_entropy.settings import Settings
 from issl_kernels.soft_cross_entropy.triton_ops import soft_cross_entropy_gradients_, soft_cross_entropy_statistics
-from issl_kernels.view_pairs import num_pairs
 
 
-def loss_sum_triton_(
-    student_VBC: Tensor, targets_GBC: Tensor, temperature: float, skip_same_view: bool, with_gradient: bool
-) -> Tensor:
+def loss_sum_triton_(student_VBC: Tensor, targets_GBC: Tensor, settings: Settings, with_gradient: bool) -> Tensor:
     """The Triton path's LossSum."""
-    mean, *statistics = soft_cross_entropy_statistics(student_VBC, targets_GBC, temperature, skip_same_view)
-    V, B, _ = student_VBC.shape
-    count = num_pairs(V, len(targets_GBC), skip_same_view) * B
+    mean, *rows = soft_cross_entropy_statistics(student_VBC, targets_GBC, *settings)
+    count = settings.num_terms(student_VBC, targets_GBC)
     if with_gradient:
+        maxima, exponentials, masses = rows
         upstream = torch.full_like(mean, count)
-        soft_cross_entropy_gradients_(student_VBC, targets_GBC, *statistics, upstream, temperature, skip_same_view)
+        soft_cross_entropy_gradients_(student_VBC, targets_GBC, maxima, exponentials, masses, upstream, *settings)
     return mean * count

@@ -28,16 +28,16 @@ def sigmoid_contrastive(
     exchange: Literal["gather", "ring"] = "gather",
     group: ProcessGroup | None = None,
 ) -> Tensor:
-    """Every pair of an anchor and a target told apart by itself; scalar, in nats an anchor.
+    """Classifies each pair of an anchor and a target by itself: positive or not. Scalar, in nats per anchor.
 
     With logits l = scale · a·b + bias, over V·N anchors and G·N targets, N the images of all ranks:
 
         loss = − 1 / (V·N) · Σ over pairs log σ(l for positives, −l for the others)
 
     which is SigLIP's (Zhai et al. 2023, arXiv 2303.15343, algorithm 1) with V = G = 1 and ``keep_self`` True; there
-    scale and bias are learnt from 10 and −10. The positives of an anchor are the G targets of its image, or of its
-    label where there are ``labels_B`` (integers [B]). ``keep_self`` False leaves out the pairs of the same image and
-    view: for anchors that are the targets themselves.
+    scale and bias are learnt, starting from 10 and −10. The positives of an anchor are the G targets of its image, or
+    of its label where there are ``labels_B`` (integers [B]). ``keep_self`` False leaves out the pairs of the same image
+    and view: for anchors that are the targets themselves.
 
     ``anchors_VBD`` [V, B, D], ``targets_GBD`` [G, B, D], V >= G, ``normalize``, ``exchange`` and ``group`` as in
     ``info_nce``. ``scale`` and ``bias``: numbers, or tensors of one element, which get their gradients. Saved for

@@ -92,7 +92,7 @@ def sigmoid_contrastive_by(
     group: ProcessGroup | None,
 ) -> Tensor:
     """As ``issl_kernels.sigmoid_contrastive``."""
-    loss: Tensor = _SigmoidContrastive.apply(
+    loss: Tensor = _SigmoidContrastive.apply(  # type: ignore[no-untyped-call]
         anchors_VBD, targets_GBD, scale, bias, labels_B, keep_self, exchange, group, contrast
     )
     return loss

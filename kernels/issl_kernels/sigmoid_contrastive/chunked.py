@@ -8,15 +8,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from issl_kernels.info_nce.chunked import Pairs
+from issl_kernels.info_nce.chunked import Pairs, gradients_in_blocks
 from issl_kernels.info_nce.contrast import Rows
 from issl_kernels.precision import arithmetic_dtype
 from issl_kernels.sigmoid_contrastive.contrast import SigmoidContrast
 
 
-def _signed_logits(pairs: Pairs, rows: slice, block_rD: Tensor, targets_DT: Tensor, bias: Tensor) -> Tensor:
-    """Logits of a block [r, T], those of positives negated: the loss of each is softplus. Own rows hold −inf."""
-    signed_rT = (block_rD @ targets_DT).add_(bias)
+def _signed_logits(pairs: Pairs, rows: slice, products_rT: Tensor, bias: Tensor) -> Tensor:
+    """Logits of a block [r, T], those of positives negated: the loss of each is softplus. Own rows hold −inf. They
+    take the memory of ``products_rT``, which are scaled."""
+    signed_rT = products_rT.add_(bias)
     columns_rG, here_r1, own_rG = pairs.of_image(rows)
     of_image_rG = signed_rT.gather(1, columns_rG)
     if pairs.anchors.labels is None:
@@ -46,7 +47,7 @@ def losses_chunked(anchors: Rows, targets: Rows, scale: Tensor, bias: Tensor, ke
     targets_DT = (targets.rows.flatten(0, 1).to(dtype) * scale).T
     parts = []
     for rows in pairs.blocks():
-        signed_rT = _signed_logits(pairs, rows, anchors_RD[rows].to(dtype), targets_DT, bias)
+        signed_rT = _signed_logits(pairs, rows, anchors_RD[rows].to(dtype) @ targets_DT, bias)
         losses_r = -F.logsigmoid(-signed_rT).sum(1)
         parts.append(torch.stack((losses_r, _slopes(pairs, rows, signed_rT).sum(1))))
     return torch.cat(parts, dim=1)
@@ -57,18 +58,11 @@ def gradients_chunked(
 ) -> tuple[Tensor, Tensor]:
     """See SigmoidContrast."""
     pairs = Pairs(anchors, targets, keep_self)
-    dtype = arithmetic_dtype(anchors.rows, targets.rows)
-    anchors_RD = anchors.rows.flatten(0, 1)
-    wide_TD = targets.rows.flatten(0, 1).to(dtype)
-    targets_DT = (wide_TD * scale).T
-    d_anchors_RD = torch.empty(anchors_RD.shape, dtype=dtype, device=anchors_RD.device)
-    d_targets_TD = torch.zeros_like(wide_TD)
-    for rows in pairs.blocks():
-        block_rD = anchors_RD[rows].to(dtype)
-        slopes_rT = _slopes(pairs, rows, _signed_logits(pairs, rows, block_rD, targets_DT, bias))
-        torch.mm(slopes_rT, wide_TD, out=d_anchors_RD[rows])
-        d_targets_TD.addmm_(slopes_rT.T, block_rD)
-    return d_anchors_RD.view_as(anchors.rows), d_targets_TD.view_as(targets.rows)
+
+    def slopes(rows: slice, products_rT: Tensor) -> Tensor:
+        return _slopes(pairs, rows, _signed_logits(pairs, rows, products_rT, bias))
+
+    return gradients_in_blocks(pairs, scale, slopes)
 
 
 CHUNKED = SigmoidContrast(losses_chunked, gradients_chunked)

@@ -1,6 +1,6 @@
 """The definition of the sigmoid contrast in plain torch: every pair at once, gradients by autograd. Use it in fp64.
 
-Letters: V views of the anchors, G of the targets, B images a rank, N and M of all ranks, D width.
+Letters: V views of the anchors, G of the targets, B images per rank, N and M of all ranks, D width.
 """
 
 from torch import Tensor

@@ -21,7 +21,7 @@ def sinkhorn_chunked(
     """As ``issl_kernels.sinkhorn``.
 
     Potentials and differences are in double precision, exponentials in single: with scores of 10 000 over an epsilon
-    of 0.01 the potentials are of the order of a million, and what tells two columns apart is their last digits.
+    of 0.01 the potentials are of the order of a million, and two columns differ only in their last digits.
     """
     dtype = arithmetic_dtype(scores_NK)
     N, K = scores_NK.shape

@@ -9,7 +9,7 @@ them for r, then once more, from the cache, for its share of the columns' sums, 
 exponentials below it; a small kernel joins the shares. Nothing of the scores' size is written but the result.
 
 Potentials and differences are in double precision, exponentials in single: with scores of 10 000 over an epsilon of
-0.01 the potentials are of the order of a million, and what tells two columns apart is their last digits.
+0.01 the potentials are of the order of a million, and two columns differ only in their last digits.
 
 Letters: N images on this rank, K prototypes.
 """

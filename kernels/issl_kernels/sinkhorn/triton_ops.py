@@ -1,4 +1,4 @@
-"""Sinkhorn-Knopp on Triton kernels: launchers and custom operations. It has no gradient.
+"""Sinkhorn-Knopp on Triton kernels: launchers as operations of torch. It has no gradient.
 
 Letters: N images on this rank, K prototypes.
 """
@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.distributed import ProcessGroup
 
 from issl_kernels.collectives import all_reduce_max_, all_reduce_sum_
+from issl_kernels.operation import operation
 from issl_kernels.precision import arithmetic_dtype
 from issl_kernels.sinkhorn import triton_kernels as kernels
 from issl_kernels.triton_launch import (
@@ -20,9 +21,10 @@ from issl_kernels.triton_launch import (
 )
 
 BLOCK = 256
-"""Columns of a tile."""
+"""Columns per tile."""
 MOST_ROWS = 32
-"""Rows of a program: more would leave fewer programs than a large GPU has processors, fewer larger shares to join."""
+"""Rows per program. More rows leave fewer programs than a large GPU has processors; fewer rows make larger shares to
+join."""
 SHARES_AT_ONCE = 8
 """Programs whose shares of a column are joined in one step."""
 
@@ -35,15 +37,23 @@ def _block(K: int) -> int:
     return min(BLOCK, next_power_of_2(K))
 
 
-def _launch_columns(
+def _columns_results(scores_NK: Tensor) -> Tensor:
+    return scores_NK.new_empty(3, scores_NK.shape[1], dtype=torch.float64)
+
+
+@operation(results=_columns_results)
+def sinkhorn_columns(
     scores_NK: Tensor, highest_K: Tensor | None, potentials_K: Tensor | None, epsilon: float
-) -> Tensor:  # fmt: skip
+) -> Tensor:
+    """Columns' (maximum, Σ exp below it, −log Σ exp) [3, K], in fp64, over this rank's rows: of the scores over
+    epsilon, the maximum in the scores' unit; or, given maxima and potentials, after the rows were normalised under
+    these."""
     scores_NK = with_contiguous_rows(scores_NK)
     N, K = scores_NK.shape
     dtype, rows = arithmetic_dtype(scores_NK), _rows(N)
     programs = ceil_div(N, rows)
-    tops, joined = (scores_NK.new_empty(shape, dtype=torch.float64) for shape in ((programs, K), (3, K)))
-    shares = scores_NK.new_empty(programs, K, dtype=dtype)
+    joined = _columns_results(scores_NK)
+    tops, shares = joined.new_empty(programs, K), scores_NK.new_empty(programs, K, dtype=dtype)
     first = highest_K is None or potentials_K is None
     with on_device(scores_NK):
         kernels.column_shares[(programs,)](
@@ -58,44 +68,23 @@ def _launch_columns(
     return joined
 
 
-def _launch_assign(scores_NK: Tensor, highest_K: Tensor, potentials_K: Tensor, epsilon: float) -> Tensor:
+def _assign_results(scores_NK: Tensor) -> Tensor:
+    return scores_NK.new_empty(scores_NK.shape, dtype=arithmetic_dtype(scores_NK))
+
+
+@operation(results=_assign_results)
+def sinkhorn_assign(scores_NK: Tensor, highest_K: Tensor, potentials_K: Tensor, epsilon: float) -> Tensor:
+    """Softmax of (scores − highest) / epsilon + potentials along the prototypes [N, K]."""
     scores_NK = with_contiguous_rows(scores_NK)
     N, K = scores_NK.shape
     rows = _rows(N)
-    dtype = arithmetic_dtype(scores_NK)
-    assignments_NK = scores_NK.new_empty(N, K, dtype=dtype)
+    assignments_NK = _assign_results(scores_NK)
     with on_device(scores_NK):
         kernels.assign[(ceil_div(N, rows),)](
             scores_NK, highest_K, potentials_K, assignments_NK, N, scores_NK.stride(0), 1 / epsilon, K=K, ROWS=rows,
-            BLOCK=_block(K), ALIGN=alignment(scores_NK), ACC=TRITON_DTYPES[dtype], num_warps=8,
+            BLOCK=_block(K), ALIGN=alignment(scores_NK), ACC=TRITON_DTYPES[assignments_NK.dtype], num_warps=8,
         )  # fmt: skip
     return assignments_NK
-
-
-@torch.library.custom_op("issl_kernels::sinkhorn_columns", mutates_args=())
-def sinkhorn_columns(
-    scores_NK: Tensor, highest_K: Tensor | None, potentials_K: Tensor | None, epsilon: float
-) -> Tensor:
-    """Columns' (maximum, Σ exp below it, −log Σ exp) [3, K], in fp64, over this rank's rows: of the scores over
-    epsilon, the maximum in the scores' unit; or, given maxima and potentials, after the rows were normalised under
-    these."""
-    return _launch_columns(scores_NK, highest_K, potentials_K, epsilon)
-
-
-@sinkhorn_columns.register_fake
-def _(scores_NK: Tensor, highest_K: Tensor | None, potentials_K: Tensor | None, epsilon: float) -> Tensor:
-    return scores_NK.new_empty(3, scores_NK.shape[1], dtype=torch.float64)
-
-
-@torch.library.custom_op("issl_kernels::sinkhorn_assign", mutates_args=())
-def sinkhorn_assign(scores_NK: Tensor, highest_K: Tensor, potentials_K: Tensor, epsilon: float) -> Tensor:
-    """Softmax of (scores − highest) / epsilon + potentials along the prototypes [N, K]."""
-    return _launch_assign(scores_NK, highest_K, potentials_K, epsilon)
-
-
-@sinkhorn_assign.register_fake
-def _(scores_NK: Tensor, highest_K: Tensor, potentials_K: Tensor, epsilon: float) -> Tensor:
-    return scores_NK.new_empty(scores_NK.shape, dtype=arithmetic_dtype(scores_NK))
 
 
 def sinkhorn_triton(scores_NK: Tensor, *, epsilon: float, iterations: int, group: ProcessGroup | None = None) -> Tensor:

@@ -5,8 +5,10 @@ from torch import Tensor
 
 from issl_kernels.checks import check_finite, check_floating, check_may_be_overwritten, check_positive, check_same
 from issl_kernels.path import resolved_path
-from issl_kernels.soft_cross_entropy.chunked import soft_cross_entropy_chunked
+from issl_kernels.soft_cross_entropy.autograd import soft_cross_entropy_by
+from issl_kernels.soft_cross_entropy.chunked import CHUNKED
 from issl_kernels.soft_cross_entropy.reference import soft_cross_entropy_reference
+from issl_kernels.soft_cross_entropy.settings import Settings
 
 
 def soft_cross_entropy(
@@ -57,13 +59,8 @@ def soft_cross_entropy(
                 student_VBC, targets_GBC, temperature=temperature, skip_same_view=skip_same_view
             )
         if path == "chunked":
-            run = soft_cross_entropy_chunked
+            way = CHUNKED
         else:
-            from issl_kernels.soft_cross_entropy.triton_ops import soft_cross_entropy_triton as run
-        return run(
-            student_VBC,
-            targets_GBC,
-            temperature=temperature,
-            skip_same_view=skip_same_view,
-            overwrite_logits=overwrite_logits,
-        )
+            from issl_kernels.soft_cross_entropy.triton_ops import TRITON as way
+        settings = Settings(temperature, skip_same_view)
+        return soft_cross_entropy_by(way, student_VBC, targets_GBC, settings, overwrite_logits)

@@ -3,30 +3,16 @@
 Letters: V student views, v of them together, G target views, B images, b images of a block, C classes.
 """
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from issl_kernels.precision import arithmetic_dtype, without_autocast
-from issl_kernels.view_pairs import below_maximum, image_blocks, num_pairs, shared_targets
+from issl_kernels.precision import arithmetic_dtype
+from issl_kernels.soft_cross_entropy.autograd import SoftCrossEntropyPath
+from issl_kernels.soft_cross_entropy.settings import Settings
+from issl_kernels.view_pairs import below_maximum, image_blocks, shared_targets
 
 
-def soft_cross_entropy_chunked(
-    student_VBC: Tensor,
-    targets_GBC: Tensor,
-    *,
-    temperature: float,
-    skip_same_view: bool = True,
-    overwrite_logits: bool = False,
-) -> Tensor:
-    """As ``issl_kernels.soft_cross_entropy``."""
-    return _SoftCrossEntropy.apply(student_VBC, targets_GBC, temperature, skip_same_view, overwrite_logits)
-
-
-def loss_sum_chunked(
-    student_VBC: Tensor, targets_GBC: Tensor, temperature: float, skip_same_view: bool
-) -> tuple[Tensor, Tensor, Tensor]:
+def loss_sum_chunked(student_VBC: Tensor, targets_GBC: Tensor, settings: Settings) -> tuple[Tensor, Tensor, Tensor]:
     """(Σ over images and pairs of the loss, maxima [V, B, 1], sums of exponentials [V, B, 1])."""
     dtype = arithmetic_dtype(student_VBC, targets_GBC)
     V, B, C = student_VBC.shape
@@ -35,10 +21,10 @@ def loss_sum_chunked(
     total = torch.zeros((), dtype=dtype, device=student_VBC.device)
     for rows in image_blocks(B, (V + len(targets_GBC)) * C):
         maximum_VB1[:, rows] = student_VBC[:, rows].amax(-1, keepdim=True)
-        below_VbC = below_maximum(student_VBC[:, rows], temperature, maximum_VB1[:, rows])
+        below_VbC = below_maximum(student_VBC[:, rows], settings.temperature, maximum_VB1[:, rows])
         t_GbC = targets_GBC[:, rows].to(dtype)
         mass_Vb1 = torch.zeros_like(maximum_VB1[:, rows])
-        for views, target_bC, _ in shared_targets(t_GbC, V, skip_same_view):
+        for views, target_bC, _ in shared_targets(t_GbC, V, settings.skip_same_view):
             if target_bC is not None:
                 mass_Vb1[views] = target_bC.sum(-1, keepdim=True)
                 total -= (below_VbC[views] * target_bC).sum()
@@ -54,16 +40,15 @@ def store_gradient_chunked(
     maximum_VB1: Tensor,
     sum_VB1: Tensor,
     upstream: Tensor,
-    temperature: float,
-    skip_same_view: bool,
+    settings: Settings,
 ) -> None:
     """Writes upstream times the gradient of the loss's sum, which may be the logits themselves."""
-    scale = upstream.to(maximum_VB1.dtype) / temperature
+    scale = upstream.to(maximum_VB1.dtype) / settings.temperature
     V, B, C = student_VBC.shape
     for rows in image_blocks(B, (V + len(targets_GBC)) * C):
-        s_VbC = below_maximum(student_VBC[:, rows], temperature, maximum_VB1[:, rows]).exp_()
+        s_VbC = below_maximum(student_VBC[:, rows], settings.temperature, maximum_VB1[:, rows]).exp_()
         t_GbC = targets_GBC[:, rows].to(s_VbC.dtype)
-        for views, target_bC, _ in shared_targets(t_GbC, V, skip_same_view):
+        for views, target_bC, _ in shared_targets(t_GbC, V, settings.skip_same_view):
             d_vbC = d_student_VBC[views, rows]
             if target_bC is None:
                 d_vbC.zero_()
@@ -73,36 +58,20 @@ def store_gradient_chunked(
                 torch.mul(difference_vbC, scale, out=d_vbC)
 
 
-class _SoftCrossEntropy(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any,
-        student_VBC: Tensor,
-        targets_GBC: Tensor,
-        temperature: float,
-        skip_same_view: bool,
-        overwrite_logits: bool,
-    ) -> Tensor:
-        total, maximum_VB1, sum_VB1 = loss_sum_chunked(student_VBC, targets_GBC, temperature, skip_same_view)
-        ctx.save_for_backward(student_VBC, targets_GBC, maximum_VB1, sum_VB1)
-        ctx.temperature, ctx.skip_same_view, ctx.overwrite_logits = temperature, skip_same_view, overwrite_logits
-        V, B, _ = student_VBC.shape
-        ctx.normaliser = num_pairs(V, len(targets_GBC), skip_same_view) * B
-        return total / ctx.normaliser
+def _statistics(student_VBC: Tensor, targets_GBC: Tensor, settings: Settings) -> tuple[Tensor, ...]:
+    total, maximum_VB1, sum_VB1 = loss_sum_chunked(student_VBC, targets_GBC, settings)
+    return total / settings.num_terms(student_VBC, targets_GBC), maximum_VB1, sum_VB1
 
-    @staticmethod
-    @without_autocast
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        student_VBC, targets_GBC, maximum_VB1, sum_VB1 = ctx.saved_tensors
-        d_student_VBC = student_VBC if ctx.overwrite_logits else torch.empty_like(student_VBC)
-        store_gradient_chunked(
-            d_student_VBC,
-            student_VBC,
-            targets_GBC,
-            maximum_VB1,
-            sum_VB1,
-            gradients[0] / ctx.normaliser,
-            ctx.temperature,
-            ctx.skip_same_view,
-        )
-        return d_student_VBC, None, None, None, None
+
+def _gradients(
+    student_VBC: Tensor, targets_GBC: Tensor, rows: tuple[Tensor, ...], upstream: Tensor, settings: Settings,
+    overwrite_logits: bool,
+) -> Tensor:  # fmt: skip
+    maximum_VB1, sum_VB1 = rows
+    d_student_VBC = student_VBC if overwrite_logits else torch.empty_like(student_VBC)
+    of_a_term = upstream / settings.num_terms(student_VBC, targets_GBC)
+    store_gradient_chunked(d_student_VBC, student_VBC, targets_GBC, maximum_VB1, sum_VB1, of_a_term, settings)
+    return d_student_VBC
+
+
+CHUNKED = SoftCrossEntropyPath(_statistics, _gradients)
