@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 FOLDERS = {"engine/issl_engine": "issl_engine", "kernels/issl_kernels": "issl_kernels",
            "profiling/issl_profiling": "issl_profiling", "recipes": "issl_recipes"}  # fmt: skip
 
-KINDS = (".py", ".yaml", ".js", ".css")
+KINDS = (".py", ".yaml", ".js", ".css", ".typed")
 
 
 @pytest.fixture(scope="module")
