@@ -164,7 +164,7 @@ def test_mistakes_are_one_sentence_and_leave_nothing(public_file: Path, tmp_path
         (tmp_path, "this is no checkpoint"),
         (f"{public_file}?size=2", "size: must be at least 8, not 2"),
         (f"{public_file}?size=big", "size: must be a whole number, not big"),
-        (f"{public_file}?stem=huge", "stem must be 'small', 'tiny' or 'tiny_padded', not huge"),
+        (f"{public_file}?stem=huge", "stem: must be 'small', 'tiny' or 'tiny_padded', not huge"),
         (f"{public_file}?stm=tiny", "did you mean 'stem'?"),
         (f"{public_file}?colour=red", "'colour' is no option of a file of weights"),
         ("torchvision:vgg16", "no such published weights"),
