@@ -34,7 +34,7 @@ def test_one_process_a_gpu_unless_asked_otherwise(
 
 def test_more_ranks_than_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     gpus(monkeypatch, 2)
-    with pytest.raises(ValueError, match="--ranks is 3, and this machine has 2 GPUs; start at most one rank a GPU"):
+    with pytest.raises(ValueError, match="--ranks is 3, and this machine has 2 GPUs; start at most one rank per GPU"):
         hosts_to_start(options(ranks=3))
 
 
