@@ -81,6 +81,33 @@ def test_damaged_names_of_controls_are_an_error_that_names_the_file(tmp_path: Pa
         load_run(run)
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a/seed0/probes.json", "[1]"),
+        ("a/seed0/probes.json", "3"),
+        ("a/seed0/probes.json", '[{"probe": 3}]'),
+        ("a/seed0/metrics.jsonl", '[1, 2]\n{"loss": 1}\n'),
+        ("a/seed0/metrics.jsonl", "\udcff\n{}\n"),
+        ("environment.json", "[]"),
+        ("environment.json", "\udcff"),
+        ("run.json", "[]"),
+    ],
+)
+def test_whatever_is_damaged_in_a_run_folder_is_named(tmp_path: Path, name: str, content: str) -> None:
+    run = make_run(tmp_path / "run", {"a": 60.0}, seeds=[0])
+    (run / name).write_bytes(content.encode(errors="surrogateescape"))
+    with pytest.raises(ReportError, match=re.escape(name)):
+        load_run(run)
+
+
+def test_a_recipe_in_another_encoding_and_lines_without_a_speed_do_not_hinder_the_report(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", {"a": 60.0}, seeds=[0])
+    (run / "recipe.yaml").write_bytes(b"name: caf\xe9\n")
+    (run / "a" / "seed0" / "metrics.jsonl").write_text('{"step": 1, "epoch": 0.1, "loss": 1.0}\n')
+    assert "60.0" in write_report(run).read_text()
+
+
 def test_a_control_is_never_read_from_elsewhere(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", {"a": 60.0}, seeds=[0])
     (run / "a" / "seed0" / "controls.json").write_text('{"untrained": {"folder": "controls/../../elsewhere"}}')

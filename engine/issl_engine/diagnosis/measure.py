@@ -21,6 +21,7 @@ from issl_engine.measures.lidar import lidar
 from issl_engine.measures.simplex_etf import etf_angle_std, etf_cosine, etf_distance, optimal_etf_cosine
 from issl_engine.measures.spectrum import singular_spectrum
 from issl_engine.measures.variability_collapse import variability_collapse
+from issl_engine.mistakes import Mistake
 
 _log = logging.getLogger("issl_engine")
 
@@ -46,7 +47,7 @@ class Diagnosis:
         """Measures; where there is no value, says why and leaves the measure out."""
         try:
             self.measures[name] = measure()
-        except ValueError as error:
+        except Mistake as error:
             _log.warning("diagnostics: no %s: %s", name, error)
             return
         if optimum is not None:
@@ -56,7 +57,7 @@ class Diagnosis:
         """That of a matrix as it is; nothing for one that is all zero."""
         try:
             spectrum = singular_spectrum(matrix)
-        except ValueError as error:
+        except Mistake as error:
             _log.warning("diagnostics: no spectrum of %s: %s", name, error)
             return
         self.spectra[name] = [float(f"{value:.{DIGITS}g}") for value in spectrum.tolist()]

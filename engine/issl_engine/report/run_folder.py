@@ -109,7 +109,12 @@ class ArmRuns:
     @property
     def images_per_second(self) -> float | None:
         """Median of all logged intervals: one slow interval does not count."""
-        speeds = [record["images_per_second"] for run in self.seeds for record in run.metrics]
+        speeds = [
+            speed
+            for run in self.seeds
+            for record in run.metrics
+            if (speed := record.get("images_per_second")) is not None
+        ]
         return median(speeds) if speeds else None
 
     def metric(self, key: str) -> Summary | None:
@@ -206,8 +211,8 @@ def load_run(folder: Path) -> Run:
         status=record["status"],
         arms=arms,
         controls=_control_rows(arms, folder),
-        environment=read_json(environment) if environment.is_file() else {},
-        recipe_text=recipe.read_text(encoding="utf-8") if recipe.is_file() else "",
+        environment=_environment(environment),
+        recipe_text=recipe.read_text(encoding="utf-8", errors="replace") if recipe.is_file() else "",
     )
 
 
@@ -297,6 +302,15 @@ def _as_run(seed: int, control: Control) -> SeedRun:
     )
 
 
+def _environment(path: Path) -> dict[str, Any]:
+    content = read_json(path) if path.is_file() else {}
+    if not isinstance(content, dict):
+        raise ReportError(
+            f"{path}: this does not say what the run was made with; run the recipe again to write it anew"
+        )
+    return content
+
+
 def _if_there(path: Path) -> Path | None:
     return path if path.is_file() else None
 
@@ -319,21 +333,26 @@ def _probes(path: Path) -> list[ProbeResult]:
         return []
     try:
         return results_from_json(read_json(path))
-    except TypeError as error:
-        raise ReportError(f"{path}: written by another version of issl-engine ({error})") from error
+    except (TypeError, AttributeError) as error:
+        raise ReportError(
+            f"{path}: damaged, or of another version of issl-engine ({error}); run the recipe again to write it anew"
+        ) from error
 
 
 def _lines(path: Path) -> list[dict[str, float]]:
     if not path.is_file():
         return []
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = path.read_bytes().splitlines()
     records = []
     for number, line in enumerate(lines, start=1):
         try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError as error:
+            record = json.loads(line)
+        except ValueError as error:  # no JSON, or not in UTF-8
             if number == len(lines):
                 _log.info("%s: its last line is half written and is left out", path)
                 break
-            raise ReportError(f"{path}:{number}: the line is damaged ({error})") from error
+            raise ReportError(f"{path}:{number}: the line is damaged ({error}); delete the line") from error
+        if not isinstance(record, dict):
+            raise ReportError(f"{path}:{number}: the line is damaged (it is no record of a step); delete the line")
+        records.append(record)
     return records

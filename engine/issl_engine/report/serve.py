@@ -83,7 +83,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer()
         except ConnectionError:
             pass  # the browser has gone
-        except (ValueError, OSError) as error:  # ReportError: damaged, or between two states of a run that is under way
+        except (Mistake, OSError) as error:  # ReportError: damaged, or between two states of a run that is under way
             self._send(HTTPStatus.SERVICE_UNAVAILABLE, HTML, _message_page(str(error)).encode())
 
     def _answer(self) -> None:
@@ -145,7 +145,7 @@ def _index_line(digest: str, folder: Path) -> str:
         run = load_run(folder)
         steps = [step for arm in run.arms for seed in arm.seeds if (step := seed.last("step")) is not None]
         cells = [run.recipe, run.status, f"{max(steps, default=0):.0f}", ", ".join(arm.name for arm in run.arms)]
-    except (ValueError, OSError) as error:
+    except (Mistake, OSError) as error:
         cells = ["–", str(error), "–", "–"]
     return f"<tr><th scope=row>{link}</th>{''.join(f'<td>{escape(cell)}</td>' for cell in [*cells, str(folder)])}</tr>"
 

@@ -145,7 +145,7 @@ def parameter_groups(
 def _layers(encoder: nn.Module) -> list[list[nn.Parameter]]:
     try:
         blocks = encoder.blocks() if isinstance(encoder, Encoder) else []
-    except ValueError:
+    except Mistake:
         blocks = []  # its sentence speaks of what blocks are for in pretraining
     if not blocks:
         raise Mistake(
