@@ -14,7 +14,8 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch.distributed import ProcessGroup, Store
+from torch.distributed import ProcessGroup, Store  # type: ignore[attr-defined]
+from torch.distributed.rendezvous import rendezvous
 
 from issl_engine.mistakes import Mistake
 
@@ -62,7 +63,7 @@ class Ranks:
         """Rank 0's value, on every rank; it is pickled. Every rank must call it."""
         if self.group is None:
             return value
-        values: list[Any] = [value]
+        values = [value]
         dist.broadcast_object_list(values, src=0, group=self.group, device=self.device)
         return values[0]
 
@@ -114,14 +115,15 @@ def _meet(rank: int, world_size: int, device: torch.device, timeout: timedelta) 
     # NCCL then connects at once, so that what is wrong is known before training, and to the right GPU.
     device_id = device if device.type == "cuda" else None
     if world_size == 1:
-        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1, device_id=device_id)
+        store = dist.HashStore()  # type: ignore[attr-defined]
+        dist.init_process_group(backend, store=store, rank=0, world_size=1, device_id=device_id)
         return
     interface = interface_towards_first_rank()
     if backend == "gloo" and interface is not None:
         # Left alone, gloo takes the address of the host's name, which on many machines is the loopback address.
         os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)
     try:
-        store, rank, world_size = next(dist.rendezvous("env://", timeout=timeout))
+        store, rank, world_size = next(rendezvous("env://", timeout=timeout))
         _store = store
         dist.init_process_group(
             backend, store=store, rank=rank, world_size=world_size, timeout=timeout, device_id=device_id

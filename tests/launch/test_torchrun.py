@@ -28,7 +28,7 @@ def test_ranks_of_torchrun_give_one_result(tmp_path: Path) -> None:
 
 FAILING = """
 import os, sys
-from issl_engine import experiment
+from issl_engine.run import experiment
 from issl_engine.cli import main
 
 def fails(*arguments, **settings):

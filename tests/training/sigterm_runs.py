@@ -19,10 +19,10 @@ import torch.distributed as dist
 import issl_engine.commands.run  # noqa: F401 (so that the forked runs need not import it)
 import issl_engine.loading.training as loading
 import issl_engine.training.checkpoints.writer as writing
-from issl_engine import experiment
 from issl_engine.cli import main
-from issl_engine.training import interruption
+from issl_engine.run import experiment
 from issl_engine.training.learner import Learner
+from issl_engine.training.watch import interruption
 
 ARGUMENTS = (
     "run", "smoke", "--arm", "simclr", "source.num_train=40", "source.num_test=16", "training.global_batch_size=8",

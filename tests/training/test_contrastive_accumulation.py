@@ -26,11 +26,11 @@ from issl_engine.ranks import Ranks, start_ranks
 from issl_engine.sources.base import Dataset
 from issl_engine.training.build import build_engine, build_learner
 from issl_engine.training.contrastive_accumulation import AccumulatedLoss, contrastive_accumulation
+from issl_engine.training.guard import TrainingStopped
 from issl_engine.training.learner import encode_views
 from issl_engine.training.plan import make_plan
 from issl_engine.training.pretrain import pretrain
 from issl_engine.training.step import train_step
-from issl_engine.training.watch.alarms import TrainingStopped
 from issl_engine.training.watch.interruption import Interrupted
 from issl_engine.variants import variants
 from issl_kernels import info_nce

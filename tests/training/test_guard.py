@@ -28,11 +28,11 @@ from issl_engine.recipe.schema import Recipe
 from issl_engine.run.experiment import _check_folder, arm_folder
 from issl_engine.sources.base import Dataset
 from issl_engine.training.build import build_engine, build_learner
+from issl_engine.training.guard import TrainingStopped
 from issl_engine.training.learner import Learner
 from issl_engine.training.plan import make_plan
 from issl_engine.training.pretrain import pretrain
 from issl_engine.training.step import train_step
-from issl_engine.training.watch.alarms import TrainingStopped
 from issl_engine.variants import variants
 
 if __name__ == "__main__":

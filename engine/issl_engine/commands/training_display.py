@@ -6,7 +6,7 @@ import time
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from issl_engine.training.pretrain import OnLog
+from issl_engine.training.lines import OnLog
 
 _log = logging.getLogger("issl_engine")
 

@@ -25,7 +25,7 @@ from issl_engine.training.watch.interruption import Interrupted, end_after_notic
 from issl_engine.training.watch.process_end import end_process
 
 if TYPE_CHECKING:
-    from torch.distributed import Store
+    from torch.distributed import Store  # type: ignore[attr-defined]
 
 KEY = "issl_engine/failure"
 CAUSE_SECONDS = 3.0
@@ -200,10 +200,10 @@ def _because_of(cause: Failure, place: Place) -> str:
 
 def _met_to_tell(place: Place) -> "Store | None":
     """For ranks that fail before they have met, such as by a mistake in the recipe: a short meeting, if others come."""
-    from torch.distributed import rendezvous
+    from torch.distributed.rendezvous import rendezvous
 
     with contextlib.suppress(RuntimeError, ValueError):
-        store, _, _ = next(rendezvous("env://", timeout=timedelta(seconds=CAUSE_SECONDS)))
+        store: Store = next(rendezvous("env://", timeout=timedelta(seconds=CAUSE_SECONDS)))[0]
         return store
     return None
 

@@ -48,8 +48,9 @@ from issl_engine.training.checkpoints.manifest import (
     checkpoint_folders,
     read_manifest,
 )
+from issl_engine.training.lines import OnLog
 from issl_engine.training.plan import make_plan
-from issl_engine.training.pretrain import OnLog, pretrain
+from issl_engine.training.pretrain import pretrain
 from issl_engine.training.watch.watchdog import OnHung
 from issl_engine.whole_file import write_whole
 

@@ -7,9 +7,8 @@ from issl_engine.mistakes import Mistake
 from issl_engine.objectives.base import Progress
 from issl_engine.optim.schedules import check_schedule
 from issl_engine.ranks import Ranks
-from issl_engine.recipe.schema import Recipe
+from issl_engine.recipe.schema import Recipe, TrainingConfig
 from issl_engine.sources.base import Dataset
-from issl_engine.training.batch_size import check_batch_size
 
 _log = logging.getLogger("issl_engine")
 
@@ -66,6 +65,23 @@ def make_plan(recipe: Recipe, dataset: Dataset, ranks: Ranks) -> Plan:
         total_steps=total_steps,
         checkpoint_every_steps=max(1, round(recipe.checkpoint.every_epochs * steps_per_epoch)),
         peak_lr=recipe.optimizer.peak_lr(training.global_batch_size),
+    )
+
+
+def check_batch_size(training: TrainingConfig, world_size: int) -> None:
+    """Raises ValueError, with the nearest sizes that work, when a batch does not divide by ranks and accumulation.
+
+    Commands ask this before they start ranks.
+    """
+    parts = world_size * training.accumulation_steps
+    batch = training.global_batch_size
+    if batch % parts == 0:
+        return
+    below = batch // parts * parts
+    nearest = f"{below} or {below + parts}" if below >= 2 else str(below + parts)
+    raise Mistake(
+        f"training.global_batch_size ({batch}) must be a multiple of ranks x accumulation_steps "
+        f"({world_size} x {training.accumulation_steps} = {parts}); the nearest that works is {nearest}"
     )
 
 

@@ -22,8 +22,9 @@ class DeviceTimer:
 
     def __enter__(self) -> None:
         if self._on_gpu:
-            self._spans.append((torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)))
-            self._spans[-1][0].record()
+            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
+            self._spans.append((start, end))
+            start.record()
         self._started = time.perf_counter()
 
     def __exit__(

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from issl_engine.training.watch.batch_diagnostics import PREFIX
+from issl_engine.training.watch.watcher import Watcher
 
 _log = logging.getLogger("issl_engine")
 
@@ -74,7 +75,7 @@ SIGNS = (
 """What is constant has no other measure, so that one sign is told of and not all."""
 
 
-class RepresentationAlarm:
+class RepresentationAlarm(Watcher):
     """Warns once of each sign that three measurements in a row show, from the end of the warm-up on.
 
     Before, frozen prototypes and a rising learning rate make a healthy run look ill.
@@ -85,6 +86,9 @@ class RepresentationAlarm:
         self.first_epoch = max(1.0, warmup_epochs)
         self._in_a_row = dict.fromkeys((sign.name for sign in SIGNS), 0)
         self._raised: set[str] = set()
+
+    def line_made(self, record: Record) -> None:
+        self.observe(record)
 
     def observe(self, record: Record) -> list[str]:
         """Takes one line of metrics.jsonl; the names of the signs that are told of by it."""

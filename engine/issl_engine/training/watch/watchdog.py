@@ -20,7 +20,7 @@ from itertools import count
 from pathlib import Path
 from types import TracebackType
 
-from torch.distributed import Store
+from torch.distributed import Store  # type: ignore[attr-defined]
 
 from issl_engine.training.watch.hang import Beat, describe_hang
 from issl_engine.training.watch.heartbeat import Heartbeat
