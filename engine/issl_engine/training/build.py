@@ -7,6 +7,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from issl_engine.loading import TrainingViews
+from issl_engine.mistakes import mistakes_from
 from issl_engine.models.activation_checkpointing import recompute_in_backward
 from issl_engine.models.encoders.base import Encoder
 from issl_engine.models.guarded_buffers import GuardedBuffers
@@ -61,8 +62,9 @@ def build_encoder(recipe: Recipe, seed: int) -> Encoder:
 
 def build_learner(recipe: Recipe, plan: Plan, ranks: Ranks, seed: int) -> Learner:
     """Encoder and heads with the seed's weights, on this rank's device."""
-    set_kernel_path(recipe.training.kernels)
-    check_path_runs_on(ranks.device)
+    with mistakes_from(ValueError):  # the kernels' own, of a path that this device cannot take
+        set_kernel_path(recipe.training.kernels)
+        check_path_runs_on(ranks.device)
     encoder = build_encoder(recipe, seed)
     shape = ObjectiveShape(
         feature_dim=encoder.dim,
