@@ -31,7 +31,7 @@ DISCARD_PORT = 9
 class Ranks:
     """This process among all. ``group`` is None for a lone process: collectives are then no-ops.
 
-    ``store`` holds what ranks tell each other outside collectives; it works while one of them hangs or has failed.
+    ``store`` holds what ranks say to each other outside collectives; it works while one of them hangs or has failed.
     ``timeout_seconds`` bounds each collective. ``host`` is the hostfile's name of this machine, or its own.
     """
 
@@ -74,8 +74,8 @@ _store: Store | None = None
 def start_ranks(*, timeout_seconds: float | None = None) -> Ranks:
     """Joins the process group that a launcher (torchrun, deepspeed) set up in the environment, or makes one of one.
 
-    Safe to call again: the group is made once a process. ``timeout_seconds`` bounds the meeting and each collective;
-    None takes the environment's ISSL_RANKS_TIMEOUT_SECONDS, or half an hour. Raises ValueError when the ranks do not
+    Safe to call again: the group is made once per process. ``timeout_seconds`` bounds the meeting and each collective;
+    None takes the environment's ISSL_RANKS_TIMEOUT_SECONDS, or half an hour. Raises Mistake when the ranks do not
     come together.
     """
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
@@ -100,10 +100,10 @@ def _device(local_rank: int) -> torch.device:
         return torch.device("cpu")
     num_gpus = torch.cuda.device_count()
     if num_gpus == 1:
-        return torch.device("cuda", 0)  # preflight tells when ranks share it
+        return torch.device("cuda", 0)  # preflight says so when ranks share it
     if local_rank >= num_gpus:
         raise Mistake(
-            f"LOCAL_RANK is {local_rank}, and this host has {num_gpus} GPUs; start one rank a GPU, or set "
+            f"LOCAL_RANK is {local_rank}, and this host has {num_gpus} GPUs; start one rank per GPU, or set "
             "CUDA_VISIBLE_DEVICES to nothing for ranks on the CPU"
         )
     return torch.device("cuda", local_rank)
@@ -150,7 +150,7 @@ class RanksDidNotMeet(Mistake):
 
 
 def interface_towards_first_rank() -> str | None:
-    """The network interface on which this rank reaches rank 0's host, or None where it cannot be told."""
+    """The network interface on which this rank reaches rank 0's host, or None where it is not known."""
     return interface_towards(os.environ.get("MASTER_ADDR", ""))
 
 
@@ -164,7 +164,7 @@ def _own_address_towards(host: str) -> str:
 def interface_towards(host: str) -> str | None:
     """The network interface that leads to a host, or that holds its address where it is this machine.
 
-    None where it cannot be told (IPv6, or an address that no interface has as its first).
+    None where it is not known (IPv6, or an address that no interface has as its first).
     """
     with contextlib.suppress(OSError):
         wanted = _own_address_towards(host)

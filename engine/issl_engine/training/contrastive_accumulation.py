@@ -68,7 +68,7 @@ def contrastive_accumulation(
 
     Memory: the micro-batches themselves, all embeddings twice, the graph of ``compare``, and one micro-batch's graph.
 
-    Raises ValueError for no micro-batches, embeddings that are not a tuple of tensors or do not fit together along
+    Raises Mistake for no micro-batches, embeddings that are not a tuple of tensors or do not fit together along
     ``dim``, an ``embed`` that gives other shapes the second time or tensors without gradient, and a loss that is no
     scalar or has no gradient.
     """

@@ -40,7 +40,7 @@ def _quieten() -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class EngineSettings:
-    """What DeepSpeed is told. ``micro_batch_size`` is images a rank and forward pass."""
+    """What DeepSpeed is configured with. ``micro_batch_size`` is images per rank and forward pass."""
 
     micro_batch_size: int
     accumulation_steps: int

@@ -1,4 +1,4 @@
-"""Leaves out the steps whose loss or gradients are not finite, on the device, and tells the host of it later.
+"""Leaves out the steps whose loss or gradients are not finite, on the device, and reports it to the host later.
 
 Nothing here waits for the device. Each step a small report is added up over ranks,
 
@@ -90,7 +90,7 @@ class _Report:
 
 @dataclass
 class StepGuard:
-    """Of one training run on this rank: call ``begin``, ``judge`` once a step, and ``read`` after it."""
+    """Of one training run on this rank: call ``begin`` and ``judge`` once per step, and ``read`` after it."""
 
     settings: GuardSettings
     buffers: GuardedBuffers

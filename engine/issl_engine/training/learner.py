@@ -37,7 +37,7 @@ class Learner(nn.Module):
     """crops → encoder → heads → objective."""
 
     marks_passes = False
-    """Whether each forward pass tells recorded CUDA graphs that it begins (training.compile_mode)."""
+    """Whether each forward pass marks its beginning for recorded CUDA graphs (training.compile_mode)."""
 
     def __init__(
         self,

@@ -43,12 +43,12 @@ class Lines:
 
     def write(self, done: Progress, result: StepResult, lr: float) -> None:
         """Here the host waits for the device, and reads what has gathered there since the last line. Every rank must
-        call it; raises ValueError where the line cannot be written."""
+        call it; raises Mistake where the line cannot be written."""
         interval = self._interval
         line = Line(done=done, result=result, data_seconds=interval.data_seconds, is_empty=interval.all_skipped())
         self._watchers.line_due(line)
         if line.is_empty:
-            return  # the next line tells of these steps too
+            return  # the next line counts these steps too
         skipped = int(interval.skipped)
         record: dict[str, Any] = interval.close(done, lr)
         measured = self._watchers.measures(line)

@@ -32,7 +32,7 @@ class Plan:
 
 
 def make_plan(recipe: Recipe, dataset: Dataset, ranks: Ranks) -> Plan:
-    """Raises ValueError when batch, data and ranks do not fit together."""
+    """Raises Mistake when batch, data and ranks do not fit together."""
     training = recipe.training
     check_batch_size(training, ranks.world_size)
     if ranks.group is not None and training.watchdog_seconds >= ranks.timeout_seconds:
@@ -69,7 +69,7 @@ def make_plan(recipe: Recipe, dataset: Dataset, ranks: Ranks) -> Plan:
 
 
 def check_batch_size(training: TrainingConfig, world_size: int) -> None:
-    """Raises ValueError, with the nearest sizes that work, when a batch does not divide by ranks and accumulation.
+    """Raises Mistake, with the nearest sizes that work, when a batch does not divide by ranks and accumulation.
 
     Commands ask this before they start ranks.
     """
@@ -86,7 +86,7 @@ def check_batch_size(training: TrainingConfig, world_size: int) -> None:
 
 
 def log_waiting_images(recipe: Recipe, dataset: Dataset) -> None:
-    """Says how many images an epoch leaves out, if any."""
+    """Says how many images each epoch leaves out, if any."""
     num_images = len(dataset.pretraining_images)
     waiting = num_images % recipe.training.global_batch_size
     if waiting:

@@ -86,7 +86,7 @@ class CollapseAlarm(Watcher):
 
 
 def collapse_alarm(objective: Objective) -> CollapseAlarm:
-    """Watches the objective's loss, or the metric that tells more."""
+    """Watches the objective's loss, or the metric that says more."""
     if objective.uninformed_metric is None:
         return CollapseAlarm(objective.collapse_loss, objective.collapse_advice)
     metric, value = objective.uninformed_metric

@@ -12,7 +12,7 @@ _log = logging.getLogger("issl_engine")
 Record = Mapping[str, float]
 
 MEASUREMENTS = 3
-"""Measurements in a row that must show a sign before it is told."""
+"""Measurements in a row that must show a sign before it is reported."""
 CONSTANT_STD = 0.01
 """feature_std is 1 for features spread over the sphere; an untrained encoder has above 0.1."""
 FEW_DIRECTIONS_SHARE = 0.01
@@ -72,7 +72,7 @@ SIGNS = (
         "schedule.warmup_epochs",
     ),
 )
-"""What is constant has no other measure, so that one sign is told of and not all."""
+"""What is constant has no other measure, so that one sign is reported and not all."""
 
 
 class RepresentationAlarm(Watcher):
@@ -91,19 +91,19 @@ class RepresentationAlarm(Watcher):
         self.observe(record)
 
     def observe(self, record: Record) -> list[str]:
-        """Takes one line of metrics.jsonl; the names of the signs that are told of by it."""
+        """Takes one line of metrics.jsonl; returns the names of the signs that it makes this alarm report."""
         found = {key.removeprefix(PREFIX): value for key, value in record.items() if key.startswith(PREFIX)}
         if not found or record["epoch"] <= self.first_epoch:
             return []
-        told = []
+        reported = []
         for sign in SIGNS:
             self._in_a_row[sign.name] = self._in_a_row[sign.name] + 1 if sign.shows(found) else 0
             if self._in_a_row[sign.name] >= MEASUREMENTS and sign.name not in self._raised:
                 self._raised.add(sign.name)
-                told.append(sign.name)
+                reported.append(sign.name)
                 _log.warning(
                     "step %d: %s: %s, at %d measurements in a row; %s",
                     record["step"], sign.name, sign.sentence.format(**found), MEASUREMENTS,
                     sign.advice or self.advice,
                 )  # fmt: skip
-        return told
+        return reported

@@ -1,6 +1,6 @@
 """Names a rank that is slower than the others by its own doing.
 
-All ranks of a step end together, so that only the time before a rank first waits for the others tells them apart. That
+All ranks of a step end together, so that only the time before a rank first waits for the others differs. That
 is the time in which it waits for images, and that of its encoder's forward pass: what communicates (objectives, the
 gradients' sum) comes after it. Where batch-norm communicates inside the encoder, it is timed up to the first such layer
 only; where such an encoder is compiled, not at all, and ranks are compared by their wait for images alone.
@@ -57,7 +57,7 @@ class OwnWork:
             self._timer.__exit__(None, None, None)
 
     def take(self) -> float:
-        """Seconds since the last call; 0 where it cannot be told. On a GPU waits until that work is done."""
+        """Seconds since the last call; 0 where it is not known. On a GPU waits until that work is done."""
         return self._timer.take()
 
 
