@@ -14,7 +14,8 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch.distributed import ProcessGroup, Store
+from torch.distributed import ProcessGroup, Store  # type: ignore[attr-defined]
+from torch.distributed.rendezvous import rendezvous
 
 from issl_engine.mistakes import Mistake
 
@@ -30,7 +31,7 @@ DISCARD_PORT = 9
 class Ranks:
     """This process among all. ``group`` is None for a lone process: collectives are then no-ops.
 
-    ``store`` holds what ranks tell each other outside collectives; it works while one of them hangs or has failed.
+    ``store`` holds what ranks say to each other outside collectives; it works while one of them hangs or has failed.
     ``timeout_seconds`` bounds each collective. ``host`` is the hostfile's name of this machine, or its own.
     """
 
@@ -62,7 +63,7 @@ class Ranks:
         """Rank 0's value, on every rank; it is pickled. Every rank must call it."""
         if self.group is None:
             return value
-        values: list[Any] = [value]
+        values = [value]
         dist.broadcast_object_list(values, src=0, group=self.group, device=self.device)
         return values[0]
 
@@ -73,8 +74,8 @@ _store: Store | None = None
 def start_ranks(*, timeout_seconds: float | None = None) -> Ranks:
     """Joins the process group that a launcher (torchrun, deepspeed) set up in the environment, or makes one of one.
 
-    Safe to call again: the group is made once a process. ``timeout_seconds`` bounds the meeting and each collective;
-    None takes the environment's ISSL_RANKS_TIMEOUT_SECONDS, or half an hour. Raises ValueError when the ranks do not
+    Safe to call again: the group is made once per process. ``timeout_seconds`` bounds the meeting and each collective;
+    None takes the environment's ISSL_RANKS_TIMEOUT_SECONDS, or half an hour. Raises Mistake when the ranks do not
     come together.
     """
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
@@ -99,10 +100,10 @@ def _device(local_rank: int) -> torch.device:
         return torch.device("cpu")
     num_gpus = torch.cuda.device_count()
     if num_gpus == 1:
-        return torch.device("cuda", 0)  # preflight tells when ranks share it
+        return torch.device("cuda", 0)  # preflight says so when ranks share it
     if local_rank >= num_gpus:
         raise Mistake(
-            f"LOCAL_RANK is {local_rank}, and this host has {num_gpus} GPUs; start one rank a GPU, or set "
+            f"LOCAL_RANK is {local_rank}, and this host has {num_gpus} GPUs; start one rank per GPU, or set "
             "CUDA_VISIBLE_DEVICES to nothing for ranks on the CPU"
         )
     return torch.device("cuda", local_rank)
@@ -114,14 +115,15 @@ def _meet(rank: int, world_size: int, device: torch.device, timeout: timedelta) 
     # NCCL then connects at once, so that what is wrong is known before training, and to the right GPU.
     device_id = device if device.type == "cuda" else None
     if world_size == 1:
-        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1, device_id=device_id)
+        store = dist.HashStore()  # type: ignore[attr-defined]
+        dist.init_process_group(backend, store=store, rank=0, world_size=1, device_id=device_id)
         return
     interface = interface_towards_first_rank()
     if backend == "gloo" and interface is not None:
         # Left alone, gloo takes the address of the host's name, which on many machines is the loopback address.
         os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)
     try:
-        store, rank, world_size = next(dist.rendezvous("env://", timeout=timeout))
+        store, rank, world_size = next(rendezvous("env://", timeout=timeout))
         _store = store
         dist.init_process_group(
             backend, store=store, rank=rank, world_size=world_size, timeout=timeout, device_id=device_id
@@ -148,7 +150,7 @@ class RanksDidNotMeet(Mistake):
 
 
 def interface_towards_first_rank() -> str | None:
-    """The network interface on which this rank reaches rank 0's host, or None where it cannot be told."""
+    """The network interface on which this rank reaches rank 0's host, or None where it is not known."""
     return interface_towards(os.environ.get("MASTER_ADDR", ""))
 
 
@@ -162,7 +164,7 @@ def _own_address_towards(host: str) -> str:
 def interface_towards(host: str) -> str | None:
     """The network interface that leads to a host, or that holds its address where it is this machine.
 
-    None where it cannot be told (IPv6, or an address that no interface has as its first).
+    None where it is not known (IPv6, or an address that no interface has as its first).
     """
     with contextlib.suppress(OSError):
         wanted = _own_address_towards(host)

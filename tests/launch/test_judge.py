@@ -63,7 +63,7 @@ def test_what_is_wrong_everywhere_is_said_once() -> None:
 
 def test_ranks_that_share_a_gpu() -> None:
     facts = [replace(fact, gpu=gpu(uuid)) for fact, uuid in zip(FACTS, ("x", "x", "x", "y"), strict=True)]
-    assert only(judge_facts(facts)) == "a (ranks 0, 1): these ranks use the same GPU; start one rank a GPU"
+    assert only(judge_facts(facts)) == "a (ranks 0, 1): these ranks use the same GPU; start one rank per GPU"
 
 
 def test_a_gpu_that_others_use_is_warned_of() -> None:

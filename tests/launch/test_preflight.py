@@ -25,10 +25,8 @@ def recipes() -> dict[str, Recipe]:
 
 
 @pytest.fixture(scope="module")
-def dataset(recipes: dict[str, Recipe], tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ISSL_ENGINE_CACHE", str(tmp_path_factory.mktemp("cache")))
-        return recipes["simclr"].source.load()
+def dataset(recipes: dict[str, Recipe]) -> Dataset:
+    return recipes["simclr"].source.load()
 
 
 def test_what_is_ready_leaves_nothing_behind(recipes: dict[str, Recipe], dataset: Dataset, tmp_path: Path) -> None:

@@ -1,15 +1,16 @@
 """Batch-norm over ranks equals torch's on the joined batch: outputs, gradients, running statistics, in fp64."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import Tensor, nn
 
 from issl_engine.models.synchronised_batch_norm import SynchronisedBatchNorm, synchronise_batch_norm
+from issl_engine.ranks import Ranks
 
 ROWS = (3, 5)  # a rank: they need not be alike
 C = 4
@@ -63,25 +64,21 @@ def outputs(norm: nn.Module, xs: list[Tensor], gs: list[Tensor]) -> dict[str, Te
     return result | {name: buffer.clone() for name, buffer in norm.named_buffers()}
 
 
-def work(rank: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+def outputs_of_rank(ranks: Ranks) -> dict[str, dict[str, Tensor]]:
+    """Of each case, with this rank's rows."""
     results = {}
     for name, case in CASES.items():
         first, second = case.get("rows", ROWS)
-        mine = slice(0, first) if rank == 0 else slice(first, first + second)
+        mine = slice(0, first) if ranks.is_first else slice(first, first + second)
         xs, gs = batches(case)
-        norm = synchronise_batch_norm(norm_for(case), dist.group.WORLD)
+        norm = synchronise_batch_norm(norm_for(case), ranks.group)
         results[name] = outputs(norm, [x[mine] for x in xs], [g[mine] for g in gs])
-    torch.save(results, f"{folder}/rank{rank}.pt")
-    dist.destroy_process_group()
+    return results
 
 
 @pytest.fixture(scope="module")
-def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, dict[str, Tensor]]]:
-    folder = tmp_path_factory.mktemp("ranks")
-    mp.spawn(work, args=(str(folder),), nprocs=2)
-    return [torch.load(folder / f"rank{rank}.pt") for rank in range(2)]
+def ranks(run_ranks: Callable[..., list[Any]]) -> list[dict[str, dict[str, Tensor]]]:
+    return run_ranks(outputs_of_rank)
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -1,20 +1,16 @@
-"""The online probe learns, leaves the encoder alone, resumes exactly, and over ranks is one probe of all images.
+"""The online probe learns, leaves the encoder alone, resumes exactly, and over ranks is one probe of all images."""
 
-Run as a program, this file is one of two ranks.
-"""
-
-import os
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
 from torch import Tensor
 from torch.nn import functional as F
 
 from issl_engine.probing.online import OnlineProbe
+from issl_engine.ranks import Ranks
 
 
 def batch(seed: int, count: int = 32, dim: int = 6) -> tuple[Tensor, Tensor]:
@@ -34,15 +30,12 @@ def state_of(probe: OnlineProbe, metrics: dict[str, Tensor]) -> dict[str, Tensor
     } | metrics
 
 
-def run_rank(folder: Path) -> None:
-    torch.set_num_threads(1)
-    rank = int(os.environ["RANK"])
-    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
-    probe = OnlineProbe(6, 3, lr=0.01, group=dist.group.WORLD)
+def state_on_rank(ranks: Ranks) -> dict[str, Tensor]:
+    """After three steps on this rank's images."""
+    probe = OnlineProbe(6, 3, lr=0.01, group=ranks.group)
     for step in range(3):
-        metrics = probe.step(*batch(10 * step + rank))
-    torch.save(state_of(probe, metrics), folder / f"rank{rank}.pt")
-    dist.destroy_process_group()
+        metrics = probe.step(*batch(10 * step + ranks.rank))
+    return state_of(probe, metrics)
 
 
 def test_no_gradient_reaches_the_representations() -> None:
@@ -100,20 +93,8 @@ def test_a_single_image_is_refused_before_anything_changes() -> None:
     assert not probe.optimizer.state
 
 
-def test_two_ranks_are_one_probe_of_the_joined_batch(tmp_path: Path) -> None:
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, __file__, str(tmp_path)],
-            env=os.environ | {"RANK": str(rank)},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    for process in ranks:
-        _, errors = process.communicate(timeout=120)
-        assert process.returncode == 0, errors
-    first, second = (torch.load(tmp_path / f"rank{rank}.pt") for rank in range(2))
+def test_two_ranks_are_one_probe_of_the_joined_batch(run_ranks: Callable[..., list[Any]]) -> None:
+    first, second = run_ranks(state_on_rank)
     probe = OnlineProbe(6, 3, lr=0.01)
     for step in range(3):
         parts = [batch(10 * step + rank) for rank in range(2)]
@@ -123,7 +104,3 @@ def test_two_ranks_are_one_probe_of_the_joined_batch(tmp_path: Path) -> None:
     for key, value in expected.items():
         assert torch.equal(first[key], second[key]), key
         torch.testing.assert_close(first[key], value)
-
-
-if __name__ == "__main__":
-    run_rank(Path(sys.argv[1]))

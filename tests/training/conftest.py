@@ -1,7 +1,5 @@
 """A tiny dataset in memory and a tiny recipe, so that a training run takes about a second."""
 
-import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,11 +8,7 @@ import pytest
 from issl_engine.recipe.schema import Recipe
 from issl_engine.sources.base import Dataset, ImageSet
 
-if __package__:
-    from ..objectives.small_objectives import SMALL
-else:  # imported by a rank, which is a program of its own: only its folder is on the path
-    sys.path.append(str(Path(__file__).parents[1] / "objectives"))
-    from small_objectives import SMALL
+from ..objectives.small_objectives import SMALL
 
 NUM_TRAIN = 40
 BATCH = 8  # five steps an epoch

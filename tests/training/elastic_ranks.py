@@ -1,15 +1,10 @@
 """Ranks of the elastic tests: the steps that a run does between two checkpoints, without its loop.
 
-One process imports everything and forks the ranks of each stretch. Batch-norm uses its running statistics: on CPU
-each rank would otherwise normalise by its own rows, and no two world sizes would be alike.
+Batch-norm uses its running statistics: on CPU each rank would otherwise normalise by its own rows, and no two world
+sizes would be alike.
 """
 
-import json
-import os
 import resource
-import signal
-import sys
-import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +13,7 @@ import torch
 
 from issl_engine.loading import TrainingViews
 from issl_engine.probing.online import OnlineProbe
-from issl_engine.ranks import Ranks, start_ranks
+from issl_engine.ranks import Ranks
 from issl_engine.sources.base import Dataset
 from issl_engine.training.build import build_engine, build_learner
 from issl_engine.training.checkpoints.manifest import CheckpointError
@@ -28,11 +23,7 @@ from issl_engine.training.plan import make_plan
 from issl_engine.training.step import after_step, train_step
 from issl_engine.training.watch.batch_diagnostics import BatchDiagnostics
 
-if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parent))
-    from conftest import make_images, make_recipe
-else:
-    from .conftest import make_images, make_recipe
+from .conftest import make_images, make_recipe
 
 CASES: dict[str, dict[str, Any]] = {
     "swav": {
@@ -46,7 +37,6 @@ CASES: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 LAST_STEP = 8
-MOST_SECONDS = 240
 STAGES = {1: 0, 2: 1, 4: 2}
 """World size → ZeRO stage: no two share theirs."""
 
@@ -119,54 +109,25 @@ def save_where_the_second_rank_cannot(root: Path, ranks: Ranks) -> list[str]:
     engine = build_engine(learner, recipe, plan)
     saver = CheckpointSaver(root / "refused", recipe=recipe, seed=0, engine=engine, learner=learner, online_probe=None,
                             ranks=ranks)  # fmt: skip
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
     if ranks.rank == 1:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (100, resource.RLIM_INFINITY))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
     saver.save(plan.progress(1), seconds=0.0)
     told = "nothing"
     try:
         saver.wait()
     except CheckpointError as error:
         told = str(error)
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
     engine.close()
     return ranks.gather(told)
 
 
-def run_rank(rank: int, world_size: int, port: int, stretches: list[Stretch], root: Path) -> None:
-    """One rank of all stretches with one world size; the first writes what came out."""
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "RANK": str(rank), "LOCAL_RANK": str(rank),
-                   "WORLD_SIZE": str(world_size)}  # fmt: skip
-    ranks = start_ranks()
-    for stretch in stretches:
-        found = {case: train(case, stretch, root, ranks) for case in CASES}
-        if ranks.is_first:
-            (root / f"{stretch.folder}.json").write_text(json.dumps(found))
-    if world_size == 2:
-        told = save_where_the_second_rank_cannot(root, ranks)
-        if ranks.is_first:
-            (root / "refused.json").write_text(json.dumps(told))
-
-
-def main() -> None:
-    """Arguments: folder, a free port, stretches as JSON (world size → list)."""
-    root, port, plan = Path(sys.argv[1]), int(sys.argv[2]), json.loads(sys.argv[3])
-    torch.set_num_threads(1)
-    for number, (world_size, stretches) in enumerate(plan.items()):
-        children = []
-        for rank in range(int(world_size)):
-            child = os.fork()
-            if child == 0:
-                signal.alarm(MOST_SECONDS)  # a rank that hangs ends by itself
-                try:
-                    run_rank(rank, int(world_size), port + number, [Stretch(**entry) for entry in stretches], root)
-                except BaseException:
-                    traceback.print_exc()
-                    os._exit(1)
-                os._exit(0)
-            children.append(child)
-        failed = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
-        if any(failed):
-            sys.exit(f"ranks of world size {world_size} ended with {failed}")
-
-
-if __name__ == "__main__":
-    main()
+def run_stretches(ranks: Ranks, root: Path, stretches: list[Stretch]) -> dict[str, Any]:
+    """Stretch → case → what came of it, on the first rank; two ranks also do what the second of them cannot."""
+    found: dict[str, Any] = {
+        stretch.folder: {case: train(case, stretch, root, ranks) for case in CASES} for stretch in stretches
+    }
+    if ranks.world_size == 2:
+        found["refused"] = save_where_the_second_rank_cannot(root, ranks)
+    return found

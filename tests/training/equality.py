@@ -1,16 +1,7 @@
-"""A few steps of pretraining through the engine, for any number of ranks: what test_equal_ranks.py compares.
+"""A few steps of pretraining through the engine, for any number of ranks: what test_equal_ranks.py compares."""
 
-Run as a program, this file is one of the ranks: it makes every case that it is given, and writes what came of them.
-"""
-
-import json
-import os
-import socket
-import subprocess
-import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -18,7 +9,7 @@ from torch import Tensor, nn
 
 from issl_engine.loading import TrainingViews
 from issl_engine.models.guarded_buffers import GuardedBuffers
-from issl_engine.ranks import Ranks, start_ranks
+from issl_engine.ranks import Ranks
 from issl_engine.recipe.schema import Recipe
 from issl_engine.sources.base import Dataset
 from issl_engine.training.build import build_engine, build_learner
@@ -28,10 +19,7 @@ from issl_engine.training.plan import Plan, make_plan
 from issl_engine.training.step import after_step, train_step
 from issl_engine.views.config import MultiCropBatch
 
-if __name__ == "__main__":
-    from conftest import SMALL_OBJECTIVES, make_images, make_recipe
-else:
-    from .conftest import SMALL_OBJECTIVES, make_images, make_recipe
+from .conftest import SMALL_OBJECTIVES, make_images, make_recipe
 
 STEPS = 20
 GLOBAL_BATCH = 16  # so that four ranks of four passes have an image each
@@ -185,28 +173,9 @@ def run(case: Case, ranks: Ranks, batches: list[MultiCropBatch]) -> dict[str, An
     return {"losses": torch.stack(losses).view(case.steps, -1).mean(1), "weights": weights, "moved": moved}
 
 
-def launch(world_size: int, cases: list[Case], batches: list[MultiCropBatch], folder: Path) -> list[dict[str, Any]]:
-    """Starts the ranks as a launcher would, by environment variables alone; case name → result, a rank."""
-    torch.save([(batch.crops, batch.ids, batch.labels) for batch in batches], folder / "batches.pt")
-    (folder / "cases.json").write_text(json.dumps([asdict(case) for case in cases]))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    path = os.pathsep.join([str(Path(__file__).parent), *(entry for entry in sys.path if entry)])
-    processes = []
-    for rank in range(world_size):
-        place = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world_size)}
-        environment = os.environ | place | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "PYTHONPATH": path}
-        command = [sys.executable, __file__, str(folder)]
-        processes.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True))
-    try:
-        for process in processes:
-            _, errors = process.communicate(timeout=1800)
-            assert process.returncode == 0, errors[-3000:]
-    finally:
-        for process in processes:
-            process.kill()
-    return [torch.load(folder / f"rank{rank}.pt") for rank in range(world_size)]
+def run_all(ranks: Ranks, cases: list[Case], batches: list[MultiCropBatch]) -> dict[str, dict[str, Any]]:
+    """Case name → what this rank made of it."""
+    return {case.name: run(case, ranks, batches) for case in cases}
 
 
 def _share(batches: list[MultiCropBatch], case: Case, plan: Plan, ranks: Ranks) -> Iterator[MultiCropBatch]:
@@ -224,19 +193,3 @@ def _share(batches: list[MultiCropBatch], case: Case, plan: Plan, ranks: Ranks) 
 def _rows(batch: MultiCropBatch, rows: Tensor, dtype: torch.dtype) -> MultiCropBatch:
     crops = tuple(crop[:, rows].to(dtype).contiguous() for crop in batch.crops)
     return MultiCropBatch(crops=crops, ids=batch.ids[rows], labels=batch.labels[rows])
-
-
-def main(folder: Path) -> None:
-    torch.set_num_threads(1)
-    ranks = start_ranks()
-    batches = [
-        MultiCropBatch(crops=crops, ids=ids, labels=labels) for crops, ids, labels in torch.load(folder / "batches.pt")
-    ]
-    cases = [Case(**case) for case in json.loads((folder / "cases.json").read_text())]
-    torch.save({case.name: run(case, ranks, batches) for case in cases}, folder / f"rank{ranks.rank}.pt")
-    ranks.barrier()
-    torch.distributed.destroy_process_group()
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

@@ -1,10 +1,8 @@
-"""Kills ranks while they train, restarts them, and tells what came of it: the program behind test_faults.py.
+"""Kills ranks while they train, restarts them, and says what came of it: what test_faults.py runs alone in a process.
 
-One process imports everything and, while it has no thread beside its own, forks the ranks of each start. A rank tells
-through a pipe whenever it comes to a moment of interest, by functions that are patched here; at the chosen one it waits
-a while inside, or goes on, and its parent kills it at a random time after.
-
-usage: fault_ranks.py FOLDER TRIES, with TRIES a JSON list of the fields of Try; prints a line of JSON for each.
+That process forks the ranks of each start. A rank reports through a pipe whenever it comes to a moment of interest, by
+functions that are patched here; at the chosen one it waits a while inside, or goes on, and its parent kills it at a
+random time after.
 """
 
 import json
@@ -12,19 +10,19 @@ import os
 import random
 import select
 import signal
-import sys
 import time
-import traceback
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch.distributed as dist
 from safetensors.torch import load_file
 
 import issl_engine.training.checkpoints.keep as keeping
 import issl_engine.training.checkpoints.writer as writing
+from issl_engine.launch.addresses import free_port
 from issl_engine.loading import TrainingViews
 from issl_engine.ranks import start_ranks
 from issl_engine.sources.base import Dataset
@@ -32,11 +30,8 @@ from issl_engine.training.checkpoints.verify import latest_checkpoint, verify_ch
 from issl_engine.training.learner import Learner
 from issl_engine.training.pretrain import pretrain
 
-if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parent))
-    from conftest import make_images, make_recipe
-else:
-    from .conftest import make_images, make_recipe
+from ..rank_harness import fork, rank_environment, wait_for_end
+from .conftest import make_images, make_recipe
 
 WORLD_SIZE = 2
 KINDS = ("forward", "all-reduce", "checkpoint", "epoch")
@@ -106,11 +101,12 @@ def install_moments(tell: Callable[[str, str], None]) -> None:
     patch(TrainingViews, "__next__", "epoch", lambda views: views.batches_consumed % views.batches_per_epoch == 0)
 
 
-def run_rank(rank: int, port: int, folder: Path, zero_stage: int, plan: tuple[str, int, bool] | None, pipe: int) -> int:
+def run_rank(
+    variables: dict[str, str], folder: Path, zero_stage: int, plan: tuple[str, int, bool] | None, pipe: int
+) -> None:
     """What a rank does, in a process of its own. ``plan``: kind of the moment at which it is to be killed, its number
     from 0, and whether the rank waits for that there."""
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "RANK": str(rank), "LOCAL_RANK": str(rank),
-                   "WORLD_SIZE": str(WORLD_SIZE), "GLOO_SOCKET_IFNAME": "lo"}  # fmt: skip
+    os.environ |= variables
     count = 0
 
     def tell(kind: str, place: str) -> None:
@@ -127,60 +123,23 @@ def run_rank(rank: int, port: int, folder: Path, zero_stage: int, plan: tuple[st
     ranks = start_ranks(timeout_seconds=60)
     dataset = Dataset(name="tiny", classes=("a", "b", "c", "d"), train=make_images(40, 0), test=make_images(16, 1))
     pretrain(recipe_of(zero_stage), dataset, ranks, folder=folder, seed=3)
-    return 0
 
 
-def fork_rank(log: Path, work: Callable[[], int]) -> int:
-    """The process id of a child that does ``work``, with its output in ``log``."""
-    assert len(os.listdir("/proc/self/task")) == 1, "only a process with one thread may fork"
-    child = os.fork()
-    if child:
-        return child
-    code = 1
-    try:
-        handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        os.dup2(handle, 1)
-        os.dup2(handle, 2)
-        code = work()
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stderr.flush()
-        os._exit(code)
-    raise AssertionError
-
-
-def wait_for(children: set[int], seconds: float) -> dict[int, int]:
-    """Exit codes (negative for a signal) of those that end within that time."""
-    ended: dict[int, int] = {}
-    deadline = time.monotonic() + seconds
-    while children - ended.keys() and time.monotonic() < deadline:
-        for child in children - ended.keys():
-            done, status = os.waitpid(child, os.WNOHANG)
-            if done:
-                ended[child] = os.waitstatus_to_exitcode(status)
-        time.sleep(0.01)
-    return ended
-
-
-class Harness:
+class Trials:
     """Runs tries in ``folder``; the runs that they are compared with are made once a ZeRO stage."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.starts = 0
         self.whole: dict[int, Path] = {}
 
     def start(self, run: Path, zero_stage: int, plans: dict[int, tuple[str, int, bool]]) -> tuple[list[int], int]:
         """The ranks' process ids, and where to read of the moments that the ``plans`` of ranks name."""
-        self.starts += 1
-        port = 20000 + (os.getpid() * 31 + self.starts * 7) % 12000
         run.mkdir(parents=True, exist_ok=True)
         read, write = os.pipe()
         children = []
-        for rank in range(WORLD_SIZE):
-            arguments = (rank, port, run, zero_stage, plans.get(rank), write)
-            children.append(fork_rank(run / f"rank{rank}.log", lambda arguments=arguments: run_rank(*arguments)))
+        for rank, variables in enumerate(rank_environment(WORLD_SIZE, free_port())):
+            work = partial(run_rank, variables, run, zero_stage, plans.get(rank), write)
+            children.append(fork(run / f"rank{rank}.log", work))
         os.close(write)
         return children, read
 
@@ -188,13 +147,13 @@ class Harness:
         """Starts the ranks, lets them train to the end and returns the last checkpoint."""
         children, read = self.start(run, zero_stage, {})
         os.close(read)
-        codes = wait_for(set(children), LIMIT_SECONDS)
+        codes = wait_for_end(set(children), LIMIT_SECONDS)
         if any(codes.get(child) != 0 for child in children):
             for child in children:
                 if child not in codes:
                     os.kill(child, signal.SIGKILL)
             logs = "\n".join((run / f"rank{rank}.log").read_text()[-2000:] for rank in range(WORLD_SIZE))
-            fail(f"{run}: the ranks ended with {[codes.get(child) for child in children]}\n{logs}")
+            raise AssertionError(f"{run}: the ranks ended with {[codes.get(child) for child in children]}\n{logs}")
         checkpoint = latest_checkpoint(run / "checkpoints")
         assert checkpoint is not None
         return checkpoint
@@ -222,12 +181,12 @@ class Harness:
         place = read_line(read)
         os.close(read)
         if place is None:
-            fail(f"{run}: rank {victim} never came to {kind} number {moment}")
+            raise AssertionError(f"{run}: rank {victim} never came to {kind} number {moment}")
         time.sleep(random_.random() * LONGEST_DELAY_SECONDS)
         doomed = set(children) if case.both else {children[victim]}
         for child in doomed:
             os.kill(child, signal.SIGKILL)
-        ended = wait_for(set(children), PATIENCE_SECONDS)
+        ended = wait_for_end(set(children), PATIENCE_SECONDS)
         survivors = set(children) - doomed
         outcome.ended += len(survivors & ended.keys())
         for child in set(children) - ended.keys():
@@ -273,12 +232,7 @@ def read_lines(checkpoint: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
-def fail(reason: str) -> NoReturn:
-    print(reason, file=sys.stderr)
-    os._exit(1)
-
-
-if __name__ == "__main__":
-    harness = Harness(Path(sys.argv[1]))
-    for fields in json.loads(sys.argv[2]):
-        print(json.dumps(asdict(harness.try_it(Try(**fields)))), flush=True)
+def try_all(folder: Path, tries: list[Try]) -> list[Outcome]:
+    """Each in turn."""
+    trials = Trials(folder)
+    return [trials.try_it(one) for one in tries]

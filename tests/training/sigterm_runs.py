@@ -1,14 +1,9 @@
-"""Runs a recipe once a spot, with SIGTERM sent twice when it comes there: the program behind test_sigterm.py.
+"""Runs a recipe once per spot, with SIGTERM sent twice when it comes there: what test_sigterm.py runs alone in a
+process, which forks each run."""
 
-usage: sigterm_runs.py FOLDER SPOT...; prints a line of JSON for each: exit code, seconds from the signal to the end,
-what was said. The process imports everything once and forks each run.
-"""
-
-import json
 import os
 import signal
 import sys
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +19,8 @@ import issl_engine.training.checkpoints.writer as writing
 from issl_engine.cli import main
 from issl_engine.training.learner import Learner
 from issl_engine.training.watch import interruption
+
+from ..rank_harness import fork
 
 ARGUMENTS = (
     "run", "smoke", "--arm", "simclr", "source.num_train=40", "source.num_test=16", "training.global_batch_size=8",
@@ -66,17 +63,15 @@ def run_spot(folder: Path, spot: str, came: Callable[[], None]) -> None:
 
 
 def try_spot(folder: Path, spot: str) -> dict[str, Any]:
+    """Exit code, seconds from the signal to the end, and what was said."""
     log = folder / f"{spot}.log"
     read, write = os.pipe()
-    assert threading.active_count() == 1, "only a process with one thread may fork"
-    child = os.fork()
-    if child == 0:
+
+    def run() -> None:
         os.close(read)
-        handle = os.open(log, os.O_WRONLY | os.O_CREAT)
-        os.dup2(handle, 1)
-        os.dup2(handle, 2)
         run_spot(folder / spot.replace(" ", "_"), spot, lambda: os.close(write))
-        os._exit(99)  # the command ends its process
+
+    child = fork(log, run)
     os.close(write)
     os.read(read, 1)  # returns when the child closes its end: it is there, or has ended
     began = time.monotonic()
@@ -88,8 +83,6 @@ def try_spot(folder: Path, spot: str) -> dict[str, Any]:
     return {"code": os.waitstatus_to_exitcode(status), "seconds": seconds, "said": log.read_text()}
 
 
-if __name__ == "__main__":
-    root = Path(sys.argv[1])
-    os.environ.setdefault("ISSL_ENGINE_CACHE", str(root / "cache"))
-    for chosen in sys.argv[2:]:
-        print(json.dumps({"spot": chosen} | try_spot(root, chosen)), flush=True)
+def try_all(folder: Path, spots: list[str]) -> dict[str, dict[str, Any]]:
+    """Each in turn."""
+    return {spot: try_spot(folder, spot) for spot in spots}

@@ -1,20 +1,13 @@
-"""Exact accumulation: many small passes give the loss and the gradients of one large one.
-
-Run as a program, this file is one of the ranks.
-"""
+"""Exact accumulation: many small passes give the loss and the gradients of one large one."""
 
 import json
 import math
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
 from pydantic import ValidationError
 from torch import Tensor, nn
 
@@ -26,20 +19,17 @@ from issl_engine.ranks import Ranks, start_ranks
 from issl_engine.sources.base import Dataset
 from issl_engine.training.build import build_engine, build_learner
 from issl_engine.training.contrastive_accumulation import AccumulatedLoss, contrastive_accumulation
+from issl_engine.training.guard import TrainingStopped
 from issl_engine.training.learner import encode_views
 from issl_engine.training.plan import make_plan
 from issl_engine.training.pretrain import pretrain
 from issl_engine.training.step import train_step
-from issl_engine.training.watch.alarms import TrainingStopped
 from issl_engine.training.watch.interruption import Interrupted
 from issl_engine.variants import variants
 from issl_kernels import info_nce
 
-if __name__ == "__main__":
-    from conftest import SMALL, SMALL_OBJECTIVES, make_images, make_recipe
-else:
-    from .conftest import SMALL, SMALL_OBJECTIVES, make_images, make_recipe
-    from .test_resume import losses, mkdir, same_weights, stop_at
+from .conftest import SMALL, SMALL_OBJECTIVES, make_images, make_recipe
+from .test_resume import losses, mkdir, same_weights, stop_at
 
 IMAGES = 16
 SIZES = {"eight of two": (2,) * 8, "ragged": (1, 7, 3, 5)}
@@ -421,34 +411,17 @@ def tiny_dataset() -> Dataset:
     return Dataset(name="tiny", classes=("a", "b", "c", "d"), train=make_images(40, 0), test=make_images(16, 1))
 
 
-def run_rank(out: Path) -> None:
+def results_on_rank(ranks: Ranks) -> dict[str, dict[str, list[float]]]:
     """Two micro-batches of two images on each of two ranks: the eight images of a step."""
-    torch.set_num_threads(1)
-    ranks = start_ranks()
-    results = {
+    return {
         name: run_steps(accumulation=2, ranks=ranks, dataset=tiny_dataset(), **case)
         for name, case in RANK_CASES.items()
     }
-    out.with_suffix(f".{ranks.rank}").write_text(json.dumps(results))
-    dist.barrier()
-    dist.destroy_process_group()
 
 
 @pytest.fixture(scope="module")
-def ranks_results(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, dict[str, list[float]]]]:
-    out = tmp_path_factory.mktemp("ranks") / "result"
-    port = 20000 + (os.getpid() + 7919) % 20000
-    path = os.pathsep.join([str(Path(__file__).parent), *(entry for entry in sys.path if entry)])
-    processes = []
-    for rank in range(2):
-        environment = os.environ | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "RANK": str(rank),
-                                    "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "PYTHONPATH": path}  # fmt: skip
-        command = [sys.executable, __file__, str(out)]
-        processes.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True))
-    for process in processes:
-        _, errors = process.communicate(timeout=300)
-        assert process.returncode == 0, errors[-2000:]
-    return [json.loads(out.with_suffix(f".{rank}").read_text()) for rank in range(2)]
+def ranks_results(run_ranks: Callable[..., list[Any]]) -> list[dict[str, dict[str, list[float]]]]:
+    return run_ranks(results_on_rank, limit_seconds=300)
 
 
 @pytest.mark.parametrize("case", RANK_CASES)
@@ -545,7 +518,3 @@ def test_the_configs_that_say_so_have_embeddings() -> None:
     for name in SMALL_OBJECTIVES:
         built = type(make_recipe(name).objective.build(shape, None))
         assert (built.embed is not Objective.embed) == (built.compare is not Objective.compare) == (name in said)
-
-
-if __name__ == "__main__":
-    run_rank(Path(sys.argv[1]))

@@ -1,10 +1,6 @@
 """A run that goes on with another number of ranks, and at another ZeRO stage, trains as if nothing had happened."""
 
-import json
-import os
-import subprocess
-import sys
-from dataclasses import asdict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +9,7 @@ import pytest
 
 from issl_engine.ranks import start_ranks
 
-from .elastic_ranks import CASES, Stretch, train
+from .elastic_ranks import CASES, Stretch, run_stretches, train
 
 Outcome = dict[str, dict[str, Any]]
 
@@ -27,24 +23,20 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def outcomes(root: Path) -> dict[str, Outcome]:
+def outcomes(root: Path, run_ranks: Callable[..., list[Any]]) -> dict[str, Outcome]:
     """Name of a stretch → case → weights, losses and the like. One rank works here, the others in processes."""
     found = {"one": on_one_rank(root, Stretch("one", save_at=(4,)))}
-    launch(
-        root,
-        {
-            2: [
-                Stretch("two", save_at=(4,)),
-                Stretch("two again", resume=f"two/{FOUR}"),
-                Stretch("one to two", resume=f"one/{FOUR}", save_at=(6,)),
-            ],
-            4: [
-                Stretch("two to four", resume=f"two/{FOUR}", save_at=(6,)),
-                Stretch("two to four again", resume=f"two/{FOUR}", last_step=4),
-            ],
-        },
-    )
-    found |= {path.stem: json.loads(path.read_text()) for path in root.glob("*.json")}
+    on_two = [
+        Stretch("two", save_at=(4,)),
+        Stretch("two again", resume=f"two/{FOUR}"),
+        Stretch("one to two", resume=f"one/{FOUR}", save_at=(6,)),
+    ]
+    on_four = [
+        Stretch("two to four", resume=f"two/{FOUR}", save_at=(6,)),
+        Stretch("two to four again", resume=f"two/{FOUR}", last_step=4),
+    ]
+    found |= run_ranks(run_stretches, root, on_two, world_size=2, limit_seconds=240)[0]
+    found |= run_ranks(run_stretches, root, on_four, world_size=4, limit_seconds=240)[0]
     found["only resumed"] = on_one_rank(root, Stretch("only resumed", resume=f"two/{FOUR}", last_step=4))
     found["two to one"] = on_one_rank(root, Stretch("two to one", resume=f"two/{FOUR}"))
     found["one to two to one"] = on_one_rank(root, Stretch("one to two to one", resume=f"one to two/{SIX}"))
@@ -55,17 +47,6 @@ def outcomes(root: Path) -> dict[str, Outcome]:
 def on_one_rank(root: Path, stretch: Stretch) -> Outcome:
     ranks = start_ranks()
     return {case: train(case, stretch, root, ranks) or {} for case in CASES}
-
-
-def launch(root: Path, plan: dict[int, list[Stretch]]) -> None:
-    stretches = {size: [asdict(stretch) for stretch in entries] for size, entries in plan.items()}
-    port = 21000 + os.getpid() % 20000
-    program = Path(__file__).with_name("elastic_ranks.py")
-    done = subprocess.run(
-        [sys.executable, str(program), str(root), str(port), json.dumps(stretches)],
-        capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
 
 
 @pytest.mark.parametrize("case", list(CASES))

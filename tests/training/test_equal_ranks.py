@@ -12,6 +12,7 @@ pass. Where the loss is a mean over images and batch-norm is frozen, and with ex
 
 import dataclasses
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -20,7 +21,7 @@ import torch
 from issl_engine.ranks import start_ranks
 from issl_engine.views.config import MultiCropBatch
 
-from .equality import OBJECTIVES, Case, launch, make_batches, run
+from .equality import OBJECTIVES, Case, make_batches, run, run_all
 
 MEANS_OVER_IMAGES = ("byol", "simsiam")
 
@@ -96,13 +97,16 @@ def one_rank(batches: list[MultiCropBatch]) -> OneRank:
 
 
 Results = dict[int, list[dict[str, Any]]]
+RunRanks = Callable[..., list[Any]]
 
 
 @pytest.fixture(scope="module")
-def several_ranks(batches: list[MultiCropBatch], tmp_path_factory: pytest.TempPathFactory) -> Results:
+def several_ranks(batches: list[MultiCropBatch], run_ranks: RunRanks) -> Results:
     """World size → what each of its ranks made of every case of the normal suite."""
     return {
-        world_size: launch(world_size, FP32[world_size] + FP64[world_size], batches, tmp_path_factory.mktemp("ranks"))
+        world_size: run_ranks(
+            run_all, FP32[world_size] + FP64[world_size], batches, world_size=world_size, limit_seconds=1800
+        )
         for world_size in (2, 4)
     }
 
@@ -157,10 +161,10 @@ def test_ranks_compute_what_one_does_to_1e_5_or_rounding_in_fp32(
 @pytest.mark.parametrize("world_size", [2, 4])
 @pytest.mark.parametrize("objective", list(OBJECTIVES))
 def test_every_combination_computes_what_one_rank_does(
-    objective: str, world_size: int, batches: list[MultiCropBatch], one_rank: OneRank, tmp_path_factory: Any
+    objective: str, world_size: int, batches: list[MultiCropBatch], one_rank: OneRank, run_ranks: RunRanks
 ) -> None:
     some = [case for case in EVERY if case.objective == objective]
-    results = launch(world_size, some, batches, tmp_path_factory.mktemp("ranks"))
+    results = run_ranks(run_all, some, batches, world_size=world_size, limit_seconds=1800)
     wrong = {}
     for case in some:
         try:

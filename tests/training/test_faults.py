@@ -1,49 +1,31 @@
 """Ranks that are killed at any moment lose no more than the steps since the last checkpoint: started again with the
 same command, they end with the same weights and losses as a run that nothing happened to, bit for bit."""
 
-import json
-import os
-import subprocess
-import sys
 from collections import Counter
-from dataclasses import asdict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from .fault_ranks import KINDS, Try
+from .fault_ranks import KINDS, Try, try_all
 
 
-def outcomes(tries: list[Try], folder: Path, timeout_seconds: float) -> list[dict[str, Any]]:
-    program = str(Path(__file__).with_name("fault_ranks.py"))
-    # A numerical library's pool of threads, made as it is imported, would keep the program from forking.
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, program, str(folder), json.dumps([asdict(one) for one in tries])],
-        env=environment, capture_output=True, text=True, check=False, timeout=timeout_seconds,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-6000:]
-    found = [json.loads(line) for line in done.stdout.splitlines()]
-    assert len(found) == len(tries)
-    return found
-
-
-def test_three_kills_change_nothing(tmp_path: Path) -> None:
+def test_three_kills_change_nothing(tmp_path: Path, run_alone: Callable[..., Any]) -> None:
     tries = [
         Try(seed=1, kind="checkpoint", late=True), Try(seed=2, kind="all-reduce", both=True, late=True),
         Try(seed=3, kind="epoch", late=True),
     ]  # fmt: skip
-    for case, outcome in zip(tries, outcomes(tries, tmp_path, 300), strict=True):
-        ((kind, _, _, saved_step),) = outcome["killed"]
+    for case, outcome in zip(tries, run_alone(try_all, tmp_path, tries, limit_seconds=300), strict=True):
+        ((kind, _, _, saved_step),) = outcome.killed
         assert kind == case.kind
         assert saved_step > 0 or kind != "checkpoint"  # that write began when the one before it was complete
-        assert outcome["unequal"] == [], (case, outcome)
+        assert outcome.unequal == [], (case, outcome)
     assert list(tmp_path.glob("*/checkpoints/.*")) == []
 
 
 @pytest.mark.long
-def test_thirty_kills_change_nothing(tmp_path: Path) -> None:
+def test_thirty_kills_change_nothing(tmp_path: Path, run_alone: Callable[..., Any]) -> None:
     tries = [
         Try(seed=100 + number, kind=KINDS[number % len(KINDS)], zero_stage=2 if number % 3 == 2 else 0,
             both=number % 5 == 4, kills=2 if number % 7 == 6 else 1)
@@ -51,11 +33,11 @@ def test_thirty_kills_change_nothing(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert sum(one.kills for one in tries) >= 29
     tries.append(Try(seed=200, kind="checkpoint", zero_stage=2))
-    found = outcomes(tries, tmp_path, 3000)
+    found = run_alone(try_all, tmp_path, tries, limit_seconds=3000)
     for case, outcome in zip(tries, found, strict=True):
         print(case, outcome)
-        assert outcome["unequal"] == [], (case, outcome)
-    kinds = Counter(killed[0] for outcome in found for killed in outcome["killed"])
+        assert outcome.unequal == [], (case, outcome)
+    kinds = Counter(killed[0] for outcome in found for killed in outcome.killed)
     assert sum(kinds.values()) >= 30
     assert min(kinds[kind] for kind in KINDS) >= 6
     assert list(tmp_path.glob("*/checkpoints/.*")) == []

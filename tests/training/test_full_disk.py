@@ -3,7 +3,6 @@ again the same command goes on as if nothing had happened. Mounts a small file s
 
 import gc
 import json
-import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
@@ -74,7 +73,6 @@ def newest(folder: Path) -> Path:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("whole")
-    os.environ.setdefault("ISSL_ENGINE_CACHE", str(folder / "cache"))
     assert pretrain(folder / "run").exit_code == 0
     return folder / "run"
 

@@ -1,15 +1,12 @@
 """Steps that are not finite change nothing, on any rank, and are told of: where, and with which images.
 
-A run with such a step left out is compared, to the bit, with one that throws that step's images away. Run as a
-program, this file is one of two ranks.
+A run with such a step left out is compared, to the bit, with one that throws that step's images away.
 """
 
 import json
 import logging
 import math
-import os
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,17 +26,14 @@ from issl_engine.recipe.schema import Recipe
 from issl_engine.run.resume import check_folder
 from issl_engine.sources.base import Dataset
 from issl_engine.training.build import build_engine, build_learner
+from issl_engine.training.guard import TrainingStopped
 from issl_engine.training.learner import Learner
 from issl_engine.training.plan import make_plan
 from issl_engine.training.pretrain import pretrain
 from issl_engine.training.step import train_step
-from issl_engine.training.watch.alarms import TrainingStopped
 from issl_engine.variants import variants
 
-if __name__ == "__main__":
-    from conftest import BATCH, make_images, make_recipe
-else:
-    from .conftest import BATCH, make_images, make_recipe
+from .conftest import BATCH, make_images, make_recipe
 
 STEPS = 4
 OPTIMIZERS: dict[str, dict[str, Any]] = {
@@ -278,9 +272,8 @@ TWO_RANKS = {
 }
 
 
-def run_rank(out: Path) -> None:
-    torch.set_num_threads(1)
-    ranks = start_ranks()
+def found_on_rank(ranks: Ranks) -> dict[str, Any]:
+    """What this rank of two makes of steps that are not finite; its gradient norms; what it hears of a stop."""
     found: dict[str, Any] = {}
     for name, (optimizer, zero_stage) in TWO_RANKS.items():
         skip = skipping(optimizer, zero_stage=zero_stage)
@@ -300,23 +293,12 @@ def run_rank(out: Path) -> None:
     found["norms"] = list(norms.values())
     _, found["stop"] = train(skipping("sgd"), ranks, bad_steps=set(), where=None, stopping=ranks.rank == 1)
     _, found["no stop"] = train(skipping("sgd"), ranks, bad_steps=set(), where=None)
-    out.with_suffix(f".{ranks.rank}").write_text(json.dumps(found))
+    return found
 
 
 @pytest.fixture(scope="module")
-def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    out = tmp_path_factory.mktemp("guard") / "found"
-    port = 20000 + os.getpid() % 20000 + 7
-    processes = []
-    for rank in range(2):
-        environment = os.environ | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "RANK": str(rank),
-                                    "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}  # fmt: skip
-        command = [sys.executable, __file__, str(out)]
-        processes.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True))
-    for process in processes:
-        _, errors = process.communicate(timeout=300)
-        assert process.returncode == 0, errors[-2000:]
-    return [json.loads(out.with_suffix(f".{rank}").read_text()) for rank in range(2)]
+def two_ranks(run_ranks: Callable[..., list[Any]]) -> list[dict[str, Any]]:
+    return run_ranks(found_on_rank, limit_seconds=300)
 
 
 @pytest.mark.parametrize("where", ["loss", "gradient"])
@@ -347,7 +329,3 @@ def test_the_gradient_norm_is_the_same_on_all_ranks_and_with_slices(two_ranks: l
 def test_all_ranks_hear_that_one_was_asked_to_stop(two_ranks: list[dict[str, Any]]) -> None:
     assert [found["stop"] for found in two_ranks] == ["asked to stop"] * 2
     assert [found["no stop"] for found in two_ranks] == [""] * 2
-
-
-if __name__ == "__main__":
-    run_rank(Path(sys.argv[1]))

@@ -7,10 +7,10 @@ from datetime import timedelta
 import pytest
 import torch
 
+from issl_engine import ranks
 from issl_engine.ranks import RanksDidNotMeet, failed_meeting, interface_towards
 from issl_engine.recipe.schema import TrainingConfig
-from issl_engine.training import deepspeed
-from issl_engine.training.batch_size import check_batch_size
+from issl_engine.training.plan import check_batch_size
 
 
 def test_the_interface_towards_this_machine_is_the_loopback_one() -> None:
@@ -37,7 +37,7 @@ def test_a_port_that_is_taken_is_told_as_such(monkeypatch: pytest.MonkeyPatch) -
         port = str(taken.getsockname()[1])
         monkeypatch.setenv("MASTER_PORT", port)
         with pytest.raises(ValueError, match=f"MASTER_PORT {port} is taken by another process"):
-            deepspeed._meet(0, 2, torch.device("cpu"), timedelta(seconds=5))
+            ranks._meet(0, 2, torch.device("cpu"), timedelta(seconds=5))
 
 
 @pytest.mark.usefixtures("two_ranks")
@@ -46,7 +46,7 @@ def test_ranks_that_do_not_come_are_told_of_in_time(monkeypatch: pytest.MonkeyPa
         free.bind(("127.0.0.1", 0))
         monkeypatch.setenv("MASTER_PORT", str(free.getsockname()[1]))
     with pytest.raises(RanksDidNotMeet, match=r"the 2 ranks did not meet at 127.0.0.1:\d+ .* within 1 s"):
-        deepspeed._meet(0, 2, torch.device("cpu"), timedelta(seconds=1))
+        ranks._meet(0, 2, torch.device("cpu"), timedelta(seconds=1))
 
 
 def test_the_sentence_is_one_line() -> None:
@@ -60,24 +60,24 @@ def test_the_time_limit_comes_from_the_environment(
     monkeypatch.delenv("ISSL_RANKS_TIMEOUT_SECONDS", raising=False)
     if text is not None:
         monkeypatch.setenv("ISSL_RANKS_TIMEOUT_SECONDS", text)
-    assert deepspeed._timeout_from_environment() == seconds
+    assert ranks._timeout_from_environment() == seconds
 
 
 @pytest.mark.parametrize("text", ["", "soon", "0", "-1", "inf", "nan"])
 def test_a_time_limit_that_is_none(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ISSL_RANKS_TIMEOUT_SECONDS", text)
     with pytest.raises(ValueError, match=r"ISSL_RANKS_TIMEOUT_SECONDS is .* number of seconds above 0"):
-        deepspeed._timeout_from_environment()
+        ranks._timeout_from_environment()
 
 
 def test_a_rank_without_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert deepspeed._device(1) == torch.device("cuda", 1)
+    assert ranks._device(1) == torch.device("cuda", 1)
     with pytest.raises(ValueError, match="LOCAL_RANK is 2, and this host has 2 GPUs"):
-        deepspeed._device(2)
+        ranks._device(2)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    assert deepspeed._device(2) == torch.device("cuda", 0)  # the only one that its launcher shows it
+    assert ranks._device(2) == torch.device("cuda", 0)  # the only one that its launcher shows it
 
 
 @pytest.mark.parametrize(
@@ -95,6 +95,6 @@ def test_a_batch_that_does_not_divide_comes_with_the_nearest_that_do(
 
 @pytest.mark.gpu
 def test_a_lone_rank_on_a_gpu_meets_by_nccl() -> None:
-    ranks = deepspeed.start_ranks()
-    assert ranks.device == torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    lone = ranks.start_ranks()
+    assert lone.device == torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
     assert torch.distributed.get_backend() == "nccl"

@@ -16,11 +16,12 @@ from issl_engine.ranks import start_ranks
 from issl_engine.sources.base import Dataset
 from issl_engine.training.build import build_engine, build_learner
 from issl_engine.training.checkpoints.verify import latest_checkpoint
+from issl_engine.training.guard import TrainingStopped
 from issl_engine.training.learner import encode_views
 from issl_engine.training.plan import make_plan
 from issl_engine.training.pretrain import pretrain
 from issl_engine.training.step import train_step
-from issl_engine.training.watch.alarms import CollapseAlarm, TrainingStopped
+from issl_engine.training.watch.alarms import CollapseAlarm
 
 from .conftest import SMALL_OBJECTIVES, make_recipe
 

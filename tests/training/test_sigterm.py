@@ -1,15 +1,15 @@
 """SIGTERM ends a run in time wherever it is, with exit code 75 and one sentence; a second one does no harm."""
 
-import json
 import re
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from issl_engine.training.checkpoints.verify import latest_checkpoint, verify_checkpoint
+
+from .sigterm_runs import try_all
 
 SAID = {
     "loader": (r"stopped by SIGTERM outside training; what was saved before is kept", None),
@@ -28,13 +28,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def ends(folder: Path) -> dict[str, dict[str, Any]]:
-    program = str(Path(__file__).with_name("sigterm_runs.py"))
-    done = subprocess.run(
-        [sys.executable, program, str(folder), *SAID], capture_output=True, text=True, check=False, timeout=300
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return {end["spot"]: end for end in map(json.loads, done.stdout.splitlines())}
+def ends(folder: Path, run_alone: Callable[..., Any]) -> dict[str, dict[str, Any]]:
+    ends: dict[str, dict[str, Any]] = run_alone(try_all, folder, list(SAID), limit_seconds=300)
+    return ends
 
 
 @pytest.mark.parametrize("spot", list(SAID))

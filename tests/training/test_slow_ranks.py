@@ -16,7 +16,8 @@ CPU = torch.device("cpu")
 @pytest.fixture
 def alarm() -> SlowRankAlarm:
     """Of rank 0, of four on two hosts."""
-    alarm = SlowRankAlarm(Ranks(rank=0, world_size=4, device=CPU, group=None))
+    ranks = Ranks(rank=0, world_size=4, device=CPU, group=None)
+    alarm = SlowRankAlarm(ranks, OwnWork(nn.Identity(), CPU, compiled=False))
     alarm._slow_lines, alarm.hosts = [0] * 4, ["a", "a", "b", "b"]
     return alarm
 

@@ -16,7 +16,7 @@ from rich.progress import (
 )
 
 if TYPE_CHECKING:
-    from issl_engine.training.pretrain import OnLog
+    from issl_engine.training.lines import OnLog
 
 _log = logging.getLogger("issl_engine")
 

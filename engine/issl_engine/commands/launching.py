@@ -20,7 +20,7 @@ from issl_engine.launch.start import Reach, run_ranks, this_machine
 from issl_engine.mistakes import Mistake
 from issl_engine.ranks import Ranks, start_ranks
 from issl_engine.recipe.schema import Recipe, RecipeFile
-from issl_engine.training.batch_size import check_batch_size
+from issl_engine.training.plan import check_batch_size
 from issl_engine.training.watch.interruption import Interrupted
 
 _log = logging.getLogger("issl_engine")

@@ -39,7 +39,7 @@ def slurm(
     with reserved_stdout():
         from issl_engine.launch.slurm import SlurmJob, batch_script
         from issl_engine.recipe.load import load_recipe
-        from issl_engine.training.batch_size import check_batch_size
+        from issl_engine.training.plan import check_batch_size
 
         loaded = load_recipe(recipe, overrides)
         for arm in loaded.arms.values():

@@ -24,7 +24,7 @@ def is_free(port: int) -> bool:
 
 
 def resolve(host: str) -> str:
-    """The IPv4 address of a host. Raises ValueError."""
+    """The IPv4 address of a host. Raises Mistake."""
     try:
         return socket.gethostbyname(host)
     except OSError as error:

@@ -20,6 +20,7 @@ from issl_engine.launch.hosts import Place
 from issl_engine.launch.local_ranks import LocalRanks, rank_command
 from issl_engine.launch.messages import Message, Output, RankEnded, Ready, Refused, Signal, Start, from_line, to_line
 from issl_engine.launch.supervisor import POLL_SECONDS
+from issl_engine.mistakes import Mistake
 
 _sending = threading.Lock()
 
@@ -35,7 +36,7 @@ def main(first_host: str) -> None:
         start = heard.get()
         if isinstance(start, Start):
             _run(start, heard)
-    except ValueError as error:
+    except Mistake as error:
         _send(Refused(sentence=str(error)))
 
 

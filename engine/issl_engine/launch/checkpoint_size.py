@@ -1,4 +1,4 @@
-"""How large a recipe's checkpoints will be, told without memory for its weights."""
+"""How large a recipe's checkpoints will be, computed without memory for its weights."""
 
 import torch
 
@@ -8,7 +8,7 @@ from issl_engine.training.learner import Learner
 from issl_engine.training.plan import Plan
 
 BYTES_OF_OPTIMISER_STATE = 8
-"""A parameter: two moments in fp32, the most that any of the optimisers keeps."""
+"""Per parameter: two moments in fp32, the most that any of the optimisers keeps."""
 MARGIN = 1.05
 HEADERS_BYTES = 2**18
 """Names, shapes and manifests: what matters for the smallest encoders alone."""

@@ -31,7 +31,7 @@ class DataFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class GpuFacts:
-    """``uuid`` tells GPUs of a host apart; ``taken_by_others_bytes`` is what neither is free nor this process's."""
+    """``uuid`` is another for each GPU of a host; ``taken_by_others_bytes`` is neither free nor this process's."""
 
     name: str
     uuid: str

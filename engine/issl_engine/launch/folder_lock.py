@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from issl_engine.launch.rank_environment import host_name
 from issl_engine.mistakes import Mistake
 
-if TYPE_CHECKING:  # a supervisor asks for the lock without loading DeepSpeed
+if TYPE_CHECKING:  # a supervisor asks for the lock without loading torch
     from issl_engine.ranks import Ranks
 
 _log = logging.getLogger("issl_engine")
@@ -27,14 +27,14 @@ NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.E
 
 @contextmanager
 def locked_folder(out: Path, ranks: "Ranks", resume: Resume) -> Iterator[None]:
-    """Rank 0 makes and locks the folder; every rank must enter. Raises the same ValueError on all of them."""
+    """Rank 0 makes and locks the folder; every rank must enter. Raises the same Mistake on all of them."""
     handle: int | None = None
     refusal: str | None = None
     if ranks.is_first:
         try:
             _check_resume(out, resume)
             handle = _lock(out, keep=True)
-        except ValueError as error:
+        except Mistake as error:
             refusal = str(error)
     refusal = ranks.from_first(refusal)
     if refusal is not None:
@@ -47,7 +47,7 @@ def locked_folder(out: Path, ranks: "Ranks", resume: Resume) -> Iterator[None]:
 
 
 def check_folder_is_free(out: Path, resume: Resume) -> None:
-    """The same refusals before any rank is started; makes and keeps nothing. Raises ValueError."""
+    """The same refusals before any rank is started; makes and keeps nothing. Raises Mistake."""
     _check_resume(out, resume)
     if (out / ".lock").exists():
         os.close(_lock(out, keep=False))

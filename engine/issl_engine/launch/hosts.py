@@ -33,7 +33,7 @@ class Place:
 
 
 def read_hostfile(path: Path) -> tuple[Host, ...]:
-    """The hosts of a file of lines ``host slots=N``; '#' begins a comment. Raises ValueError with file and line."""
+    """The hosts of a file of lines ``host slots=N``; '#' begins a comment. Raises Mistake with file and line."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -77,7 +77,7 @@ def _host(content: str, where: str) -> Host:
 
 
 def place_ranks(hosts: Sequence[Host]) -> tuple[Place, ...]:
-    """One place a slot, in the order of the hosts: a host's ranks are neighbours."""
+    """One place per slot, in the order of the hosts: a host's ranks are neighbours."""
     world_size = sum(host.slots for host in hosts)
     places: list[Place] = []
     for host in hosts:

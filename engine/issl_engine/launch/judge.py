@@ -118,7 +118,7 @@ def ranks_on_hosts(facts: Sequence[Facts]) -> str:
 
 
 def _differences(facts: Sequence[Facts], values: Sequence[str], what: str, advice: str) -> list[str]:
-    """One sentence that says which ranks have which of the ``values``, one a rank; none where all have the same."""
+    """One sentence that says which ranks have which of the ``values``, one per rank; none where all have the same."""
     who: dict[str, list[Facts]] = {}
     for fact, value in zip(facts, values, strict=True):
         who.setdefault(value, []).append(fact)
@@ -141,7 +141,7 @@ def _shared_gpus(facts: Sequence[Facts]) -> list[str]:
         if fact.gpu is not None:
             users.setdefault((fact.host, fact.gpu.uuid), []).append(fact)
     return [
-        f"{ranks_on_hosts(own)}: these ranks use the same GPU; start one rank a GPU"
+        f"{ranks_on_hosts(own)}: these ranks use the same GPU; start one rank per GPU"
         for own in users.values()
         if len(own) > 1
     ]

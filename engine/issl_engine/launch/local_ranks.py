@@ -50,7 +50,7 @@ class LocalRanks:
     """Ranks of this machine; started by its constructor, which must be called in the main thread.
 
     Rank 0 shares this process's stderr, and ``first_stdout`` is its stdout (None: this process's own); the other ranks
-    write both to ``logs``/rank<k>.log. Raises ValueError when the logs cannot be written.
+    write both to ``logs``/rank<k>.log. Raises Mistake when the logs cannot be written.
     """
 
     def __init__(

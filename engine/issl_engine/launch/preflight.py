@@ -50,7 +50,7 @@ class Preflight:
 
 
 def check_before_training(recipes: Mapping[str, Recipe], out: Path, ranks: Ranks, load: Load) -> Preflight:
-    """Logs what is noteworthy. Raises ValueError, alike on all ranks, with a line for each thing that must be mended.
+    """Logs what is noteworthy. Raises Mistake, alike on all ranks, with a line for each thing that must be mended.
 
     ``out`` must be there, and locked by this run.
     """

@@ -55,7 +55,7 @@ LAUNCHERS = (
 def joined_place(environment: Mapping[str, str] = os.environ) -> Place | None:
     """This process's place among the ranks that a launcher started, or None where none did.
 
-    A lone task of Slurm or mpirun counts as none. Raises ValueError for variables that contradict each other.
+    A lone task of Slurm or mpirun counts as none. Raises Mistake for variables that contradict each other.
     """
     for launcher in LAUNCHERS:
         size_name = next((name for name in launcher.world_size if name in environment), None)
@@ -81,7 +81,7 @@ def joined_place(environment: Mapping[str, str] = os.environ) -> Place | None:
 def join(place: Place, environment: MutableMapping[str, str] = os.environ) -> None:
     """Says in torchrun's variables, which DeepSpeed reads, what another launcher said in its own.
 
-    Raises ValueError when the ranks are not told where to meet.
+    Raises Mistake when nothing says where the ranks meet.
     """
     environment["RANK"] = str(place.rank)
     environment["LOCAL_RANK"] = str(place.local_rank)
@@ -89,7 +89,7 @@ def join(place: Place, environment: MutableMapping[str, str] = os.environ) -> No
     missing = [name for name in ("MASTER_ADDR", "MASTER_PORT") if name not in environment]
     if missing and place.world_size > 1:
         raise Mistake(
-            f"rank {place.rank} of {place.world_size} is not told where to meet the others: set "
+            f"rank {place.rank} of {place.world_size} does not know where to meet the others: set "
             f"{' and '.join(missing)} to an address of rank 0's host and a free port there ('issl-engine slurm' writes "
             "a script that does)"
         )

@@ -1,4 +1,4 @@
-"""In a rank: its end is told once, to its supervisor or, without one, among the ranks themselves."""
+"""In a rank: its end is reported once, to its supervisor or, without one, among the ranks themselves."""
 
 import contextlib
 import json
@@ -25,11 +25,11 @@ from issl_engine.training.watch.interruption import Interrupted, end_after_notic
 from issl_engine.training.watch.process_end import end_process
 
 if TYPE_CHECKING:
-    from torch.distributed import Store
+    from torch.distributed import Store  # type: ignore[attr-defined]
 
 KEY = "issl_engine/failure"
 CAUSE_SECONDS = 3.0
-"""For a rank whose connection broke, until the cause is told by another; then for the others to read it."""
+"""For a rank whose connection broke, until another reports the cause; then for the others to read it."""
 WATCH_SECONDS = 2.0
 NOTICE_SECONDS = 8.0
 """For a rank to notice by itself that another has failed."""
@@ -41,7 +41,7 @@ BROKEN_CONNECTION = (
 
 
 class RankFailures:
-    """What a rank needs to tell of its end. ``store`` is there once the ranks have met, ``pipe`` with a supervisor."""
+    """What a rank needs to report its end. ``store`` is there once the ranks have met, ``pipe`` with a supervisor."""
 
     def __init__(self, place: Place | None, pipe: int | None) -> None:
         self.place, self.pipe = place, pipe
@@ -68,7 +68,7 @@ class RankFailures:
         self._tell(Mistake(sentence))
 
     def end_late(self) -> NoReturn:
-        """Ends a process that was told to stop and does not."""
+        """Ends a process that was asked to stop and does not."""
         late = Interrupted(
             f"stopped by SIGTERM; it could not save within {interruption.SIGTERM_SECONDS:g} s, so steps after the last "
             "checkpoint will be done again; the same command goes on from there"
@@ -87,7 +87,7 @@ class RankFailures:
 
 @contextlib.contextmanager
 def failures_told_once() -> Iterator[RankFailures]:
-    """Around all that a rank does. A lone process is left alone; a rank that fails ends here, its reason told.
+    """Around all that a rank does. A lone process is left alone; a rank that fails ends here, its reason reported.
 
     SIGTERM raises Interrupted, so that a run which is not training just then ends like one that is, in any case within
     SIGTERM_SECONDS.
@@ -179,7 +179,7 @@ def _log_end(error: BaseException, failure: Failure, supervised: bool) -> None:
 def _tell_the_others(failure: Failure, store: "Store | None", place: Place) -> Failure:
     """Without a supervisor the first rank that fails speaks, and the others only say whose failure stops them.
 
-    Returns what all agree on. A stop that was asked for is told by one rank alone.
+    Returns what all agree on. A stop that was asked for is reported by one rank alone.
     """
     store = store or _met_to_tell(place)
     cause = _agreed_cause(failure, store) if store is not None else failure
@@ -200,23 +200,23 @@ def _because_of(cause: Failure, place: Place) -> str:
 
 def _met_to_tell(place: Place) -> "Store | None":
     """For ranks that fail before they have met, such as by a mistake in the recipe: a short meeting, if others come."""
-    from torch.distributed import rendezvous
+    from torch.distributed.rendezvous import rendezvous
 
     with contextlib.suppress(RuntimeError, ValueError):
-        store, _, _ = next(rendezvous("env://", timeout=timedelta(seconds=CAUSE_SECONDS)))
+        store: Store = next(rendezvous("env://", timeout=timedelta(seconds=CAUSE_SECONDS)))[0]
         return store
     return None
 
 
 def _agreed_cause(failure: Failure, store: "Store") -> Failure:
-    """The failure that all ranks name. A rank whose connection broke leaves the others time to tell theirs first."""
+    """The failure that all ranks name. A rank whose connection broke leaves the others time to report theirs first."""
     deadline = time.monotonic() + (CAUSE_SECONDS if failure.kind == "connection" else 0)
     try:
         while time.monotonic() < deadline and not store.check([KEY]):
             time.sleep(0.05)
-        told = store.compare_set(KEY, "", json.dumps(asdict(failure)))
+        agreed = store.compare_set(KEY, "", json.dumps(asdict(failure)))
         store.add(f"{KEY}/readers", 1)
-        return Failure(**json.loads(told))
+        return Failure(**json.loads(agreed))
     except RuntimeError:  # the rank that keeps the store is gone: none is left to agree with
         return failure
 

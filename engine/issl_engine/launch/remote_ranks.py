@@ -55,7 +55,7 @@ class RemoteRanks:
             thread.start()
 
     def wait_until_ready(self, deadline: float, connect_timeout_seconds: float) -> Ready:
-        """Until ``deadline`` of time.monotonic. Raises ValueError that names the host and says what its shell said."""
+        """Until ``deadline`` of time.monotonic. Raises Mistake that names the host and says what its shell said."""
         try:
             message = self._heard.get(timeout=max(0.0, deadline - time.monotonic()))
         except queue.Empty:

@@ -1,4 +1,4 @@
-"""A batch script for Slurm: one task a GPU, a signal before the time limit, queued again until the run is finished."""
+"""A batch script for Slurm: one task per GPU, a signal before the time limit, queued again until the run is done."""
 
 import re
 import shlex
@@ -31,7 +31,7 @@ class SlurmJob:
 
 
 def batch_script(job: SlurmJob) -> str:
-    """The script's text. Raises ValueError for a time limit or a name that Slurm would not take."""
+    """The script's text. Raises Mistake for a time limit or a name that Slurm would not take."""
     _check(job)
     options = {
         "job-name": job.job_name,

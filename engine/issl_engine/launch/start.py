@@ -31,9 +31,9 @@ def this_machine(num_ranks: int) -> tuple[Host, ...]:
 
 
 def run_ranks(arguments: Sequence[str], hosts: Sequence[Host], *, logs: Path, reach: Reach) -> Outcome:
-    """Starts ``issl-engine ARGUMENTS`` once a slot and waits for all; logs go to ``logs``/rank<k>.log.
+    """Starts ``issl-engine ARGUMENTS`` once per slot and waits for all; logs go to ``logs``/rank<k>.log.
 
-    Nothing is written before every host has answered. Raises ValueError for a host that cannot be reached, for a port
+    Nothing is written before every host has answered. Raises Mistake for a host that cannot be reached, for a port
     that is taken and for logs that cannot be written.
     """
     if len(hosts) == 1 and (hosts[0] == this_machine(hosts[0].slots)[0] or is_here(hosts[0].name)):
@@ -80,7 +80,7 @@ def _run_on_hosts(arguments: Sequence[str], hosts: Sequence[Host], *, logs: Path
 
 
 def _own_port() -> int | None:
-    """The port that the user chose for a first rank on this machine. Raises ValueError when it is taken."""
+    """The port that the user chose for a first rank on this machine. Raises Mistake when it is taken."""
     port = _port_from_environment()
     if port is not None and not is_free(port):
         raise Mistake(

@@ -103,9 +103,9 @@ class _Watch:
 
 def _cause_of_stop(failures: Sequence[Failure]) -> Failure | None:
     """After a stop was asked for: a real mistake first, then the saved stop; a bare end is the signal's own work."""
-    told = [failure for failure in failures if failure.kind in ("mistake", "defect")]
-    told = told or [failure for failure in failures if failure.kind == "interrupted"]
-    return root_cause(told) if told else None
+    reported = [failure for failure in failures if failure.kind in ("mistake", "defect")]
+    reported = reported or [failure for failure in failures if failure.kind == "interrupted"]
+    return root_cause(reported) if reported else None
 
 
 @contextmanager

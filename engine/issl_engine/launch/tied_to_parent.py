@@ -17,5 +17,5 @@ def end_with_parent() -> None:
         return
     if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL) != 0:
         raise OSError(ctypes.get_errno(), "prctl")
-    if os.getppid() != int(parent):  # it ended before it could be asked to tell
+    if os.getppid() != int(parent):  # it ended before Linux could watch it
         os._exit(1)

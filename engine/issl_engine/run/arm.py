@@ -27,8 +27,9 @@ from issl_engine.training.checkpoints.layout import ENCODER, part_of
 from issl_engine.training.checkpoints.learner import load_learner
 from issl_engine.training.checkpoints.manifest import read_manifest
 from issl_engine.training.learner import Learner
+from issl_engine.training.lines import OnLog
 from issl_engine.training.plan import Plan, make_plan
-from issl_engine.training.pretrain import OnLog, pretrain
+from issl_engine.training.pretrain import pretrain
 from issl_engine.training.watch.watchdog import OnHung
 from issl_engine.whole_file import write_whole
 

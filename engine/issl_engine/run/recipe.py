@@ -23,7 +23,7 @@ from issl_engine.run.controls import run_controls
 from issl_engine.run.dataset import load_dataset
 from issl_engine.run.kept import write_json
 from issl_engine.run.resume import check_folder
-from issl_engine.training.pretrain import OnLog
+from issl_engine.training.lines import OnLog
 from issl_engine.training.watch.watchdog import OnHung
 from issl_engine.whole_file import write_whole
 

@@ -1,10 +1,13 @@
 """The parts of pretraining, each made from the recipe: encoder, learner, views, engine."""
 
+from dataclasses import dataclass
+
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 from issl_engine.loading import TrainingViews
+from issl_engine.mistakes import mistakes_from
 from issl_engine.models.activation_checkpointing import recompute_in_backward
 from issl_engine.models.encoders.base import Encoder
 from issl_engine.models.guarded_buffers import GuardedBuffers
@@ -29,6 +32,28 @@ _SEED_STRIDE = 0x9E3779B1
 """2^32 over the golden ratio: seeds of ranks lie far apart in the 32 bits that torch's generator for CPUs looks at."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """What one rank trains, and by what; ``online_probe`` is None where the recipe has none."""
+
+    recipe: Recipe
+    plan: Plan
+    ranks: Ranks
+    learner: Learner
+    online_probe: OnlineProbe | None
+    engine: Engine
+
+
+def build_training(recipe: Recipe, dataset: Dataset, plan: Plan, ranks: Ranks, seed: int) -> Training:
+    """With the weights that the seed gives, on this rank's device."""
+    learner = build_learner(recipe, plan, ranks, seed)
+    online_probe = build_online_probe(recipe, dataset, learner, ranks)
+    engine = build_engine(learner, recipe, plan)
+    return Training(
+        recipe=recipe, plan=plan, ranks=ranks, learner=learner, online_probe=online_probe, engine=engine
+    )  # fmt: skip
+
+
 def build_encoder(recipe: Recipe, seed: int) -> Encoder:
     """The encoder as pretraining with this seed starts from: also the untrained control."""
     torch.manual_seed(seed)
@@ -37,8 +62,9 @@ def build_encoder(recipe: Recipe, seed: int) -> Encoder:
 
 def build_learner(recipe: Recipe, plan: Plan, ranks: Ranks, seed: int) -> Learner:
     """Encoder and heads with the seed's weights, on this rank's device."""
-    set_kernel_path(recipe.training.kernels)
-    check_path_runs_on(ranks.device)
+    with mistakes_from(ValueError):  # the kernels' own, of a path that this device cannot take
+        set_kernel_path(recipe.training.kernels)
+        check_path_runs_on(ranks.device)
     encoder = build_encoder(recipe, seed)
     shape = ObjectiveShape(
         feature_dim=encoder.dim,
@@ -61,7 +87,7 @@ def build_learner(recipe: Recipe, plan: Plan, ranks: Ranks, seed: int) -> Learne
         recompute_in_backward(learner.encoder.blocks())
     if ranks.group is not None and recipe.training.sync_batch_norm:
         if ranks.device.type == "cuda":  # torch's has kernels of its own, for GPUs only
-            learner = nn.SyncBatchNorm.convert_sync_batchnorm(learner)
+            learner = nn.SyncBatchNorm.convert_sync_batchnorm(learner)  # type: ignore[no-untyped-call]
         else:
             synchronise_batch_norm(learner, ranks.group)
     # Weights are alike on all ranks; what an encoder draws while it trains, such as dropped paths, must not be.

@@ -27,7 +27,7 @@ def compile_learner(learner: Learner, crops: tuple[Tensor, ...], *, mode: Compil
 
     ``crops``: of the shapes, types and memory order that training brings, one tensor [count, B, 3, size, size] a crop
     group; what they show does not matter. A forward and a backward pass over them compile all there is: a graph for
-    each crop size. Raises ValueError for a mode that this device does not have.
+    each crop size. Raises Mistake for a mode that this device does not have.
     """
     device = crops[0].device
     if mode == "reduce-overhead" and device.type == "cpu":
@@ -43,13 +43,13 @@ def compile_learner(learner: Learner, crops: tuple[Tensor, ...], *, mode: Compil
             _pass_through(learner, crops)
     except torch.OutOfMemoryError:
         raise  # training would not fit either
-    except Exception as error:  # a compiler fails in any way it likes; the user is told, and training needs none
+    except Exception as error:  # a compiler fails in any way it likes; the log says so, and training needs none
         for module in modules:
             module._compiled_call_impl = None
         torch.compiler.reset()
         _log.warning("training.compile: compiling failed, so training goes on without it (%s)", _first_line(error))
         return False
-    # Graphs write their outputs to the same memory each time, and must be told when a new pass begins.
+    # Graphs write their outputs to the same memory each time, and must know when a new pass begins.
     learner.marks_passes = device.type == "cuda" and mode != "default"
     return True
 

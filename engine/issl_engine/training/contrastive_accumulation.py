@@ -68,7 +68,7 @@ def contrastive_accumulation(
 
     Memory: the micro-batches themselves, all embeddings twice, the graph of ``compare``, and one micro-batch's graph.
 
-    Raises ValueError for no micro-batches, embeddings that are not a tuple of tensors or do not fit together along
+    Raises Mistake for no micro-batches, embeddings that are not a tuple of tensors or do not fit together along
     ``dim``, an ``embed`` that gives other shapes the second time or tensors without gradient, and a loss that is no
     scalar or has no gradient.
     """
@@ -126,7 +126,7 @@ def _loss_and_gradients(
     for index, leaf in enumerate(leaves):
         whole = next(of_embedding) if leaf.requires_grad else None
         sizes = [part[index].shape[dim] for part in parts]
-        pieces.append([None] * len(parts) if whole is None else whole.split(sizes, dim))
+        pieces.append([None] * len(parts) if whole is None else torch.split(whole, sizes, dim))
     own = [(leaf, share) for leaf, share in zip(others, found[len(mine) :], strict=True) if share is not None]
     return loss.detach(), metrics, list(zip(*pieces, strict=True)), own
 
@@ -206,7 +206,8 @@ class _RandomState:
 
     @classmethod
     def now(cls) -> "_RandomState":
-        return cls(torch.get_rng_state(), torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None)
+        in_use = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+        return cls(torch.get_rng_state(), torch.cuda.get_rng_state() if in_use else None)
 
     def restore(self) -> None:
         torch.set_rng_state(self.cpu)

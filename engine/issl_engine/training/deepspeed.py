@@ -6,13 +6,10 @@ import os
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-
-if TYPE_CHECKING:
-    from issl_engine.training.guard import StepGuard
 
 if not torch.cuda.is_available():
     os.environ.setdefault("DS_ACCELERATOR", "cpu")  # otherwise it warns that it found none
@@ -22,6 +19,7 @@ with contextlib.redirect_stdout(sys.stderr):  # it prints while it is imported; 
     from deepspeed.utils import safe_set_full_fp32_param
 
 from issl_engine.optim.larc import Slice
+from issl_engine.training.guard import StepGuard
 
 _log = logging.getLogger("issl_engine")
 
@@ -42,7 +40,7 @@ def _quieten() -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class EngineSettings:
-    """What DeepSpeed is told. ``micro_batch_size`` is images a rank and forward pass."""
+    """What DeepSpeed is configured with. ``micro_batch_size`` is images per rank and forward pass."""
 
     micro_batch_size: int
     accumulation_steps: int
@@ -102,7 +100,7 @@ class Engine:
     """A module under DeepSpeed: forward, backward, step, and what a checkpoint needs of its optimiser."""
 
     def __init__(
-        self, module: nn.Module, optimizer: torch.optim.Optimizer, settings: EngineSettings, guard: "StepGuard"
+        self, module: nn.Module, optimizer: torch.optim.Optimizer, settings: EngineSettings, guard: StepGuard
     ) -> None:
         _quieten()
         with contextlib.redirect_stdout(sys.stderr):

@@ -1,4 +1,4 @@
-"""Leaves out the steps whose loss or gradients are not finite, on the device, and tells the host of it later.
+"""Leaves out the steps whose loss or gradients are not finite, on the device, and reports it to the host later.
 
 Nothing here waits for the device. Each step a small report is added up over ranks,
 
@@ -13,23 +13,40 @@ import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from issl_engine.mistakes import Mistake
 from issl_engine.models.guarded_buffers import GuardedBuffers
 from issl_engine.objectives.base import Progress
 from issl_engine.ranks import Ranks
-from issl_engine.training.deepspeed import Engine
-from issl_engine.training.watch.alarms import TrainingStopped
 
 _log = logging.getLogger("issl_engine")
 
 OnNonFinite = Literal["stop", "skip"]
 
 _SQUARE, _STOP, _FIRST_RANK = 0, 1, 2  # places in the report
+
+
+class TrainingStopped(Mistake):
+    """Loss or gradients are not finite: one sentence with the step, the images and the last good checkpoint."""
+
+
+class GuardedEngine(Protocol):
+    """What the guard needs of an engine, between the last backward pass of a step and the optimiser."""
+
+    @property
+    def gradients_are_whole(self) -> bool:
+        """Whether every rank holds all gradients, or a slice of them."""
+
+    def gradients(self) -> list[Tensor]:
+        """Those that this rank holds; written in place, they are what the optimiser sees."""
+
+    def leave_out_step_where(self, flag: Tensor) -> None:
+        """The next optimiser step changes nothing if ``flag`` (scalar, float, on the device) is 1."""
 
 
 class LossOfPass(NamedTuple):
@@ -73,7 +90,7 @@ class _Report:
 
 @dataclass
 class StepGuard:
-    """Of one training run on this rank: call ``begin``, ``judge`` once a step, and ``read`` after it."""
+    """Of one training run on this rank: call ``begin`` and ``judge`` once per step, and ``read`` after it."""
 
     settings: GuardSettings
     buffers: GuardedBuffers
@@ -91,7 +108,7 @@ class StepGuard:
 
     @torch.no_grad()
     def judge(
-        self, engine: Engine, passes: Sequence[LossOfPass], progress: Progress, ranks: Ranks, *, stopping: bool
+        self, engine: GuardedEngine, passes: Sequence[LossOfPass], progress: Progress, ranks: Ranks, *, stopping: bool
     ) -> Verdict:
         """After the last backward pass, before the optimiser: decides on the device whether the step is made.
 
@@ -116,7 +133,12 @@ class StepGuard:
         return Verdict(skipped, norm)
 
     def _report(
-        self, engine: Engine, gradients: list[Tensor], passes: Sequence[LossOfPass], ranks: Ranks, stopping: bool
+        self,
+        engine: GuardedEngine,
+        gradients: list[Tensor],
+        passes: Sequence[LossOfPass],
+        ranks: Ranks,
+        stopping: bool,
     ) -> Tensor:
         report = torch.zeros(_FIRST_RANK + ranks.world_size, device=ranks.device)
         square = torch.stack(torch._foreach_norm(gradients)).square().sum()
@@ -189,6 +211,6 @@ def _sent_to_host(report: Tensor, step: int, passes: Sequence[LossOfPass]) -> _R
     # Pinned memory: a copy to any other would wait for the device.
     values = torch.empty(report.shape, dtype=report.dtype, pin_memory=True)
     values.copy_(report, non_blocking=True)
-    arrived = torch.cuda.Event()
+    arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
     arrived.record()
     return _Report(step=step, values=values, arrived=arrived, passes=passes)

@@ -37,7 +37,7 @@ class Learner(nn.Module):
     """crops → encoder → heads → objective."""
 
     marks_passes = False
-    """Whether each forward pass tells recorded CUDA graphs that it begins (training.compile_mode)."""
+    """Whether each forward pass marks its beginning for recorded CUDA graphs (training.compile_mode)."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class Learner(nn.Module):
     ) -> LearnerOutput | LearnerEmbeddings:
         """The batch's loss, or with ``embed_only`` what the objective's ``compare`` makes the loss of."""
         if self.marks_passes:
-            torch.compiler.cudagraph_mark_step_begin()
+            torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
         with self.own_work:
             z_VBD = self.encode(batch.crops)
         z_GBD = z_VBD[: self.num_global_views].detach()
@@ -80,9 +80,9 @@ class Learner(nn.Module):
         """The objective's loss, and what regularisers add to it; ``ids_B`` as in the batch."""
         ids = (ids_B.to(z_VBD.device, non_blocking=True),) if self.objective.uses_image_ids else ()
         output: ObjectiveOutput = self.objective(z_VBD, teacher_GBP, progress, *ids)
-        if self.penalties is None:
-            return output
-        return self.penalties(z_VBD[: self.num_global_views], output, progress)
+        if self.penalties is not None:
+            output = self.penalties(z_VBD[: self.num_global_views], output, progress)
+        return output
 
     def encode(self, crops: tuple[Tensor, ...]) -> Tensor:
         """Representations [V, B, D] of all crops, as encode_views."""
@@ -111,7 +111,8 @@ class Learner(nn.Module):
             return None
         crops = _global_crops(batch.crops, self.num_global_views)
         images = crops.flatten(0, 1).contiguous(memory_format=self.memory_format)
-        return self.teacher(images).unflatten(0, crops.shape[:2])
+        projections: Tensor = self.teacher(images)  # [G * B, P]
+        return torch.unflatten(projections, 0, crops.shape[:2])
 
 
 def encode_views(

@@ -17,7 +17,7 @@ _log = logging.getLogger("issl_engine")
 class MetricsLog:
     """Appends to ``folder/metrics.jsonl``; lines after ``resume_step`` belong to steps that will be done again.
 
-    A line is there whole or not at all. Raises ValueError when it cannot be written.
+    A line is there whole or not at all. Raises Mistake when it cannot be written.
     """
 
     def __init__(self, folder: Path, *, resume_step: int) -> None:

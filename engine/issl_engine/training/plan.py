@@ -7,9 +7,8 @@ from issl_engine.mistakes import Mistake
 from issl_engine.objectives.base import Progress
 from issl_engine.optim.schedules import check_schedule
 from issl_engine.ranks import Ranks
-from issl_engine.recipe.schema import Recipe
+from issl_engine.recipe.schema import Recipe, TrainingConfig
 from issl_engine.sources.base import Dataset
-from issl_engine.training.batch_size import check_batch_size
 
 _log = logging.getLogger("issl_engine")
 
@@ -33,7 +32,7 @@ class Plan:
 
 
 def make_plan(recipe: Recipe, dataset: Dataset, ranks: Ranks) -> Plan:
-    """Raises ValueError when batch, data and ranks do not fit together."""
+    """Raises Mistake when batch, data and ranks do not fit together."""
     training = recipe.training
     check_batch_size(training, ranks.world_size)
     if ranks.group is not None and training.watchdog_seconds >= ranks.timeout_seconds:
@@ -69,8 +68,25 @@ def make_plan(recipe: Recipe, dataset: Dataset, ranks: Ranks) -> Plan:
     )
 
 
+def check_batch_size(training: TrainingConfig, world_size: int) -> None:
+    """Raises Mistake, with the nearest sizes that work, when a batch does not divide by ranks and accumulation.
+
+    Commands ask this before they start ranks.
+    """
+    parts = world_size * training.accumulation_steps
+    batch = training.global_batch_size
+    if batch % parts == 0:
+        return
+    below = batch // parts * parts
+    nearest = f"{below} or {below + parts}" if below >= 2 else str(below + parts)
+    raise Mistake(
+        f"training.global_batch_size ({batch}) must be a multiple of ranks x accumulation_steps "
+        f"({world_size} x {training.accumulation_steps} = {parts}); the nearest that works is {nearest}"
+    )
+
+
 def log_waiting_images(recipe: Recipe, dataset: Dataset) -> None:
-    """Says how many images an epoch leaves out, if any."""
+    """Says how many images each epoch leaves out, if any."""
     num_images = len(dataset.pretraining_images)
     waiting = num_images % recipe.training.global_batch_size
     if waiting:

@@ -49,7 +49,7 @@ def train_step(
 ) -> StepResult:
     """One optimiser step, which the engine's guard leaves out on the device if loss or gradients are not finite.
 
-    Waits for the device nowhere. ``stopping``: whether this rank was asked to stop; the guard tells all ranks."""
+    Waits for the device nowhere. ``stopping``: whether this rank was asked to stop; the guard says so to all."""
     engine.set_lr(lr)
     engine.guard.begin()
     if exact_accumulation and accumulation_steps > 1:

@@ -16,7 +16,7 @@ from issl_engine.whole_file import sync
 
 def consolidate(path: Path, out: Path, *, encoder_only: bool = False) -> TensorFile:
     """Writes ``out``, a safetensors file: names begin with ``encoder.``, ``objective.`` (heads, prototypes) and
-    ``teacher.``, or with ``encoder_only`` are the encoder's own. Its metadata tells where the weights are from.
+    ``teacher.``, or with ``encoder_only`` are the encoder's own. Its metadata says where the weights are from.
 
     ``path`` is a checkpoint, or an arm's folder (its newest). Raises CheckpointError; an existing file is left alone.
     """

@@ -1,4 +1,4 @@
-"""SHA-256 of files, each made once a process as long as the file stays as it is."""
+"""SHA-256 of files, each made once per process as long as the file stays as it is."""
 
 import hashlib
 import os

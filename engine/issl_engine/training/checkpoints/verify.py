@@ -36,7 +36,7 @@ def check_sizes(checkpoint: Path) -> Manifest:
 
 
 def verify_checkpoint(checkpoint: Path, *, only: Collection[str] | None = None) -> Manifest:
-    """``check_sizes``, and the checksums of all files, or of ``only`` these; a file is read once a process.
+    """``check_sizes``, and the checksums of all files, or of ``only`` these; a file is read once per process.
 
     Raises CheckpointError.
     """

@@ -22,8 +22,9 @@ class DeviceTimer:
 
     def __enter__(self) -> None:
         if self._on_gpu:
-            self._spans.append((torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)))
-            self._spans[-1][0].record()
+            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
+            self._spans.append((start, end))
+            start.record()
         self._started = time.perf_counter()
 
     def __exit__(
@@ -45,7 +46,7 @@ class DeviceTimer:
 
 
 class Interval:
-    """Mean loss, images a second and shares of the time since the last logged line.
+    """Mean loss, images per second and shares of the time since the last logged line.
 
     ``data_fraction`` is the share in which the loop waited for images, ``device_fraction`` the one in which the device
     worked on steps, ``host_fraction`` what is left: logging, checkpoints, Python between the steps.
@@ -73,7 +74,7 @@ class Interval:
         self.data_seconds += data_seconds
 
     def all_skipped(self) -> bool:
-        """Whether no step has counted so far: there is no loss to tell then. Waits for the device."""
+        """Whether no step has counted so far: there is no loss to report then. Waits for the device."""
         return self.steps == float(self.skipped)
 
     def close(self, progress: Progress, lr: float) -> dict[str, float]:

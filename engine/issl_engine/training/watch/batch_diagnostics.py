@@ -10,13 +10,14 @@ from issl_engine.measures.config import DiagnosticsConfig
 from issl_engine.objectives.base import AssignmentMetrics, Objective
 from issl_engine.ranks import Ranks
 from issl_engine.training.step import StepResult
+from issl_engine.training.watch.watcher import Line, Watcher
 from issl_kernels.collectives import all_gather
 
 PREFIX = "diagnostics."
 """Begins the keys of metrics.jsonl that hold a measure."""
 
 
-class BatchDiagnostics:
+class BatchDiagnostics(Watcher):
     """Says at which lines measures are due, and makes them."""
 
     def __init__(
@@ -28,6 +29,9 @@ class BatchDiagnostics:
         self.assignment_metrics: AssignmentMetrics | None = objective.assignment_metrics
         self.assigned_rows = assigned_rows
         """Rows that one loss assigns to classes: images of all ranks times global views."""
+
+    def measures(self, line: Line) -> dict[str, float]:
+        return self.measure(line.result) if self.is_due(line.done.step, last=line.is_last) else {}
 
     def is_due(self, step: int, *, last: bool) -> bool:
         """Whether the line after ``step`` steps is the first at or after a multiple of every_steps, or the run's last.

@@ -18,9 +18,9 @@ _DOING: dict[Phase, str] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Beat:
-    """One rank's place as it told the others. ``count`` of places so far, ``seconds`` without a new one; ``beats``
-    counts what it has told: one that stays the same is of a rank that is stopped. ``line``: where its main thread is,
-    as "file.py:12 function"."""
+    """One rank's place, as it reported it to the others. ``count`` of places so far, ``seconds`` without a new one;
+    ``beats`` counts its reports: one that stays the same is of a rank that is stopped. ``line``: where its main thread
+    is, as "file.py:12 function"."""
 
     host: str
     count: int
@@ -43,8 +43,8 @@ class Beat:
 
 
 def describe_hang(beats: Mapping[int, Beat], silent: set[int], world_size: int, seconds: float) -> str:
-    """Which ranks are behind, where and in what. ``beats`` of those that were heard of; ``silent`` ranks have told
-    nothing new for long, though the others have; ``seconds``: the watchdog's."""
+    """Which ranks are behind, where and in what. ``beats`` of those that were heard of; ``silent`` ranks have
+    reported nothing new for long, though the others have; ``seconds``: the watchdog's."""
     never = sorted(set(range(world_size)) - beats.keys())
     if never:
         return (

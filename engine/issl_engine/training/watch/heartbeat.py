@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal
 
+from issl_engine.training.watch.watcher import Watcher
 from issl_engine.views.config import MultiCropBatch
 
 if TYPE_CHECKING:  # the watchdog's threads need no DALI
@@ -13,7 +14,7 @@ Phase = Literal["start", "data", "step", "checkpoint", "end"]
 """Before the first batch; waiting for a batch; forward to optimiser, and its log; saving; after the loop."""
 
 
-class Heartbeat:
+class Heartbeat(Watcher):
     """The loop's place. Every rank notes the same places in the same order, so their counts compare: the one with the
     smaller count is behind."""
 
@@ -27,9 +28,18 @@ class Heartbeat:
         count, earlier_step, _, _ = self.place
         self.place = (count + 1, earlier_step if step is None else step, phase, time.monotonic())
 
+    def step_started(self, step: int) -> None:
+        self.enter("step", step)
+
+    def saving(self) -> None:
+        self.enter("checkpoint")
+
+    def ended(self) -> None:
+        self.enter("end")
+
 
 class WatchedViews:
-    """Batches as they come, each wait for one noted."""
+    """Batches as they come, the wait for each noted."""
 
     def __init__(self, views: "TrainingViews", heartbeat: Heartbeat) -> None:
         self._views, self._heartbeat = views, heartbeat
@@ -42,6 +52,3 @@ class WatchedViews:
         batch = next(self._views)
         self._heartbeat.enter("step")
         return batch
-
-    def close(self) -> None:
-        self._views.close()

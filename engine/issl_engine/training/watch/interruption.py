@@ -66,7 +66,7 @@ def sigterm_interrupts() -> Iterator[None]:
     """SIGTERM raises Interrupted, once, wherever the block is; a training loop inside it saves instead.
 
     After it the earlier handler comes back, but not once a SIGTERM came: another must not kill the process while it
-    ends, whose exit code tells that it was stopped.
+    ends, whose exit code says that it was stopped.
     """
     handler = InterruptOnce()
     earlier = signal.signal(signal.SIGTERM, handler)

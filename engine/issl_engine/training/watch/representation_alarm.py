@@ -5,13 +5,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from issl_engine.training.watch.batch_diagnostics import PREFIX
+from issl_engine.training.watch.watcher import Watcher
 
 _log = logging.getLogger("issl_engine")
 
 Record = Mapping[str, float]
 
 MEASUREMENTS = 3
-"""Measurements in a row that must show a sign before it is told."""
+"""Measurements in a row that must show a sign before it is reported."""
 CONSTANT_STD = 0.01
 """feature_std is 1 for features spread over the sphere; an untrained encoder has above 0.1."""
 FEW_DIRECTIONS_SHARE = 0.01
@@ -71,10 +72,10 @@ SIGNS = (
         "schedule.warmup_epochs",
     ),
 )
-"""What is constant has no other measure, so that one sign is told of and not all."""
+"""What is constant has no other measure, so that one sign is reported and not all."""
 
 
-class RepresentationAlarm:
+class RepresentationAlarm(Watcher):
     """Warns once of each sign that three measurements in a row show, from the end of the warm-up on.
 
     Before, frozen prototypes and a rising learning rate make a healthy run look ill.
@@ -86,20 +87,23 @@ class RepresentationAlarm:
         self._in_a_row = dict.fromkeys((sign.name for sign in SIGNS), 0)
         self._raised: set[str] = set()
 
+    def line_made(self, record: Record) -> None:
+        self.observe(record)
+
     def observe(self, record: Record) -> list[str]:
-        """Takes one line of metrics.jsonl; the names of the signs that are told of by it."""
+        """Takes one line of metrics.jsonl; returns the names of the signs that it makes this alarm report."""
         found = {key.removeprefix(PREFIX): value for key, value in record.items() if key.startswith(PREFIX)}
         if not found or record["epoch"] <= self.first_epoch:
             return []
-        told = []
+        reported = []
         for sign in SIGNS:
             self._in_a_row[sign.name] = self._in_a_row[sign.name] + 1 if sign.shows(found) else 0
             if self._in_a_row[sign.name] >= MEASUREMENTS and sign.name not in self._raised:
                 self._raised.add(sign.name)
-                told.append(sign.name)
+                reported.append(sign.name)
                 _log.warning(
                     "step %d: %s: %s, at %d measurements in a row; %s",
                     record["step"], sign.name, sign.sentence.format(**found), MEASUREMENTS,
                     sign.advice or self.advice,
                 )  # fmt: skip
-        return told
+        return reported

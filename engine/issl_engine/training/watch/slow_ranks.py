@@ -1,6 +1,6 @@
 """Names a rank that is slower than the others by its own doing.
 
-All ranks of a step end together, so that only the time before a rank first waits for the others tells them apart. That
+All ranks of a step end together, so that only the time before a rank first waits for the others differs. That
 is the time in which it waits for images, and that of its encoder's forward pass: what communicates (objectives, the
 gradients' sum) comes after it. Where batch-norm communicates inside the encoder, it is timed up to the first such layer
 only; where such an encoder is compiled, not at all, and ranks are compared by their wait for images alone.
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from issl_engine.ranks import Ranks
 from issl_engine.training.watch.balance import DeviceTimer
+from issl_engine.training.watch.watcher import Line, Watcher
 
 _log = logging.getLogger("issl_engine")
 
@@ -56,18 +57,23 @@ class OwnWork:
             self._timer.__exit__(None, None, None)
 
     def take(self) -> float:
-        """Seconds since the last call; 0 where it cannot be told. On a GPU waits until that work is done."""
+        """Seconds since the last call; 0 where it is not known. On a GPU waits until that work is done."""
         return self._timer.take()
 
 
-class SlowRankAlarm:
-    """Warns once of a rank whose own time was over 1.5 times the median's in three logged lines in a row."""
+class SlowRankAlarm(Watcher):
+    """Warns once of a rank whose own time was over 1.5 times the median's in three logged lines in a row. Every rank
+    must make it, with its own ``own_work``."""
 
-    def __init__(self, ranks: Ranks) -> None:
-        self.ranks = ranks
+    def __init__(self, ranks: Ranks, own_work: OwnWork) -> None:
+        self.ranks, self.own_work = ranks, own_work
         self.hosts = ranks.gather(ranks.host)
         self._slow_lines = [0] * ranks.world_size
         self._named: set[int] = set()
+
+    def line_due(self, line: Line) -> None:
+        if not line.is_empty:
+            self.observe(line.data_seconds, self.own_work.take(), line.done.step)
 
     def observe(self, data_seconds: float, compute_seconds: float, step: int) -> list[int]:
         """This rank's own times since the last line; every rank must call it. Returns the ranks named by it, in rank

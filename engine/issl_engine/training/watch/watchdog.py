@@ -1,9 +1,9 @@
 """Ends a run that has stopped moving, and says which rank the others wait for.
 
-Two threads a rank, neither of which touches the device or a collective, and which go on while the main thread waits in
-one (gloo, NCCL and DALI let other Python threads run meanwhile):
+Each rank has two threads. Neither touches the device or a collective, and both go on while the main thread waits in one
+(gloo, NCCL and DALI let other Python threads run meanwhile):
 
-- one tells the others where this rank is, and reads where they are. It has a connection to the ranks' store of its
+- one reports to the others where this rank is, and reads where they are. It has a connection to the ranks' store of its
   own: a call on the connection that the process group uses would wait behind the group's calls.
 - one judges. It never asks the store, which does not answer when the process that keeps it is stopped.
 
@@ -20,7 +20,7 @@ from itertools import count
 from pathlib import Path
 from types import TracebackType
 
-from torch.distributed import Store
+from torch.distributed import Store  # type: ignore[attr-defined]
 
 from issl_engine.training.watch.hang import Beat, describe_hang
 from issl_engine.training.watch.heartbeat import Heartbeat
@@ -37,7 +37,7 @@ CLOSING_SECONDS = 1.0
 """For a thread to end, which may be waiting for a store that does not answer."""
 
 OnHung = Callable[[str], None]
-"""Told the sentence, in a thread, just before the process ends."""
+"""Called with the sentence, in a thread, just before the process ends."""
 
 _generations = count()
 
@@ -51,7 +51,7 @@ class _Seen:
 
 
 class Watchdog:
-    """Watches from ``with`` to its end. ``seconds`` 0 watches nothing.
+    """Watches from ``with`` to its end. With ``seconds`` 0 nothing is watched.
 
     ``store`` None is of a lone process. ``last_checkpoint`` is asked when the run ends.
     """
@@ -72,7 +72,7 @@ class Watchdog:
         self.rank, self.world_size, self.host = rank, world_size, host
         self.last_checkpoint, self.on_hung = last_checkpoint, on_hung or _log_error
         self._store = None if store is None or seconds == 0 else store.clone()  # type: ignore[attr-defined]
-        # Ranks watch equally often, so that what they told in an earlier training is not mistaken for this one's.
+        # Ranks watch equally often, so that what they reported in an earlier training is not mistaken for this one's.
         self._key = f"issl_engine/heartbeat/{next(_generations)}"
         self._interval = seconds / LOOKS
         self._closed = threading.Event()
@@ -106,7 +106,7 @@ class Watchdog:
                 self._heard_of_store = time.monotonic()
                 self._closed.wait(self._interval)
             self._tell()
-        except RuntimeError as error:  # the store is gone, and with it the rank that kept it: the collectives will tell
+        except RuntimeError as error:  # the store is gone, and with it the rank that kept it: the collectives will fail
             _log.debug("the heartbeat ends: %s", str(error).partition("\n")[0])
 
     def _tell(self) -> None:
@@ -133,7 +133,7 @@ class Watchdog:
         )  # fmt: skip
 
     def _stalled_seconds(self) -> float:
-        """How long this rank's loop has not moved while it was watched."""
+        """For how long this rank's loop has not moved while it was watched."""
         return time.monotonic() - max(self.heartbeat.place[3], self._watched_since)
 
     def _judge_often(self) -> None:
