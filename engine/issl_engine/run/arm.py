@@ -45,7 +45,9 @@ def run_arm(
     if ranks.is_first:
         _show_what_is_run(recipe, dataset, plan, folder, seed)
     ranks.barrier()
-    checkpoint = pretrain(recipe, dataset, ranks, folder=folder, seed=seed, on_log=on_log, on_hung=on_hung)
+    checkpoint = pretrain(
+        recipe, dataset, ranks, folder=folder, seed=seed, plan=plan, on_log=on_log, on_hung=on_hung
+    )  # fmt: skip
     if ranks.is_first:
         _measure(Trained(checkpoint, dataset, ranks), recipe, dataset, folder, seed)
     ranks.barrier()

@@ -77,6 +77,16 @@ def restore_learner(checkpoint: Path, learner: Learner, manifest: Manifest, rank
         paths = [checkpoint / rank_name(rank) for rank in savers]
         files = [stack.enter_context(safe_open(path, framework="pt", device="cpu")) for path in paths]
         _restore_buffers(checkpoint, learner, LEARNER_BUFFERS, files, ranks, same=same)
+    _restore_encoder_buffers(checkpoint, learner)
+
+
+@torch.no_grad()
+def _restore_encoder_buffers(checkpoint: Path, learner: Learner) -> None:
+    """Those of the encoder's own file, where ranks differ: the encoder that is measured is the one that is exported."""
+    with safe_open(checkpoint / ENCODER, framework="pt", device="cpu") as file:
+        for name, buffer in learner.encoder.named_buffers():
+            if name in file.keys():  # noqa: SIM118 (a file, not a mapping)
+                buffer.copy_(file.get_tensor(name))
 
 
 @torch.no_grad()
