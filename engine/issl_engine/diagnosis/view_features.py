@@ -11,7 +11,8 @@ from issl_engine.loading import TrainingViews
 from issl_engine.probing.judging.splits import hold_out
 from issl_engine.recipe.schema import EvaluationConfig
 from issl_engine.sources.base import Dataset, ImageSet
-from issl_engine.views.config import MultiCropBatch, ViewsConfig
+from issl_engine.views.batch import MultiCropBatch
+from issl_engine.views.config import ViewsConfig
 
 
 def judged_images(dataset: Dataset, evaluation: EvaluationConfig, seed: int) -> tuple[ImageSet, str]:

@@ -13,7 +13,7 @@ from issl_engine.training.build import build_engine, build_learner, build_online
 from issl_engine.training.learner import Learner, encode_views
 from issl_engine.training.step import StepResult, after_step, train_step
 from issl_engine.training.watch.balance import Interval
-from issl_engine.views.config import MultiCropBatch
+from issl_engine.views.batch import MultiCropBatch
 from issl_profiling.train.candidate import CACHED, ENCODER, HEADS, LOADER, WHOLE, Candidate, Shares, Work
 from issl_profiling.train.case import TrainCase
 from issl_profiling.train.flops import StepFlops, count_flops
