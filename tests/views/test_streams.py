@@ -6,8 +6,7 @@ from dataclasses import fields, is_dataclass
 import numpy as np
 import pytest
 
-from issl_engine.random_streams import Purpose, epoch_order
-from issl_engine.views.augmentations.base import SHARED_COLUMNS
+from issl_engine.random_streams import epoch_order
 from issl_engine.views.augmentations.blur import Blur
 from issl_engine.views.augmentations.colour import Colour, ColourJitter
 from issl_engine.views.augmentations.flip import Flip
@@ -40,18 +39,6 @@ EVERYTHING = SHARED.model_copy(
 TRIVIAL = Augmentation(policy=TrivialAugment(name="trivial_augment"))
 NAMES = {"Flip": "flip", "Blur": "sigma", "Solarise": "solarise"}
 """Transforms whose draws are one array, and how it is called below."""
-PURPOSES = {
-    "Crop": {Purpose.VIEWS},
-    "Rotation": {Purpose.ROTATION},
-    "PolicyStep": {Purpose.POLICY},
-    "Colour": {Purpose.VIEWS, Purpose.JITTER_ORDER},
-    "Blur": {Purpose.VIEWS},
-    "Solarise": {Purpose.VIEWS},
-    "GaussianNoise": {Purpose.NOISE},
-    "UserTransform": {Purpose.OPERATORS},
-    "Flip": {Purpose.VIEWS},
-}
-
 DIGESTS = {
     "start_HW": "1edea8f34259",
     "end_HW": "ff564e3e4412",
@@ -160,18 +147,6 @@ def test_other_augmentations_change_no_draw() -> None:
     for alone, beside in zip(draw(ALONE, 50), draw(configure(EVERYTHING), 50), strict=True):
         for name, array in alone.items():
             np.testing.assert_array_equal(array, beside[name], err_msg=name)
-
-
-def test_the_columns_of_the_shared_stream_are_shared_out_and_no_purpose_has_two_owners() -> None:
-    taken: list[int] = []
-    owners: dict[str, set[Purpose]] = {}
-    for transform in WITH_OTHERS.transforms_of(WITH_OTHERS.groups[0]):
-        owners.setdefault(type(transform).__name__, set()).update(c.purpose for c in transform.columns)
-        taken += [n for c in transform.columns if c.purpose is Purpose.VIEWS for n in range(c.first, c.end)]
-    assert sorted(taken) == list(range(SHARED_COLUMNS))
-    assert owners == PURPOSES
-    own = [purpose for purposes in owners.values() for purpose in purposes - {Purpose.VIEWS}]
-    assert len(own) == len(set(own))
 
 
 def test_an_epochs_order_is_a_permutation_that_seed_and_epoch_change() -> None:

@@ -26,7 +26,7 @@ class ViewStreams:
         self._sizes = [group.size for group in views.group_of_view]
         self._seed, self._channels = seed, channels
         self._noise_field = functools.cache(lambda: NoiseField(seed, views.largest_size))
-        self._widths = {Purpose.VIEWS: SHARED_COLUMNS}
+        self._widths: dict[int, int] = {Purpose.VIEWS: SHARED_COLUMNS}
         """Purpose → U, what the view that takes most takes."""
         for columns in (columns for view in self.transforms for transform in view for columns in transform.columns):
             self._widths[columns.purpose] = max(columns.end, self._widths.get(columns.purpose, 0))
@@ -38,7 +38,7 @@ class ViewStreams:
         """
         num_images, num_views = len(sizes_HW), len(self.transforms)
 
-        def stream(purpose: Purpose, width: int) -> Uniforms:
+        def stream(purpose: int, width: int) -> Uniforms:
             drawn = uniforms(
                 num_images, num_views * width,
                 seed=self._seed, epoch=epoch, first_position=first_position, purpose=purpose,

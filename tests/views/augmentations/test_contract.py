@@ -14,8 +14,9 @@ from nvidia.dali import types
 from issl_engine.loading import TrainingViews
 from issl_engine.loading.augmentations import __path__ as graph_folder
 from issl_engine.loading.augmentations.base import ViewGraph, apply_transform
+from issl_engine.random_streams import FIRST_OWN_PURPOSE, Purpose
 from issl_engine.views.augmentations import __path__ as host_folder
-from issl_engine.views.augmentations.base import Arrays, Transform, ViewBatch
+from issl_engine.views.augmentations.base import SHARED_COLUMNS, Arrays, Transform, ViewBatch
 from issl_engine.views.augmentations.blur import Blur
 from issl_engine.views.augmentations.colour import ColourJitter
 from issl_engine.views.augmentations.flip import Flip
@@ -89,6 +90,35 @@ def test_every_augmentation_is_reached_and_the_order_stays() -> None:
     names = [file_of(kind) for kind in order]
     assert [name for name in names if name in ORDER] == ORDER
     assert (names[0], names[-1]) == (ORDER[0], ORDER[-1])
+
+
+PURPOSES: dict[str, set[int]] = {
+    "crop": {Purpose.VIEWS},
+    "rotation": {Purpose.ROTATION},
+    "policy": {Purpose.POLICY},
+    "colour": {Purpose.VIEWS, Purpose.JITTER_ORDER},
+    "blur": {Purpose.VIEWS},
+    "solarise": {Purpose.VIEWS},
+    "noise": {Purpose.NOISE},
+    "user": {Purpose.OPERATORS},
+    "flip": {Purpose.VIEWS},
+}
+"""The streams of published runs."""
+
+
+def test_the_shared_stream_is_shared_out_and_every_other_has_one_owner() -> None:
+    taken: list[int] = []
+    owners: dict[str, set[int]] = {}
+    for transform in transforms(FULL):
+        owners[file_of(type(transform))] = {columns.purpose for columns in transform.columns}
+        for columns in transform.columns:
+            taken += range(columns.first, columns.end) if columns.purpose == Purpose.VIEWS else ()
+    assert sorted(taken) == list(range(SHARED_COLUMNS))
+    assert PURPOSES.items() <= owners.items()
+    own = [purpose for purposes in owners.values() for purpose in purposes - {Purpose.VIEWS}]
+    assert len(own) == len({*own})
+    later = [purpose for name, purposes in owners.items() if name not in PURPOSES for purpose in purposes]
+    assert all(FIRST_OWN_PURPOSE <= purpose < 256 for purpose in later)
 
 
 @pytest.mark.parametrize("channels", [1, 3])

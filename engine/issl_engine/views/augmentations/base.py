@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from issl_engine.random_streams import Purpose
 from issl_engine.views.noise_field import NoiseField
 
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -32,10 +31,11 @@ SHARED_COLUMNS = 32
 class Columns:
     """``count`` uniform numbers per image and view, from the column ``first`` on of the stream of ``purpose``.
 
-    A new augmentation takes a purpose of its own, so that the numbers of all others stay.
+    A new augmentation takes a purpose that no other has (from FIRST_OWN_PURPOSE on), so that the numbers of all others
+    stay.
     """
 
-    purpose: Purpose
+    purpose: int
     count: int
     first: int = 0
 
@@ -55,7 +55,7 @@ class ViewBatch:
     sizes_HW: NDArray[np.int32]
     size: int
     channels: int
-    streams: Mapping[Purpose, Uniforms]
+    streams: Mapping[int, Uniforms]
     noise_field: Callable[[], NoiseField]
 
     def uniforms(self, columns: Columns) -> Uniforms:
