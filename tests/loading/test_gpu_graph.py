@@ -8,7 +8,6 @@ import pytest
 import torch
 from nvidia.dali.pipeline import Pipeline
 
-from issl_engine.loading.corruption import CorruptionInputs
 from issl_engine.loading.evaluation import _evaluation_graph
 from issl_engine.loading.images import ImageInputs, num_channels
 from issl_engine.loading.training import _training_graph
@@ -18,7 +17,7 @@ from issl_engine.views.augmentations.noise import GaussianNoise
 from issl_engine.views.augmentations.rotation import Rotation
 from issl_engine.views.augmentations.solarise import Solarise
 from issl_engine.views.config import Augmentation, CropGroup, ViewsConfig
-from issl_engine.views.corruptions import Corruption, CorruptionKind, CorruptionsConfig
+from issl_engine.views.corruptions import Corruption, CorruptionInputs, CorruptionKind, CorruptionsConfig
 from issl_engine.views.policies.rand_augment import RandAugment
 from issl_engine.views.streams import ViewStreams
 

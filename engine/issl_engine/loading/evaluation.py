@@ -13,7 +13,7 @@ from nvidia.dali import fn
 from torch import Tensor
 
 from issl_engine.loading.augmentations.crop import INTERPOLATION
-from issl_engine.loading.corruption import CorruptionInputs, corrupted
+from issl_engine.loading.corruption import corrupted
 from issl_engine.loading.expected_size import check_sizes, expected_sizes, of_expected_size
 from issl_engine.loading.images import ImageInputs, num_channels, undecodable
 from issl_engine.loading.normalisation import Triple, normalise
@@ -21,7 +21,7 @@ from issl_engine.loading.pipeline import build_pipeline, named_inputs, run_pipel
 from issl_engine.mistakes import Mistake
 from issl_engine.sources.base import ImageSet
 from issl_engine.views.augmentations.base import Floats
-from issl_engine.views.corruptions import Corruption
+from issl_engine.views.corruptions import Corruption, CorruptionInputs
 
 Feed = Callable[[], dict[str, Any]]
 PREFETCHED = 2

@@ -10,9 +10,9 @@ from torch import Tensor
 class MultiCropBatch:
     """The crops of B images on one rank.
 
-    ``crops``: one float tensor [count, B, 3, size, size] a crop group, normalised; ``ids``: int64 [B], each image's
+    ``crops``: one float tensor [count, B, 3, size, size] per crop group, normalised; ``ids``: int64 [B], each image's
     place in its ImageSet; ``labels``: int64 [B] (read by online probes only, never by an objective). ``masks``:
-    one bool tensor [count, B, size / patch, size / patch] a crop group, true where a patch is masked, or None where
+    one bool tensor [count, B, size / patch, size / patch] per crop group, true where a patch is masked, or None where
     the group has no masks; left out, no group has any.
     """
 
@@ -26,6 +26,7 @@ class MultiCropBatch:
             object.__setattr__(self, "masks", (None,) * len(self.crops))
 
     def to(self, device: torch.device) -> "MultiCropBatch":
+        """The same on ``device``, but for the ids, which stay where they are."""
         return MultiCropBatch(
             crops=tuple(crop.to(device, non_blocking=True) for crop in self.crops),
             ids=self.ids,

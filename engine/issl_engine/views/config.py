@@ -126,7 +126,7 @@ class ViewsConfig(Config):
 
     @property
     def num_views(self) -> int:
-        """Crops an image, over all groups."""
+        """Crops per image, over all groups."""
         return sum(group.count for group in self.groups)
 
     @property

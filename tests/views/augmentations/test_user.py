@@ -120,7 +120,7 @@ def test_probabilities_are_the_shares_of_crops_and_numbers_are_uniform() -> None
     assert abs(np.corrcoef(some.chosen, some.uniform)[0, 1]) < 0.05
 
 
-def test_an_unchosen_crop_is_told_by_its_uniform_number_less_one() -> None:
+def test_an_unchosen_crop_is_marked_by_its_uniform_number_less_one() -> None:
     batch = view_batch(only(operators=OPERATORS), 200)
     transforms = [UserTransform(operator, index) for index, operator in enumerate(OPERATORS)]
     some, always = (transform.arrays(batch)["number"] for transform in transforms)

@@ -23,7 +23,7 @@ from issl_engine.views.augmentations.base import (
     ViewBatch,
     within,
 )
-from issl_engine.views.noise_field import NUM_STARTS, STEPS_PER_STD
+from issl_engine.views.noise_field import STEPS_PER_STD, first_places
 
 COLUMNS = Columns(purpose=Purpose.NOISE, count=3)
 """Whether, how strong, where in the field."""
@@ -62,7 +62,7 @@ class GaussianNoise(Config, Transform):
     def draw(self, batch: ViewBatch) -> NoiseDraws:
         chosen, strength, place = batch.uniforms(COLUMNS).T
         std = np.where(chosen < self.probability, within(self.std, strength), 0.0)
-        return NoiseDraws(std=std.astype(np.float32), start=np.floor(place * NUM_STARTS).astype(np.int64))
+        return NoiseDraws(std=std.astype(np.float32), start=first_places(place))
 
     def arrays(self, batch: ViewBatch) -> Arrays:
         """``noisy`` bool [B]; ``scale`` float32 [B]: grey levels per step of the field; ``noise`` int8

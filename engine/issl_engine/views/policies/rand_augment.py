@@ -1,4 +1,4 @@
-"""RandAugment: some operations an image, all of one magnitude."""
+"""RandAugment: some operations per image, all of one magnitude."""
 
 from typing import Annotated, Literal
 

@@ -1,4 +1,4 @@
-"""TrivialAugment: one operation an image, of any magnitude."""
+"""TrivialAugment: one operation per image, of any magnitude."""
 
 from typing import Literal
 
