@@ -21,7 +21,7 @@ def build_pipeline(
     device: torch.device,
     prefetch: int,
 ) -> Pipeline:
-    pipeline = Pipeline(  # type: ignore[no-untyped-call]
+    pipeline = Pipeline(
         batch_size=batch_size,
         num_threads=num_threads,
         device_id=_gpu(device),
@@ -29,8 +29,8 @@ def build_pipeline(
         exec_dynamic=True,  # its outputs stay valid for as long as a tensor refers to them
     )
     with pipeline:
-        pipeline.set_outputs(*graph())  # type: ignore[no-untyped-call]
-    pipeline.build()  # type: ignore[no-untyped-call]
+        pipeline.set_outputs(*graph())
+    pipeline.build()
     return pipeline
 
 

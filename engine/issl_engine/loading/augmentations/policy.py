@@ -51,7 +51,7 @@ def policy(step: PolicyStep, view: Any, graph: ViewGraph, *, operation: Any, val
 
 
 def _constant(number: int) -> Any:
-    return types.Constant(number, dtype=types.DALIDataType.INT32)  # type: ignore[no-untyped-call]
+    return types.Constant(number, dtype=types.DALIDataType.INT32)
 
 
 def _contrast(crop: Any, factor: Any, channels: int) -> Any:

@@ -16,5 +16,5 @@ def solarise(_: Solarise, view: Any, graph: ViewGraph, *, threshold: Any) -> Any
 def solarised(view: Any, threshold: Any) -> Any:
     """Inverts from the threshold on. 255 - x is x with all bits turned, which costs a third of choosing between the
     two."""
-    all_bits: Any = types.Constant(255, dtype=types.DALIDataType.UINT8)  # type: ignore[no-untyped-call]
+    all_bits: Any = types.Constant(255, dtype=types.DALIDataType.UINT8)
     return view ^ ((view >= threshold) * all_bits)
