@@ -11,7 +11,10 @@ WORDS_PER_COUNTER = 4
 
 
 class Purpose(IntEnum):
-    """A byte of the key. Streams of published results: never renumber one."""
+    """A byte of the key. Streams of published results: never renumber one.
+
+    An augmentation that comes later names a number of its own in its file, from ``FIRST_OWN_PURPOSE`` on.
+    """
 
     ORDER = 0
     VIEWS = 1
@@ -25,11 +28,15 @@ class Purpose(IntEnum):
     CORRUPTION = 9
 
 
-def stream_key(seed: int, epoch: int, purpose: Purpose) -> int:
+FIRST_OWN_PURPOSE = 128
+
+
+def stream_key(seed: int, epoch: int, purpose: int) -> int:
     """Philox's 128 bits: the seed in the upper half, then the epoch, and a byte that keeps streams apart.
 
     Raises Mistake for a seed out of range.
     """
+    assert 0 <= purpose < 256, f"purpose {purpose} is no byte"
     if not 0 <= seed < 2**64:
         raise Mistake(f"seed: {seed} is out of range; choose a whole number from 0 to 2^64 - 1")
     return (seed << 64) | (epoch << 8) | purpose
@@ -41,7 +48,7 @@ def epoch_order(num_images: int, seed: int, epoch: int) -> NDArray[np.int64]:
 
 
 def uniforms(
-    rows: int, columns: int, *, seed: int, epoch: int, first_position: int, purpose: Purpose
+    rows: int, columns: int, *, seed: int, epoch: int, first_position: int, purpose: int
 ) -> NDArray[np.float64]:
     """[rows, columns] numbers in [0, 1); row r depends on position first_position + r only."""
     counters = -(-columns // WORDS_PER_COUNTER)

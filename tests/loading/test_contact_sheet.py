@@ -6,24 +6,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from issl_engine.loading.contact_sheet import write_contact_sheet
+from issl_engine.loading.contact_sheet import group_legend, write_contact_sheet
 from issl_engine.random_streams import epoch_order
 from issl_engine.sources.base import ImageSet
-from issl_engine.views.config import (
-    Augmentation,
-    Blur,
-    ColourJitter,
-    CropGroup,
-    GaussianNoise,
-    PatchMask,
-    Rotation,
-    Solarise,
-    UserOperator,
-    ViewsConfig,
-)
-from issl_engine.views.contact_legend import describe_augmentation, group_legend
-from issl_engine.views.patch_masks import draw_masks
-from issl_engine.views.policies.base import ALL_OPERATIONS
+from issl_engine.views.augmentations.blur import Blur
+from issl_engine.views.augmentations.colour import ColourJitter
+from issl_engine.views.augmentations.noise import GaussianNoise
+from issl_engine.views.augmentations.policy import ALL_OPERATIONS
+from issl_engine.views.augmentations.rotation import Rotation
+from issl_engine.views.augmentations.solarise import Solarise
+from issl_engine.views.augmentations.user import UserOperator
+from issl_engine.views.config import Augmentation, CropGroup, ViewsConfig
+from issl_engine.views.masks import PatchMask, draw_masks
 from issl_engine.views.policies.rand_augment import RandAugment
 from issl_engine.views.policies.trivial_augment import TrivialAugment
 
@@ -101,11 +95,11 @@ def test_the_legend_names_every_part_that_is_on() -> None:
         blur=Blur(probability=0.6, sigma=(0.1, 2.0)),
         solarise=Solarise(probability=0.7, threshold=99),
     )
-    assert describe_augmentation(everything) == (
+    assert everything.legend() == (
         "flip 0.5, jitter 0.8 (brightness 0.1, contrast 0.2, saturation 0.3, hue 0.05), grey 0.25, "
         "blur 0.6 (sigma 0.1 to 2 px), solarise 0.7 (from 99)"
     )
-    assert describe_augmentation(PLAIN) == "flip 0, grey 0"
+    assert PLAIN.legend() == "flip 0, grey 0"
 
 
 def test_the_legend_names_rotation_policy_noise_and_operators() -> None:
@@ -118,7 +112,7 @@ def test_the_legend_names_rotation_policy_noise_and_operators() -> None:
         gaussian_noise=GaussianNoise(probability=0.3, std=(1, 5)),
         operators=(UserOperator(function="paint.box:dim", probability=0.1),),
     )
-    assert describe_augmentation(everything) == (
+    assert everything.legend() == (
         "flip 0, rotation 0.5 (-10 to 20 degrees, fill 9), rand_augment (3 of magnitude 7 ± 0.5), grey 0, "
         "noise 0.3 (std 1 to 5 grey levels), paint.box:dim 0.1"
     )
@@ -127,7 +121,7 @@ def test_the_legend_names_rotation_policy_noise_and_operators() -> None:
 def test_the_legend_names_a_policys_operations_where_some_are_left_out() -> None:
     few = TrivialAugment(name="trivial_augment", operations=("rotate", "colour"))
     most = TrivialAugment(name="trivial_augment", operations=ALL_OPERATIONS[:-1])
-    described = [describe_augmentation(PLAIN.model_copy(update={"policy": policy})) for policy in (few, most)]
+    described = [PLAIN.model_copy(update={"policy": policy}).legend() for policy in (few, most)]
     assert described == [
         "flip 0, trivial_augment (1 of any magnitude, rotate colour), grey 0",
         "flip 0, trivial_augment (1 of any magnitude, all operations but equalise), grey 0",

@@ -10,18 +10,14 @@ from PIL import Image
 
 from issl_engine.loading import EvaluationImages, TrainingViews
 from issl_engine.sources.base import ImageSet
-from issl_engine.views.config import (
-    Augmentation,
-    Blur,
-    CropGroup,
-    GaussianNoise,
-    MultiCropBatch,
-    PatchMask,
-    Rotation,
-    Solarise,
-    UserOperator,
-    ViewsConfig,
-)
+from issl_engine.views.augmentations.blur import Blur
+from issl_engine.views.augmentations.noise import GaussianNoise
+from issl_engine.views.augmentations.rotation import Rotation
+from issl_engine.views.augmentations.solarise import Solarise
+from issl_engine.views.augmentations.user import UserOperator
+from issl_engine.views.batch import MultiCropBatch
+from issl_engine.views.config import Augmentation, CropGroup, ViewsConfig
+from issl_engine.views.masks import PatchMask
 from issl_engine.views.policies.rand_augment import RandAugment
 from issl_engine.views.policies.trivial_augment import TrivialAugment
 

@@ -1,6 +1,6 @@
 """The graph for a GPU can be laid out where there is none: its arguments are known, its crops end on the GPU.
 
-Whether it runs, and to which pixels, only a GPU shows (test_dali_gpu.py).
+Whether it runs, and to which pixels, only a GPU shows (test_gpu.py).
 """
 
 import numpy as np
@@ -9,12 +9,17 @@ import torch
 from nvidia.dali.pipeline import Pipeline
 
 from issl_engine.loading.evaluation import _evaluation_graph
-from issl_engine.loading.images import ImageInputs
+from issl_engine.loading.images import ImageInputs, num_channels
 from issl_engine.loading.training import _training_graph
 from issl_engine.sources.base import ImageSet
-from issl_engine.views.config import Augmentation, Blur, CropGroup, GaussianNoise, Rotation, Solarise, ViewsConfig
-from issl_engine.views.corruptions import Corruption, CorruptionKind, CorruptionsConfig
+from issl_engine.views.augmentations.blur import Blur
+from issl_engine.views.augmentations.noise import GaussianNoise
+from issl_engine.views.augmentations.rotation import Rotation
+from issl_engine.views.augmentations.solarise import Solarise
+from issl_engine.views.config import Augmentation, CropGroup, ViewsConfig
+from issl_engine.views.corruptions import Corruption, CorruptionInputs, CorruptionKind, CorruptionsConfig
 from issl_engine.views.policies.rand_augment import RandAugment
+from issl_engine.views.streams import ViewStreams
 
 EVERYTHING = ViewsConfig(
     groups=(CropGroup(count=2, size=32), CropGroup(count=3, size=16)),
@@ -34,9 +39,10 @@ def test_every_crop_ends_on_the_gpu_and_the_sizes_on_the_host(stored: str, layou
         images = ImageSet(labels=LABELS, sizes_HW=SIZES, paths=tuple("abcd"))
     else:
         images = ImageSet(labels=LABELS, sizes_HW=SIZES, pixels=np.zeros((4, 48, 64, 1), np.uint8))
+    streams = ViewStreams(EVERYTHING, seed=0, channels=num_channels(images))
     pipeline = Pipeline(batch_size=2, num_threads=1, device_id=0, exec_dynamic=True)
     with pipeline:
-        *crops, shapes = _training_graph(ImageInputs(images), EVERYTHING, lambda: (), torch.device("cuda"), layout)
+        *crops, shapes = _training_graph(ImageInputs(images), EVERYTHING, streams, dict, torch.device("cuda"), layout)
     assert [crop.device for crop in crops] == ["gpu"] * 5
     assert shapes.device == "cpu"
 
@@ -49,7 +55,7 @@ def test_a_corrupted_image_ends_on_the_gpu(kind: CorruptionKind, channels: int) 
     pipeline = Pipeline(batch_size=2, num_threads=1, device_id=0, exec_dynamic=True)
     with pipeline:
         view, shapes = _evaluation_graph(
-            ImageInputs(images), True, 32, (0.5,) * 3, (0.2,) * 3, "bilinear", corruption, lambda: (),
-            torch.device("cuda"),
+            ImageInputs(images), CorruptionInputs(corruption, 32, channels), True, 32, (0.5,) * 3, (0.2,) * 3,
+            "bilinear", corruption, dict, torch.device("cuda"),
         )  # fmt: skip
     assert (view.device, shapes.device) == ("gpu", "cpu")

@@ -1,4 +1,4 @@
-"""Crop groups that differ: each has its own augmentation and normalisation. And noise, which a group may have."""
+"""Crop groups that differ: each has its own augmentation and normalisation."""
 
 import numpy as np
 import pytest
@@ -7,19 +7,12 @@ from PIL import Image
 
 from issl_engine.loading import TrainingViews
 from issl_engine.sources.base import ImageSet
-from issl_engine.views.config import (
-    Augmentation,
-    Blur,
-    ColourJitter,
-    CropGroup,
-    GaussianNoise,
-    MultiCropBatch,
-    Solarise,
-    ViewsConfig,
-)
-from issl_engine.views.draws import draw_views
-from issl_engine.views.further_draws import draw_further
-from issl_engine.views.noise_field import NoiseField
+from issl_engine.views.augmentations.blur import Blur
+from issl_engine.views.augmentations.colour import ColourJitter
+from issl_engine.views.augmentations.solarise import Solarise
+from issl_engine.views.batch import MultiCropBatch
+from issl_engine.views.config import Augmentation, CropGroup, ViewsConfig
+from issl_engine.views.streams import ViewStreams
 
 N, SIDE, SEED = 64, 24, 5
 NOTHING = Augmentation(flip=0, colour_jitter=None, greyscale=0)
@@ -72,41 +65,15 @@ def test_the_two_views_of_byol_are_two_groups_of_one_crop() -> None:
     views = ViewsConfig(groups=groups)
     assert (views.num_views, views.num_global_views) == (2, 2)
     sizes_HW = np.full((2000, 2), 32, np.int32)
-    ours, theirs = draw_views(views, sizes_HW, seed=0, epoch=0, first_position=0)
-    assert ((ours.sigma > 0).mean(), (theirs.sigma > 0).mean()) == pytest.approx((1, 0.1), abs=0.03)
-    assert (ours.solarise.mean(), theirs.solarise.mean()) == pytest.approx((0, 0.2), abs=0.03)
+    ours, theirs = ViewStreams(views, seed=0, channels=3).batches(sizes_HW, epoch=0, first_position=0)
+    assert first.solarise is None
+    assert first.blur is not None
+    assert second.blur is not None
+    assert second.solarise is not None
+    shares = ((first.blur.draw(ours) > 0).mean(), (second.blur.draw(theirs) > 0).mean())
+    assert shares == pytest.approx((1, 0.1), abs=0.03)
+    assert second.solarise.draw(theirs).mean() == pytest.approx(0.2, abs=0.03)
     crops = first_batch(views, image_set()).crops
     assert [tuple(crop.shape) for crop in crops] == [(1, N, 3, 16, 16)] * 2
     roughness_of = [abs(crop.diff(dim=-1)).mean().item() for crop in crops]
     assert roughness_of[0] < 0.8 * roughness_of[1]
-
-
-@pytest.mark.parametrize("channels", [1, 3])
-def test_noise_is_the_window_of_the_field_times_its_deviation(channels: int) -> None:
-    views = configure(
-        whole_image(NOTHING.model_copy(update={"gaussian_noise": GaussianNoise(probability=0.6, std=(3, 20))}))
-    )
-    images = image_set(channels)
-    batch = first_batch(views, images)
-    crops = batch.crops[0][0].permute(0, 2, 3, 1).double().numpy()
-    assert images.pixels is not None
-    clean = images.pixels[batch.ids.numpy()].astype(np.float64)
-    (draws,) = draw_further(views, N, seed=SEED, epoch=0, first_position=0)
-    windows = NoiseField(SEED, SIDE).windows(draws.noise_start, SIDE, channels) / 32
-    noisy = np.clip(clean + draws.noise_std[:, None, None, None] * windows, 0, 255)
-    assert abs(crops - noisy).max() <= 0.51
-    assert 0 < (draws.noise_std == 0).sum() < N
-
-
-def test_noise_differs_between_images_and_views() -> None:
-    noise = NOTHING.model_copy(update={"gaussian_noise": GaussianNoise(probability=1, std=(10, 10))})
-    images = ImageSet(
-        labels=np.zeros(N, np.int64), sizes_HW=np.full((N, 2), SIDE, np.int32),
-        pixels=np.full((N, SIDE, SIDE, 3), 128, np.uint8),
-    )  # fmt: skip
-    batch = first_batch(configure(whole_image(), whole_image(), augmentation=noise), images)
-    crops = torch.cat([crops[0] for crops in batch.crops]).flatten(1) - 128
-    assert crops.std().item() == pytest.approx(10, rel=0.02)
-    assert crops.mean().item() == pytest.approx(0, abs=0.1)
-    correlations = torch.corrcoef(crops).fill_diagonal_(0)
-    assert correlations.abs().max() < 0.15

@@ -12,7 +12,8 @@ from issl_engine.loading.encoded_cache import EncodedCache
 from issl_engine.loading.images import largest_size
 from issl_engine.loading.memory import BYTES_A_PIXEL, batch_bytes
 from issl_engine.sources.base import ImageSet
-from issl_engine.views.config import Augmentation, CropGroup, MultiCropBatch, ViewsConfig
+from issl_engine.views.batch import MultiCropBatch
+from issl_engine.views.config import Augmentation, CropGroup, ViewsConfig
 
 VIEWS = ViewsConfig(groups=(CropGroup(count=2, size=16), CropGroup(count=3, size=8, area=(0.1, 0.4))))
 

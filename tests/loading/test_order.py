@@ -13,21 +13,16 @@ from PIL import Image
 
 from issl_engine.loading import TrainingViews
 from issl_engine.sources.base import ImageSet
-from issl_engine.views.config import (
-    Augmentation,
-    Blur,
-    ColourJitter,
-    CropGroup,
-    GaussianNoise,
-    MultiCropBatch,
-    PatchMask,
-    Rotation,
-    Solarise,
-    UserOperator,
-    ViewsConfig,
-)
-from issl_engine.views.patch_masks import draw_masks
-from issl_engine.views.policies.base import ALL_OPERATIONS
+from issl_engine.views.augmentations.blur import Blur
+from issl_engine.views.augmentations.colour import ColourJitter
+from issl_engine.views.augmentations.noise import GaussianNoise
+from issl_engine.views.augmentations.policy import ALL_OPERATIONS
+from issl_engine.views.augmentations.rotation import Rotation
+from issl_engine.views.augmentations.solarise import Solarise
+from issl_engine.views.augmentations.user import UserOperator
+from issl_engine.views.batch import MultiCropBatch
+from issl_engine.views.config import Augmentation, CropGroup, ViewsConfig
+from issl_engine.views.masks import PatchMask, draw_masks
 from issl_engine.views.policies.rand_augment import RandAugment
 from issl_engine.views.policies.trivial_augment import TrivialAugment
 

@@ -12,8 +12,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from issl_engine.cli import main
-from issl_engine.loading import view
-from issl_engine.views import draws as draws_module
+from issl_engine.loading.augmentations import colour as colour_graph
+from issl_engine.loading.augmentations import crop as crop_graph
+from issl_engine.views.augmentations import crop as crop_draws
 from issl_profiling.parity import compare as parity
 from issl_profiling.parity import draws as parity_draws
 from issl_profiling.parity.deviation import BEYOND, COLUMNS, GREY_LEVELS, KS_DISTANCE, SHARE, WITHIN, Deviation
@@ -67,18 +68,18 @@ def test_every_random_number_is_distributed_as_torchvisions(deviations: list[Dev
 
 
 def test_contrast_about_mid_grey_would_be_found(transforms: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(view, "mean_grey", lambda image, channels: 128.0)
+    monkeypatch.setattr(colour_graph, "mean_grey", lambda image, channels: 128.0)
     for operator in named("contrast"):
         assert compare_operator(transforms.functional, operator).verdict == BEYOND
 
 
 def test_a_resize_without_antialiasing_would_be_found(transforms: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    resize = view.fn.resize
+    resize = crop_graph.fn.resize
 
     def aliased(*inputs: Any, antialias: bool, **settings: Any) -> Any:
         return resize(*inputs, antialias=False, **settings)
 
-    monkeypatch.setattr(view.fn, "resize", aliased)
+    monkeypatch.setattr(crop_graph.fn, "resize", aliased)
     smaller = named("resize bilinear")[0]
     assert compare_operator(transforms.functional, smaller).verdict == BEYOND
 
@@ -90,12 +91,12 @@ def test_windows_and_shares_that_are_slightly_off_would_be_found(
 
     def uniform_ratios(sizes_HW: Any, area: Any, ratio: Any, uniforms_BU: Any) -> Any:
         uniforms_BU = uniforms_BU.copy()
-        ratios = uniforms_BU[:, draws_module.ATTEMPTS : 2 * draws_module.ATTEMPTS]
+        ratios = uniforms_BU[:, crop_draws.ATTEMPTS : 2 * crop_draws.ATTEMPTS]
         ratios[:] = np.log1p(ratios * (ratio[1] / ratio[0] - 1)) / np.log(ratio[1] / ratio[0])
         return crop_windows(sizes_HW, area, ratio, uniforms_BU)
 
-    crop_windows = draws_module.crop_windows
-    monkeypatch.setattr(draws_module, "crop_windows", uniform_ratios)
+    crop_windows = crop_draws.crop_windows
+    monkeypatch.setattr(crop_draws, "crop_windows", uniform_ratios)
     drawn = parity_draws._drawn
     flipped = parity_draws.AUGMENTATION.model_copy(update={"flip": 0.53})
     monkeypatch.setattr(parity_draws, "CROPS", parity_draws.CROPS[:1])

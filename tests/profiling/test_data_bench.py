@@ -11,7 +11,11 @@ from click.testing import CliRunner, Result
 
 from issl_engine.cli import main
 from issl_engine.sources.base import ImageSet
-from issl_engine.views.config import Augmentation, Blur, ColourJitter, CropGroup, GaussianNoise, Solarise, ViewsConfig
+from issl_engine.views.augmentations.blur import Blur
+from issl_engine.views.augmentations.colour import ColourJitter
+from issl_engine.views.augmentations.noise import GaussianNoise
+from issl_engine.views.augmentations.solarise import Solarise
+from issl_engine.views.config import Augmentation, CropGroup, ViewsConfig
 from issl_profiling.data import loaders, rates
 from issl_profiling.data.cases import DataCase, make_photos, small_case
 from issl_profiling.data.loaders import LOADER, Candidate, changes, packed_side, peers, stages

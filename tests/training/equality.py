@@ -17,7 +17,7 @@ from issl_engine.training.guard import GuardSettings, StepGuard
 from issl_engine.training.learner import Learner
 from issl_engine.training.plan import Plan, make_plan
 from issl_engine.training.step import after_step, train_step
-from issl_engine.views.config import MultiCropBatch
+from issl_engine.views.batch import MultiCropBatch
 
 from .conftest import SMALL_OBJECTIVES, make_images, make_recipe
 

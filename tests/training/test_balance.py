@@ -16,7 +16,7 @@ from issl_engine.sources.base import Dataset
 from issl_engine.training.pretrain import pretrain
 from issl_engine.training.watch.alarms import DataAlarm
 from issl_engine.training.watch.balance import DeviceTimer, Interval
-from issl_engine.views.config import MultiCropBatch
+from issl_engine.views.batch import MultiCropBatch
 
 from .conftest import make_recipe
 

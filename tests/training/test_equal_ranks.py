@@ -19,7 +19,7 @@ import pytest
 import torch
 
 from issl_engine.ranks import start_ranks
-from issl_engine.views.config import MultiCropBatch
+from issl_engine.views.batch import MultiCropBatch
 
 from .equality import OBJECTIVES, Case, make_batches, run, run_all
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from issl_engine.random_streams import Purpose, epoch_order, uniforms
+from issl_engine.random_streams import FIRST_OWN_PURPOSE, Purpose, epoch_order, uniforms
 
 
 def test_the_numbers_of_the_views_are_pinned() -> None:
@@ -23,7 +23,8 @@ def test_no_two_purposes_share_numbers() -> None:
     assert len(firsts) == len(Purpose)
 
 
-def test_purposes_keep_their_places() -> None:
+def test_purposes_keep_their_places_below_those_that_augmentations_name_themselves() -> None:
+    assert max(Purpose) < FIRST_OWN_PURPOSE
     assert {purpose.name: purpose.value for purpose in Purpose} == {
         "ORDER": 0, "VIEWS": 1, "ROTATION": 2, "JITTER_ORDER": 3, "POLICY": 4, "NOISE": 5, "NOISE_FIELD": 6,
         "OPERATORS": 7, "MASKS": 8, "CORRUPTION": 9,

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from issl_engine.loading import TrainingViews
 from issl_engine.sources.base import ImageSet
-from issl_engine.views.config import MultiCropBatch, ViewsConfig
+from issl_engine.views.batch import MultiCropBatch
+from issl_engine.views.config import ViewsConfig
 
 
 def global_views(views: ViewsConfig) -> ViewsConfig:

@@ -1,6 +1,6 @@
-"""DALI executes the augmentations that ``draws`` decided: decode once, cut every view, normalise.
+"""DALI carries out what the host drew: decode once, cut every view, augment, normalise.
 
-The only folder that imports DALI. Every random number comes from ``draws``, so the state of a loader is its count of
+The only folder that imports DALI. Every random number comes from ``views``, so the state of a loader is its count of
 batches.
 
 Where it differs from torchvision, as ``issl-engine bench parity`` measures it on photo-like images (mean |difference|

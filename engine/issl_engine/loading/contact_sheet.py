@@ -1,6 +1,7 @@
 """A picture of what the encoder will see: some images, and their crops."""
 
 import io
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,15 @@ from PIL import Image, ImageDraw
 from issl_engine.loading import TrainingViews
 from issl_engine.sources.base import ImageSet
 from issl_engine.sources.images.picture import open_image
-from issl_engine.views.config import CropGroup, MultiCropBatch, ViewsConfig
-from issl_engine.views.contact_legend import group_legend
+from issl_engine.views.batch import MultiCropBatch
+from issl_engine.views.config import CropGroup, ViewsConfig
 from issl_engine.whole_file import write_whole
 
 PAPER, INK = (255, 255, 255), (40, 40, 40)
 GAP, LINE = 6, 14
+"""In pixels."""
+LINE_LENGTH = 120
+"""Letters; a longer description goes on in a line of its own."""
 MASKED_GREY, MASKED_SHARE = 128, 0.2
 """A masked patch is this grey, but for a share of its own colours."""
 SMALLEST_CELL = 72
@@ -24,9 +28,9 @@ SMALLEST_CELL = 72
 
 
 def write_contact_sheet(path: Path, images: ImageSet, views: ViewsConfig, *, num_images: int, seed: int) -> None:
-    """Writes a PNG: above, what each group of crops does; below, one row an image, the original and all crops.
+    """Writes a PNG: above, what each group of crops does; below, one row per image, the original and all crops.
 
-    The images are the first ``num_images`` of a run's first epoch with this seed. Raises ValueError as
+    The images are the first ``num_images`` of a run's first epoch with this seed. Raises Mistake as
     TrainingViews does, and OSError when ``path`` cannot be written.
     """
     num_images = min(num_images, len(images))
@@ -61,6 +65,24 @@ def write_contact_sheet(path: Path, images: ImageSet, views: ViewsConfig, *, num
     picture = io.BytesIO()
     sheet.save(picture, format="PNG")
     write_whole(path, picture.getvalue())
+
+
+def group_legend(name: str, group: CropGroup, views: ViewsConfig) -> list[str]:
+    """A few lines on one group: its crops, and what happens to them."""
+    crop, *_ = views.transforms_of(group)
+    parts = [views.augmentation_of(group).legend()]
+    if group.mask is not None:
+        parts.append(group.mask.legend(group.size))
+    if group.mean is not None or group.std is not None:
+        mean, std = views.normalisation_of(group)
+        parts.append(f"mean {_numbers(mean)}, std {_numbers(std)}")
+    indent = " " * 4
+    wrapped = (textwrap.wrap(part, LINE_LENGTH, initial_indent=indent, subsequent_indent=2 * indent) for part in parts)
+    return [f"{name}: {group.count} x {crop.legend()}", *(line for lines in wrapped for line in lines)]
+
+
+def _numbers(values: tuple[float, ...]) -> str:
+    return " ".join(f"{value:g}" for value in values)
 
 
 def _enlarged(size: int) -> int:

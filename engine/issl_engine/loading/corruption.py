@@ -1,55 +1,24 @@
 """Corruptions of cropped images as DALI operators, on the CPU or the GPU.
 
-Letters: B images of a batch, C channels.
+Letters: C channels.
 """
 
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from nvidia.dali import fn, types
 
-from issl_engine.loading.pixel_operators import to_grey
-from issl_engine.loading.view import by_arithmetic
-from issl_engine.random_streams import Purpose, uniforms
+from issl_engine.loading.augmentations.colour import by_arithmetic, to_grey
+from issl_engine.loading.augmentations.noise import with_noise
 from issl_engine.views.corruptions import Corruption
-from issl_engine.views.noise_field import NUM_STARTS, STEPS_PER_STD, NoiseField
+from issl_engine.views.noise_field import STEPS_PER_STD
 
 
-class CorruptionInputs:
-    """What the graph is fed for a corruption: the noise of each image, which depends on the seed and on the image's
-    place in its set alone; nothing for the others.
-
-    Channels of a grey image share their noise, as they share their pixels.
-    """
-
-    def __init__(self, corruption: Corruption | None, side: int, channels: int) -> None:
-        self.side, self.channels = side, channels
-        self.noisy = corruption is not None and corruption.kind == "gaussian_noise"
-        if self.noisy:
-            assert corruption is not None
-            self._seed, self._field = corruption.seed, NoiseField(corruption.seed, side)
-
-    def batch(self, ids: NDArray[np.int64]) -> tuple[NDArray[Any], ...]:
-        """([B, side, side, C] int8,) in 32nds of a standard deviation, or ()."""
-        if not self.noisy:
-            return ()
-        starts = [
-            uniforms(1, 1, seed=self._seed, epoch=0, first_position=index, purpose=Purpose.CORRUPTION)
-            for index in ids.tolist()
-        ]
-        places = (np.concatenate(starts)[:, 0] * NUM_STARTS).astype(np.int64)
-        return (self._field.windows(places, self.side, self.channels),)
-
-
-def corrupted(
-    view: Any, corruption: Corruption, side: int, channels: int, inputs: tuple[Any, ...], on_gpu: bool
-) -> Any:
-    """``view``: uint8 [side, side, C]; the same type and shape, corrupted. ``inputs``: nodes of CorruptionInputs."""
+def corrupted(view: Any, corruption: Corruption, side: int, channels: int, on_gpu: bool, *, noise: Any = None) -> Any:
+    """``view``: uint8 [side, side, C]; the same type and shape, corrupted. ``noise``: the node of
+    CorruptionInputs."""
     if corruption.kind == "gaussian_noise":
-        (noise,) = inputs
-        scaled = (noise.gpu() if on_gpu else noise) * np.float32(corruption.noise_std() / STEPS_PER_STD)
-        return fn.cast(view + scaled, dtype=types.DALIDataType.UINT8)
+        return with_noise(view, np.float32(corruption.noise_std() / STEPS_PER_STD), noise.gpu() if on_gpu else noise)
     if corruption.kind == "gaussian_blur":
         return fn.gaussian_blur(view, sigma=corruption.blur_sigma(side))
     if corruption.kind == "contrast":

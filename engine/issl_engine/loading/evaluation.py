@@ -12,16 +12,18 @@ from numpy.typing import NDArray
 from nvidia.dali import fn
 from torch import Tensor
 
-from issl_engine.loading.corruption import CorruptionInputs, corrupted
+from issl_engine.loading.augmentations.crop import INTERPOLATION
+from issl_engine.loading.corruption import corrupted
 from issl_engine.loading.expected_size import check_sizes, expected_sizes, of_expected_size
 from issl_engine.loading.images import ImageInputs, num_channels, undecodable
-from issl_engine.loading.pipeline import build_pipeline, run_pipeline, to_torch
-from issl_engine.loading.view import INTERPOLATION, normalise
+from issl_engine.loading.normalisation import Triple, normalise
+from issl_engine.loading.pipeline import build_pipeline, named_inputs, run_pipeline, to_torch
 from issl_engine.mistakes import Mistake
 from issl_engine.sources.base import ImageSet
-from issl_engine.views.corruptions import Corruption
-from issl_engine.views.draws import Floats
+from issl_engine.views.augmentations.base import Floats
+from issl_engine.views.corruptions import Corruption, CorruptionInputs
 
+Feed = Callable[[], dict[str, Any]]
 PREFETCHED = 2
 """Batches that DALI makes ahead."""
 
@@ -31,14 +33,13 @@ class EvaluationImages:
 
     The shorter side is resized to ``resize`` (antialiased), then the centre is cut out; sides and centre are
     rounded as torchvision's Resize and CenterCrop do; ``corruption`` then spoils the crop. The last batch may be
-    short. Each iteration is a fresh pass. Raises ValueError when ``crop`` is larger than ``resize``, and for an image
+    short. Each iteration is a fresh pass. Raises Mistake when ``crop`` is larger than ``resize``, and for an image
     that cannot be decoded.
     """
 
     def __init__(
-        self, images: ImageSet, *, resize: int, crop: int, mean: tuple[float, float, float],
-        std: tuple[float, float, float], batch_size: int, device: torch.device, num_threads: int,
-        interpolation: str, corruption: Corruption | None = None,
+        self, images: ImageSet, *, resize: int, crop: int, mean: Triple, std: Triple, batch_size: int,
+        device: torch.device, num_threads: int, interpolation: str, corruption: Corruption | None = None,
     ) -> None:  # fmt: skip
         if crop > resize:
             raise Mistake(
@@ -50,9 +51,10 @@ class EvaluationImages:
         self._resizes = bool((images.sizes_HW != resize).any())
         self._sides_HW, self._tops, self._lefts = _centre(images.sizes_HW, resize, crop)
         self._corruption_inputs = CorruptionInputs(corruption, crop, num_channels(images))
-        self._graph = lambda feed: _evaluation_graph(
-            self._inputs, self._resizes, crop, mean, std, interpolation, corruption, feed, device
-        )
+        self._graph: Callable[[Feed], tuple[Any, ...]] = lambda feed: _evaluation_graph(
+            self._inputs, self._corruption_inputs, self._resizes, crop, mean, std, interpolation, corruption, feed,
+            device,
+        )  # fmt: skip
 
     def __len__(self) -> int:
         return -(-len(self.images) // self.batch_size)
@@ -63,12 +65,17 @@ class EvaluationImages:
         padded = np.pad(ids, (0, len(self) * self.batch_size - len(ids)), mode="edge").reshape(len(self), -1)
         rows = iter(padded)
 
-        def feed() -> tuple[Any, ...]:
+        def feed() -> dict[str, Any]:
             chosen = next(rows, padded[-1])
-            inputs = self._inputs.batch(chosen), expected_sizes(self.images, chosen)
-            places = *inputs, self._tops[chosen], self._lefts[chosen]
-            sides = (self._sides_HW[chosen],) if self._resizes else ()
-            return *places, *sides, *self._corruption_inputs.batch(chosen)
+            sides = {"sides_HW": self._sides_HW[chosen]} if self._resizes else {}
+            return {
+                "images": self._inputs.batch(chosen),
+                "expected_sizes": expected_sizes(self.images, chosen),
+                "top": self._tops[chosen],
+                "left": self._lefts[chosen],
+                **sides,
+                **self._corruption_inputs.batch(chosen),
+            }
 
         pipeline = build_pipeline(
             lambda: self._graph(feed),
@@ -94,22 +101,21 @@ def _centre(sizes_HW: NDArray[np.int32], resize: int, crop: int) -> tuple[Floats
 
 
 def _evaluation_graph(
-    inputs: ImageInputs, resizes: bool, crop: int, mean: tuple[float, float, float], std: tuple[float, float, float],
-    interpolation: str, corruption: Corruption | None, feed: Callable[[], tuple[Any, ...]], device: torch.device,
+    images: ImageInputs, corruption_inputs: CorruptionInputs, resizes: bool, crop: int, mean: Triple, std: Triple,
+    interpolation: str, corruption: Corruption | None, feed: Feed, device: torch.device,
 ) -> tuple[Any, ...]:  # fmt: skip
-    noisy = corruption is not None and corruption.kind == "gaussian_noise"
-    layouts = [inputs.layout, "", "", ""] + [""] * resizes + ["HWC"] * noisy
-    source, size, top, left, *others = fn.external_source(
-        source=feed, num_outputs=len(layouts), batch=True, layout=layouts
-    )
-    view, shapes = of_expected_size(inputs.decode(source, device), size)
+    layouts = {"images": images.layout, "expected_sizes": "", "top": "", "left": ""}
+    layouts |= {"sides_HW": ""} if resizes else {}
+    nodes = named_inputs(feed, layouts | corruption_inputs.layouts)
+    view, shapes = of_expected_size(images.decode(nodes["images"], device), nodes["expected_sizes"])
     if resizes:
-        view = fn.resize(view, size=others[0], antialias=True, interp_type=INTERPOLATION[interpolation])
-    channels = num_channels(inputs.images)
+        view = fn.resize(view, size=nodes["sides_HW"], antialias=True, interp_type=INTERPOLATION[interpolation])
+    channels, sides = num_channels(images.images), (crop, crop)
     if corruption is None:
         # Cutting and normalising at once spares a copy.
-        view = normalise(view, mean, std, channels, crop=[crop, crop], crop_pos_y=top, crop_pos_x=left)
+        view = normalise(view, mean, std, channels, crop=sides, crop_pos_y=nodes["top"], crop_pos_x=nodes["left"])
         return view, shapes
-    view = fn.crop(view, crop=[crop, crop], crop_pos_y=top, crop_pos_x=left)
-    view = corrupted(view, corruption, crop, channels, tuple(others[resizes:]), device.type == "cuda")
+    view = fn.crop(view, crop=sides, crop_pos_y=nodes["top"], crop_pos_x=nodes["left"])
+    spoilt = {name: nodes[name] for name in corruption_inputs.layouts}
+    view = corrupted(view, corruption, crop, channels, device.type == "cuda", **spoilt)
     return normalise(view, mean, std, channels), shapes

@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from nvidia.dali import fn, types
-from nvidia.dali.pipeline import Pipeline
 from PIL import Image, UnidentifiedImageError
 
 from issl_engine.loading.encoded_cache import EncodedCache
+from issl_engine.loading.pipeline import build_pipeline, run_pipeline
 from issl_engine.mistakes import Mistake
 from issl_engine.sources.base import ImageSet
 from issl_engine.sources.images.changed_files import changed_files
@@ -121,12 +121,14 @@ def _refused_by_pillow(images: ImageSet, index: int) -> str | None:
 
 def _refused_by_dali(content: bytes) -> bool:
     batch = [np.frombuffer(content, dtype=np.uint8)]
-    pipeline = Pipeline(batch_size=1, num_threads=1, device_id=None, prefetch_queue_depth=1)
-    with pipeline:
+
+    def graph() -> tuple[Any, ...]:
         encoded = fn.external_source(source=lambda: batch, batch=True)
-        pipeline.set_outputs(fn.decoders.image(encoded, output_type=types.DALIImageType.RGB))
+        return (fn.decoders.image(encoded, output_type=types.DALIImageType.RGB),)
+
+    cpu = torch.device("cpu")
     try:
-        pipeline.run()
+        run_pipeline(build_pipeline(graph, batch_size=1, num_threads=1, device=cpu, prefetch=1), cpu)
     except RuntimeError:
         return True
     return False

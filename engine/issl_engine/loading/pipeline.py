@@ -1,12 +1,16 @@
 """Building and running a DALI pipeline, and its outputs as tensors."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from nvidia.dali import fn
 from nvidia.dali.pipeline import Pipeline
 from torch import Tensor
+from torch.utils.dlpack import from_dlpack
+
+NameT = TypeVar("NameT", bound=Hashable)
 
 
 def build_pipeline(
@@ -30,6 +34,24 @@ def build_pipeline(
     return pipeline
 
 
+def named_inputs(feed: Callable[[], Mapping[NameT, Any]], layouts: Mapping[NameT, str]) -> dict[NameT, Any]:
+    """Name → a node of the graph that is being built, fed with what ``feed`` returns under that name for each batch.
+
+    ``layouts``: name → layout, or "" for none.
+    """
+    names = list(layouts)
+
+    def in_order() -> tuple[Any, ...]:
+        fed = feed()
+        assert fed.keys() == layouts.keys(), f"fed and declared differ: {sorted(map(str, fed.keys() ^ layouts.keys()))}"
+        return tuple(fed[name] for name in names)
+
+    nodes = fn.external_source(
+        source=in_order, num_outputs=len(names), batch=True, layout=[layouts[name] for name in names]
+    )
+    return dict(zip(names, nodes, strict=True))
+
+
 def _gpu(device: torch.device) -> int | None:
     if device.type != "cuda":
         return None
@@ -45,7 +67,7 @@ def run_pipeline(pipeline: Pipeline, device: torch.device) -> Any:
 
 def to_torch(output: Any) -> Tensor:
     """A batch of equal shapes, sharing DALI's memory, which DALI may write again later: callers copy."""
-    return torch.from_dlpack(output.as_tensor())
+    return from_dlpack(output.as_tensor())
 
 
 def copy_batch(batch: Tensor, target: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""The first stages of a loader alone, so that their cost can be told from that of the others."""
+"""The first stages of a loader alone, so that their cost can be measured apart from the others'."""
 
 from typing import Any, Literal
 
@@ -15,7 +15,7 @@ Stage = Literal["read", "decode"]
 
 class ReadImages:
     """An endless iterator over batches that are read, or read and decoded, in the order of TrainingViews, and thrown
-    away. Raises ValueError for a seed out of range, RuntimeError for an image that cannot be decoded."""
+    away. Raises Mistake for a seed out of range, RuntimeError for an image that cannot be decoded."""
 
     def __init__(
         self, images: ImageSet, stage: Stage, *, batch_size: int, seed: int, device: torch.device, num_threads: int,

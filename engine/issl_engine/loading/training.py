@@ -11,31 +11,31 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from nvidia.dali import fn
 from nvidia.dali.pipeline import Pipeline
 from torch import Tensor
 
+from issl_engine.loading.augmentations.base import ViewGraph, apply_transform
+from issl_engine.loading.augmentations.user import check_user_operators
 from issl_engine.loading.batch_buffers import BatchBuffers
 from issl_engine.loading.expected_size import check_sizes, expected_sizes, of_expected_size
 from issl_engine.loading.images import ImageInputs, num_channels, undecodable
 from issl_engine.loading.memory import preallocate
-from issl_engine.loading.pipeline import build_pipeline, copy_batch, run_pipeline, to_torch
-from issl_engine.loading.user_operators import check_user_operators
-from issl_engine.loading.view import augmented_view
+from issl_engine.loading.pipeline import build_pipeline, copy_batch, named_inputs, run_pipeline, to_torch
 from issl_engine.mistakes import Mistake
 from issl_engine.sources.base import ImageSet
+from issl_engine.views.augmentations.base import Arrays
+from issl_engine.views.batch import MultiCropBatch
 from issl_engine.views.batch_order import BatchOrder
-from issl_engine.views.config import Augmentation, MultiCropBatch, ViewsConfig
-from issl_engine.views.draws import draw_views
-from issl_engine.views.further_arguments import further_arguments, num_further_arguments
-from issl_engine.views.further_draws import draw_further
-from issl_engine.views.noise_field import NoiseField
-from issl_engine.views.operator_arguments import num_operator_arguments, operator_arguments
-from issl_engine.views.patch_masks import draw_masks
+from issl_engine.views.config import ViewsConfig
+from issl_engine.views.masks import draw_masks
+from issl_engine.views.streams import ViewStreams
+
+Inputs = dict[str | tuple[int, int, str], Any]
+"""All that the graph is fed for a batch, by name; an augmentation's array by (view, its place in the order, name)."""
 
 
 def check_views_fit(images: ImageSet, views: ViewsConfig) -> None:
-    """Raises ValueError when a crop group's size exceeds every image: crops would be enlarged throughout."""
+    """Raises Mistake when a crop group's size exceeds every image: crops would be enlarged throughout."""
     largest = int(images.sizes_HW.min(axis=1).max())
     for index, group in enumerate(views.groups):
         if group.size > largest:
@@ -54,7 +54,7 @@ class TrainingViews:
     many bytes of encoded images stay in memory. While a batch is made, the draws of the next and the bytes that it
     needs are prepared by a thread.
 
-    Raises ValueError when a batch is larger than the data, for a seed out of range, for an operator of the user that
+    Raises Mistake when a batch is larger than the data, for a seed out of range, for an operator of the user that
     does not fit, and for an image that cannot be decoded, which also closes the loader.
     """
 
@@ -82,14 +82,14 @@ class TrainingViews:
         self._inputs = ImageInputs(images, cache_bytes)
         self._buffers = BatchBuffers()
         self._in_flight: deque[NDArray[np.int64]] = deque()
-        self._noise_field = NoiseField(seed, views.largest_size) if _has_noise(views) else None
+        self._streams = ViewStreams(views, seed=seed, channels=num_channels(images))
         self._next_to_feed = start_batch
         self._preparing = ThreadPoolExecutor(1, thread_name_prefix="views")
         self._prepared = self._preparing.submit(self._prepare, self._order.ids(start_batch), start_batch)
         preallocate(images, views, batch_size, prefetch_batches, device)
         layout = "HWC" if channels_last else "CHW"
         self._pipeline: Pipeline | None = build_pipeline(
-            lambda: _training_graph(self._inputs, views, self._feed, device, layout),
+            lambda: _training_graph(self._inputs, views, self._streams, self._feed, device, layout),
             batch_size=batch_size, num_threads=num_threads, device=device, prefetch=prefetch_batches,
         )  # fmt: skip
 
@@ -131,50 +131,52 @@ class TrainingViews:
             copy_batch(to_torch(output), crop)
         return crops.movedim(-1, 2) if self.channels_last else crops
 
-    def _feed(self) -> tuple[Any, ...]:
+    def _feed(self) -> Inputs:
         """The inputs of the next batch; DALI asks for some batches ahead of the one it returns."""
         self._in_flight.append(self._order.ids(self._next_to_feed))
-        arguments = self._prepared.result()
+        inputs = self._prepared.result()
         self._next_to_feed += 1
         following = self._next_to_feed
         self._prepared = self._preparing.submit(self._prepare, self._order.ids(following), following)
-        return arguments
+        return inputs
 
-    def _prepare(self, ids: NDArray[np.int64], batch: int) -> tuple[Any, ...]:
-        """All that the graph is fed for a batch."""
+    def _prepare(self, ids: NDArray[np.int64], batch: int) -> Inputs:
         epoch, first = self._order.place(batch)
-        draws = draw_views(self.views, self.images.sizes_HW[ids], seed=self.seed, epoch=epoch, first_position=first)
-        further = draw_further(self.views, len(ids), seed=self.seed, epoch=epoch, first_position=first)
-        arguments: list[Any] = [self._inputs.batch(ids), expected_sizes(self.images, ids)]
-        channels = num_channels(self.images)
-        for draw, augmentation in zip(draws, _augmentations(self.views), strict=True):
-            arguments += operator_arguments(draw, augmentation, channels)
-        for more, group in zip(further, self.views.group_of_view, strict=True):
-            augmentation = self.views.augmentation_of(group)
-            arguments += further_arguments(more, augmentation, self._noise_field, group.size, channels)
-        return tuple(arguments)
+        drawn = self._streams.arrays(self.images.sizes_HW[ids], epoch=epoch, first_position=first)
+        inputs: Inputs = {"images": self._inputs.batch(ids), "expected_sizes": expected_sizes(self.images, ids)}
+        return inputs | _needed(drawn)
 
 
-def _has_noise(views: ViewsConfig) -> bool:
-    return any(augmentation.gaussian_noise is not None for augmentation in _augmentations(views))
-
-
-def _augmentations(views: ViewsConfig) -> list[Augmentation]:
-    return [views.augmentation_of(group) for group in views.group_of_view]
+def _needed(drawn: list[list[Arrays]]) -> Inputs:
+    """The arrays that are not None."""
+    return {
+        (view, place, name): array
+        for view, transforms in enumerate(drawn)
+        for place, arrays in enumerate(transforms)
+        for name, array in arrays.items()
+        if array is not None
+    }
 
 
 def _training_graph(
-    images: ImageInputs, views: ViewsConfig, feed: Callable[[], tuple[Any, ...]], device: torch.device, layout: str
-) -> tuple[Any, ...]:
-    channels, augmentations = num_channels(images.images), _augmentations(views)
-    num_arguments = sum(num_operator_arguments(augmentation, channels) for augmentation in augmentations)
-    num_further = sum(num_further_arguments(augmentation, channels) for augmentation in augmentations)
-    layouts = [images.layout, ""] + [""] * (num_arguments + num_further)
-    fed = fn.external_source(source=feed, num_outputs=len(layouts), batch=True, layout=layouts)
-    inputs, further_inputs = iter(fed[: 2 + num_arguments]), iter(fed[2 + num_arguments :])
-    decoded, shapes = of_expected_size(images.decode(next(inputs), device), next(inputs))
-    crops = [
-        augmented_view(decoded, inputs, further_inputs, group, views, channels, layout, device.type == "cuda")
-        for group in views.group_of_view
-    ]
+    images: ImageInputs, views: ViewsConfig, streams: ViewStreams, feed: Callable[[], Inputs], device: torch.device,
+    layout: str,
+) -> tuple[Any, ...]:  # fmt: skip
+    # Which arrays there are is read off those of one image.
+    drawn = streams.arrays(images.images.sizes_HW[:1], epoch=0, first_position=0)
+    layouts = {"images": images.layout, "expected_sizes": ""} | dict.fromkeys(_needed(drawn), "")
+    nodes = named_inputs(feed, layouts)
+    decoded, shapes = of_expected_size(images.decode(nodes["images"], device), nodes["expected_sizes"])
+    crops = []
+    for view, (group, transforms) in enumerate(zip(views.group_of_view, streams.transforms, strict=True)):
+        mean, std = views.normalisation_of(group)
+        graph = ViewGraph(
+            channels=num_channels(images.images), on_gpu=device.type == "cuda", mean=mean, std=std, layout=layout
+        )
+        crop = decoded
+        for place, transform in enumerate(transforms):
+            arrays = {name: nodes.get((view, place, name)) for name in drawn[view][place]}
+            if any(array is not None for array in arrays.values()):
+                crop = apply_transform(transform, crop, graph, **arrays)
+        crops.append(crop)
     return *crops, shapes

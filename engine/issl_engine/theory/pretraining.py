@@ -18,7 +18,7 @@ from issl_engine.models.encoders.base import Encoder, EncoderConfig
 from issl_engine.objectives.base import ObjectiveConfig, ObjectiveShape, Progress
 from issl_engine.theory.world import Drawings
 from issl_engine.training.learner import Learner
-from issl_engine.views.config import MultiCropBatch
+from issl_engine.views.batch import MultiCropBatch
 
 
 class PretrainingConfig(Config):

@@ -13,7 +13,7 @@ from issl_engine.models.encoders.base import Encoder
 from issl_engine.models.teacher import EmaTeacher
 from issl_engine.objectives.base import Objective, ObjectiveOutput, Progress
 from issl_engine.regularizers.penalties import Penalties
-from issl_engine.views.config import MultiCropBatch
+from issl_engine.views.batch import MultiCropBatch
 
 ViewBatching = Literal["by_size", "each"]
 

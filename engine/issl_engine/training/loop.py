@@ -14,7 +14,7 @@ from issl_engine.training.step import after_step, train_step
 from issl_engine.training.watch.interruption import Interrupted, stop_on_signals
 from issl_engine.training.watch.online_accuracy import OnlineAccuracy
 from issl_engine.training.watch.watcher import Watcher
-from issl_engine.views.config import MultiCropBatch
+from issl_engine.views.batch import MultiCropBatch
 
 
 def train(

@@ -17,7 +17,7 @@ from issl_engine.training.contrastive_accumulation import contrastive_accumulati
 from issl_engine.training.deepspeed import Engine
 from issl_engine.training.guard import LossOfPass, Verdict
 from issl_engine.training.learner import Learner, LearnerEmbeddings, LearnerOutput
-from issl_engine.views.config import MultiCropBatch
+from issl_engine.views.batch import MultiCropBatch
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Which images are in which batch: slices of one permutation an epoch, the same for any number of ranks."""
+"""Which images are in which batch: slices of one permutation per epoch, the same for any number of ranks."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,7 @@ class BatchOrder:
 
     With R ranks, global batch b of an epoch holds the positions [b·B·R, (b+1)·B·R) of the epoch's permutation, and
     this rank its own slice of B. An incomplete last step of ``accumulation_steps`` batches is left out, so that the
-    steps of an epoch hold the same images in however many passes. Raises ValueError for a seed out of range when
+    steps of an epoch hold the same images in however many passes. Raises Mistake for a seed out of range when
     images are asked for.
     """
 

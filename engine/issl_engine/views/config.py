@@ -1,120 +1,31 @@
-"""Multi-crop views: what a recipe says of them, and the batch that the loader hands to the training step."""
+"""Multi-crop views: what a recipe says of them, and the order of what happens to a crop."""
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Self
 
-import torch
-from pydantic import Field, field_validator, model_validator
-from torch import Tensor
+from pydantic import Field, model_validator
 
 from issl_engine.config import Config
 from issl_engine.mistakes import Mistake
 from issl_engine.variants import one_of
 from issl_engine.views import policies
-from issl_engine.views.policies.base import Policy
+from issl_engine.views.augmentations.base import Probability, Range, Transform
+from issl_engine.views.augmentations.blur import Blur
+from issl_engine.views.augmentations.colour import Colour, ColourJitter
+from issl_engine.views.augmentations.crop import Crop, Interpolation
+from issl_engine.views.augmentations.flip import Flip
+from issl_engine.views.augmentations.noise import GaussianNoise
+from issl_engine.views.augmentations.policy import Policy
+from issl_engine.views.augmentations.rotation import Rotation
+from issl_engine.views.augmentations.solarise import Solarise
+from issl_engine.views.augmentations.user import UserOperator, UserTransform
+from issl_engine.views.masks import PatchMask
 
 if TYPE_CHECKING:
     AnyPolicy = Policy
 else:
     AnyPolicy = one_of(policies, Policy)
 
-Probability = Annotated[float, Field(ge=0, le=1)]
-Range = tuple[float, float]
 Triple = tuple[float, float, float]
-
-
-class ColourJitter(Config):
-    """Random brightness, contrast, saturation and hue. A strength s means a factor drawn from [max(0, 1-s), 1+s]."""
-
-    probability: Probability = 0.8
-    """Share of the crops that are jittered."""
-    brightness: Annotated[float, Field(ge=0)] = 0.4
-    """Strength s of the brightness factor."""
-    contrast: Annotated[float, Field(ge=0)] = 0.4
-    """Strength s of the contrast factor."""
-    saturation: Annotated[float, Field(ge=0)] = 0.4
-    """Strength s of the saturation factor."""
-    hue: Annotated[float, Field(ge=0, le=0.5)] = 0.1
-    """The hue is turned by a share of the colour circle drawn from [-hue, hue]."""
-
-
-class Blur(Config):
-    """Gaussian blur."""
-
-    probability: Probability = 0.5
-    """Share of the crops that are blurred."""
-    sigma: Range = (0.1, 2.0)
-    """Range of the standard deviation, in pixels of the crop."""
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if not 0 < self.sigma[0] <= self.sigma[1]:
-            raise Mistake(f"sigma must be two numbers 0 < low <= high, not {list(self.sigma)}")
-        return self
-
-
-class Solarise(Config):
-    """Inverts the pixels at or above a threshold."""
-
-    probability: Probability = 0.2
-    """Share of the crops that are solarised."""
-    threshold: Annotated[int, Field(ge=0, le=255)] = 128
-    """Pixel value (0 to 255) from which on pixels are inverted."""
-
-
-class Rotation(Config):
-    """Turns the crop about its centre, bilinearly; its size stays."""
-
-    probability: Probability = 0.5
-    """Share of the crops that are turned."""
-    degrees: Range = (-30.0, 30.0)
-    """Range of the angle, in degrees anticlockwise."""
-    fill: Annotated[int, Field(ge=0, le=255)] = 0
-    """Grey level of the corners that come into sight."""
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if not -180 <= self.degrees[0] <= self.degrees[1] <= 180:
-            raise Mistake(f"degrees must be two angles -180 <= low <= high <= 180, not {list(self.degrees)}")
-        return self
-
-
-class GaussianNoise(Config):
-    """Adds normal noise, independent in each pixel and channel, and rounds to whole grey levels.
-
-    The noise of an image is a window, at a random place, of one long field of four million normal numbers that the
-    seed makes; these are rounded to 1/32 of a standard deviation and end at four standard deviations.
-    """
-
-    probability: Probability = 0.5
-    """Share of the crops that get noise."""
-    std: Range = (2.0, 10.0)
-    """Range of the standard deviation, in grey levels (0 to 255)."""
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if not 0 < self.std[0] <= self.std[1] <= 255:
-            raise Mistake(f"std must be two numbers 0 < low <= high <= 255, not {list(self.std)}")
-        return self
-
-
-class UserOperator(Config):
-    """An operator of your own: a function that builds part of the DALI graph."""
-
-    function: str
-    """Where it is, as ``package.module:name``. It is called as ``name(view, uniform)`` with two DALI nodes, the crop
-    (uint8, HWC) and a number in [0, 1) an image, and returns a crop of the same type, layout and size. All its
-    randomness comes from ``uniform``, so that a resumed run sees the same crops."""
-    probability: Probability = 1.0
-    """Share of the crops that keep its result; it runs on all."""
-
-    @field_validator("function")
-    @classmethod
-    def _is_a_path(cls, function: str) -> str:
-        module, _, name = function.partition(":")
-        if not (name.isidentifier() and all(part.isidentifier() for part in module.split("."))):
-            raise Mistake(f"{function!r} is not of the form package.module:name; write where the function is")
-        return function
 
 
 class Augmentation(Config):
@@ -140,29 +51,27 @@ class Augmentation(Config):
     """Operators of your own, in this order, or null for none."""
 
     @property
-    def num_policy_steps(self) -> int:
-        return 0 if self.policy is None else self.policy.num_steps
-
-    @property
     def user_operators(self) -> tuple[UserOperator, ...]:
         return self.operators or ()
 
+    def in_order(self) -> tuple[Transform, ...]:
+        """What happens to a crop after it is cut and resized, first to last."""
+        transforms = (
+            self.rotation,
+            *(self.policy.steps() if self.policy is not None else ()),
+            Colour(self.colour_jitter, self.greyscale),
+            self.blur,
+            self.solarise,
+            self.gaussian_noise,
+            *(UserTransform(operator, index) for index, operator in enumerate(self.user_operators)),
+            Flip(self.flip),
+        )
+        return tuple(transform for transform in transforms if transform is not None)
 
-class PatchMask(Config):
-    """Patches that an objective hides from the encoder. The crops themselves stay whole."""
-
-    patch_size: Annotated[int, Field(ge=1)]
-    """Side of a patch, in pixels; divides the crop's size."""
-    ratio: Range = (0.4, 0.4)
-    """Range of the share of a crop's patches that is masked, drawn for each crop."""
-    kind: Literal["random", "block"] = "random"
-    """Patches one by one, or in rectangles as in BEiT (Bao et al. 2022)."""
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if not 0 <= self.ratio[0] <= self.ratio[1] <= 1:
-            raise Mistake(f"ratio must be two shares 0 <= low <= high <= 1, not {list(self.ratio)}")
-        return self
+    def legend(self) -> str:
+        """All of it in one line, each part with its probability; the flip comes first, as its key does."""
+        *others, flip = self.in_order()
+        return ", ".join(filter(None, (transform.legend() for transform in (flip, *others))))
 
 
 class CropGroup(Config):
@@ -212,12 +121,12 @@ class ViewsConfig(Config):
     """Subtracted from the red, green and blue channels (pixels as 0 to 1)."""
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     """The channels are divided by this after the subtraction."""
-    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    interpolation: Interpolation = "bilinear"
     """How crops are resized; always antialiased."""
 
     @property
     def num_views(self) -> int:
-        """Crops an image, over all groups."""
+        """Crops per image, over all groups."""
         return sum(group.count for group in self.groups)
 
     @property
@@ -228,6 +137,11 @@ class ViewsConfig(Config):
     def augmentation_of(self, group: CropGroup) -> Augmentation:
         """The group's own augmentation, or that of all."""
         return group.augmentation or self.augmentation
+
+    def transforms_of(self, group: CropGroup) -> tuple[Transform, ...]:
+        """The crop, and all that happens to it, first to last."""
+        crop = Crop(size=group.size, area=group.area, ratio=group.ratio, interpolation=self.interpolation)
+        return (crop, *self.augmentation_of(group).in_order())
 
     def normalisation_of(self, group: CropGroup) -> tuple[Triple, Triple]:
         """Mean and standard deviation of the group's channels (pixels as 0 to 1)."""
@@ -251,31 +165,3 @@ class ViewsConfig(Config):
                 f"all of one size (counts {[g.count for g in self.groups]}, sizes {[g.size for g in self.groups]})"
             )
         return self
-
-
-@dataclass(frozen=True, kw_only=True)
-class MultiCropBatch:
-    """The crops of B images on one rank.
-
-    ``crops``: one float tensor [count, B, 3, size, size] a crop group, normalised; ``ids``: int64 [B], each image's
-    place in its ImageSet; ``labels``: int64 [B] (read by online probes only, never by an objective). ``masks``:
-    one bool tensor [count, B, size / patch, size / patch] a crop group, true where a patch is masked, or None where
-    the group has no masks; left out, no group has any.
-    """
-
-    crops: tuple[Tensor, ...]
-    ids: Tensor
-    labels: Tensor
-    masks: tuple[Tensor | None, ...] = ()
-
-    def __post_init__(self) -> None:
-        if not self.masks:
-            object.__setattr__(self, "masks", (None,) * len(self.crops))
-
-    def to(self, device: torch.device) -> "MultiCropBatch":
-        return MultiCropBatch(
-            crops=tuple(crop.to(device, non_blocking=True) for crop in self.crops),
-            ids=self.ids,
-            labels=self.labels.to(device, non_blocking=True),
-            masks=tuple(None if mask is None else mask.to(device, non_blocking=True) for mask in self.masks),
-        )

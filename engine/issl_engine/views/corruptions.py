@@ -3,14 +3,20 @@
 The strengths are ImageNet-C's, whose images are 224 px a side. What is a length is kept as a share of the image's side,
 so that a 32 px image is blurred as much as a 224 px one; noise is a share of the range from black to white, contrast
 a factor, JPEG a quality.
+
+Letters: B images of a batch, C channels.
 """
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from issl_engine.config import Config
+from issl_engine.random_streams import Purpose, uniforms
+from issl_engine.views.noise_field import NoiseField, first_places
 
 CorruptionKind = Literal["gaussian_noise", "gaussian_blur", "contrast", "jpeg"]
 Strength = Annotated[int, Field(ge=1, le=5)]
@@ -75,3 +81,33 @@ class Corruption:
     def describe(self) -> str:
         """As results name it: ``gaussian blur 3``."""
         return f"{self.kind.replace('_', ' ')} {self.strength}"
+
+
+class CorruptionInputs:
+    """What the graph is fed for a corruption: the noise of each image, which depends on the seed and on the image's
+    place in its set alone; nothing for the others.
+
+    Channels of a grey image share their noise, as they share their pixels.
+    """
+
+    def __init__(self, corruption: Corruption | None, side: int, channels: int) -> None:
+        self.side, self.channels = side, channels
+        self.noisy = corruption is not None and corruption.kind == "gaussian_noise"
+        if self.noisy:
+            assert corruption is not None
+            self._seed, self._field = corruption.seed, NoiseField(corruption.seed, side)
+
+    @property
+    def layouts(self) -> dict[str, str]:
+        """The names that ``batch`` gives, and their layouts."""
+        return {"noise": "HWC"} if self.noisy else {}
+
+    def batch(self, ids: NDArray[np.int64]) -> dict[str, NDArray[np.int8]]:
+        """``noise`` int8 [B, side, side, C], in 32nds of a standard deviation, where the corruption has any."""
+        if not self.noisy:
+            return {}
+        starts = [
+            uniforms(1, 1, seed=self._seed, epoch=0, first_position=index, purpose=Purpose.CORRUPTION)
+            for index in ids.tolist()
+        ]
+        return {"noise": self._field.windows(first_places(np.concatenate(starts)[:, 0]), self.side, self.channels)}

@@ -1,6 +1,6 @@
 """One long field of normal numbers; a crop's noise is a window of it.
 
-DALI's own noise has one seed a pipeline, so that a resumed run would see other noise. Making fresh normal numbers for
+DALI's own noise has one seed per pipeline, so that a resumed run would see other noise. Making fresh normal numbers for
 each crop costs more than blurring it; copying a window costs next to nothing, and within one crop the numbers are as
 independent.
 
@@ -16,6 +16,11 @@ NUM_STARTS = 2**22
 """Places where a window may begin."""
 STEPS_PER_STD = 32
 """The field is in whole 32nds of a standard deviation, so that it fits a signed byte up to four of them."""
+
+
+def first_places(uniform: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Where windows begin [B], of one number in [0, 1) each."""
+    return np.floor(uniform * NUM_STARTS).astype(np.int64)
 
 
 class NoiseField:

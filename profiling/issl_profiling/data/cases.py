@@ -9,7 +9,9 @@ from PIL import Image
 
 from issl_engine.recipe.schema import Recipe
 from issl_engine.sources.base import Dataset, ImageSet
-from issl_engine.views.config import Augmentation, Blur, ColourJitter, CropGroup, ViewsConfig
+from issl_engine.views.augmentations.blur import Blur
+from issl_engine.views.augmentations.colour import ColourJitter
+from issl_engine.views.config import Augmentation, CropGroup, ViewsConfig
 from issl_profiling.parity.images import photo_like
 
 JITTER = ColourJitter(brightness=0.8, contrast=0.8, saturation=0.8, hue=0.2)

@@ -10,10 +10,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from issl_engine.views.config import Augmentation, Blur, ColourJitter, CropGroup, Solarise, ViewsConfig
-from issl_engine.views.draws import ViewDraws, draw_views
+from issl_engine.views.augmentations.blur import Blur
+from issl_engine.views.augmentations.colour import ColourJitter
+from issl_engine.views.augmentations.solarise import Solarise
+from issl_engine.views.config import Augmentation, CropGroup, ViewsConfig
 from issl_profiling.parity.deviation import KS_DISTANCE, SHARE, Deviation
-from issl_profiling.parity.images import SEED
+from issl_profiling.parity.images import SEED, Drawn, draw
 
 N = 10_000
 CHANCE = 1e-6
@@ -54,21 +56,21 @@ def ks_allowed(ours: int, theirs: int) -> float:
     return float(np.sqrt(-np.log(CHANCE / 2) / 2 * (1 / ours + 1 / theirs)))
 
 
-def _drawn(augmentation: Augmentation, height: int, width: int, area: tuple[float, float]) -> ViewDraws:
+def _drawn(augmentation: Augmentation, height: int, width: int, area: tuple[float, float]) -> Drawn:
     views = ViewsConfig(
         groups=(CropGroup(count=1, size=224, area=area, ratio=RATIO),), num_global_views=1, augmentation=augmentation
     )
     sizes_HW = np.tile(np.array([[height, width]], np.int32), (N, 1))
-    return draw_views(views, sizes_HW, seed=SEED, epoch=0, first_position=0)[0]
+    return draw(views, sizes_HW)
 
 
 def _windows(transforms: Any, height: int, width: int, area: tuple[float, float]) -> Iterator[Deviation]:
-    draws = _drawn(AUGMENTATION, height, width, area)
+    windows = _drawn(AUGMENTATION, height, width, area).crop
     crop = transforms.RandomResizedCrop(224, scale=area, ratio=RATIO)
     image = torch.empty(3, height, width, dtype=torch.uint8)
     drawn = [crop.make_params([image]) for _ in range(N)]
     theirs = np.array([[window[name] for name in ("top", "left", "height", "width")] for window in drawn], float)
-    ours = np.concatenate([draws.start_HW, draws.end_HW - draws.start_HW], axis=1).astype(float)
+    ours = np.concatenate([windows.start_HW, windows.end_HW - windows.start_HW], axis=1).astype(float)
     parameters = f"{area[0]:g}-{area[1]:g} of {height} x {width} px"
     for name, our, their in zip(
         ("area", "ratio", "top", "left"), _of_windows(ours, height, width), _of_windows(theirs, height, width)
@@ -82,18 +84,19 @@ def _of_windows(windows: NDArray[np.float64], height: int, width: int) -> list[N
     return [h * w, w / h, top / np.maximum(height - h, 1), left / np.maximum(width - w, 1)]
 
 
-def _factors(transforms: Any, draws: ViewDraws) -> Iterator[Deviation]:
+def _factors(transforms: Any, draws: Drawn) -> Iterator[Deviation]:
     jitter = transforms.ColorJitter(
         brightness=JITTER.brightness, contrast=JITTER.contrast, saturation=JITTER.saturation, hue=JITTER.hue
     )
     theirs = [jitter.make_params([]) for _ in range(N)]
-    jittered = draws.hue != 0
-    coloured = jittered & (draws.saturation != 0)  # grey crops have none
+    colour = draws.colour
+    jittered = colour.hue != 0
+    coloured = jittered & (colour.saturation != 0)  # grey crops have none
     for name, ours in (
-        ("brightness", draws.brightness[jittered]),
-        ("contrast", draws.contrast[jittered]),
-        ("saturation", draws.saturation[coloured]),
-        ("hue", draws.hue[jittered] / 360),
+        ("brightness", colour.brightness[jittered]),
+        ("contrast", colour.contrast[jittered]),
+        ("saturation", colour.saturation[coloured]),
+        ("hue", colour.hue[jittered] / 360),
     ):
         their = np.array([factors[f"{name}_factor"] for factors in theirs])
         yield _distance(f"{name} factor", f"strength {getattr(JITTER, name):g}", ours, their)
@@ -102,14 +105,14 @@ def _factors(transforms: Any, draws: ViewDraws) -> Iterator[Deviation]:
     yield _distance("blur's sigma", f"{BLUR.sigma[0]:g} to {BLUR.sigma[1]:g} px", draws.sigma[draws.sigma > 0], sigmas)
 
 
-def _shares(draws: ViewDraws) -> Iterator[Deviation]:
+def _shares(draws: Drawn) -> Iterator[Deviation]:
     for name, happened, expected in (
-        ("brightness before contrast", draws.brightness_first, 0.5),
-        ("flip", draws.flip, AUGMENTATION.flip),
-        ("colour jitter", draws.hue != 0, JITTER.probability),
-        ("grey", draws.saturation == 0, AUGMENTATION.greyscale),
+        ("brightness before contrast", draws.colour.brightness_first, 0.5),
+        ("flip", draws.mirrored, AUGMENTATION.flip),
+        ("colour jitter", draws.colour.hue != 0, JITTER.probability),
+        ("grey", draws.colour.saturation == 0, AUGMENTATION.greyscale),
         ("blur", draws.sigma > 0, BLUR.probability),
-        ("solarise", draws.solarise, SOLARISE.probability),
+        ("solarise", draws.solarised, SOLARISE.probability),
     ):
         yield _share(name, happened, expected)
 

@@ -12,8 +12,14 @@ from torch import Tensor
 
 from issl_engine.loading import TrainingViews
 from issl_engine.sources.base import ImageSet
+from issl_engine.views.augmentations.base import Flags, Floats
+from issl_engine.views.augmentations.blur import Blur
+from issl_engine.views.augmentations.colour import Colour, ColourDraws
+from issl_engine.views.augmentations.crop import Crop, CropDraws
+from issl_engine.views.augmentations.flip import Flip
+from issl_engine.views.augmentations.solarise import Solarise
 from issl_engine.views.config import Augmentation, ViewsConfig
-from issl_engine.views.draws import ViewDraws, draw_views
+from issl_engine.views.streams import ViewStreams
 
 SEED = 5
 NOTHING = Augmentation(flip=0, colour_jitter=None, greyscale=0)
@@ -22,12 +28,22 @@ MEAN_LEVEL, LIGHT_STD, COLOUR_STD = 110, 55, 25
 """Grey levels; a few pixels of a hundred are clipped, as in photographs."""
 
 
+class Drawn(NamedTuple):
+    """What is drawn for the only view of N images; ``sigma`` in pixels of the crop, 0 for no blur."""
+
+    crop: CropDraws
+    colour: ColourDraws
+    sigma: Floats
+    solarised: Flags
+    mirrored: Flags
+
+
 class Crops(NamedTuple):
     """``crops`` [N, 3, size, size], float64, in grey levels; ``images`` [N, 3, H, W], uint8, that they come from."""
 
     crops: Tensor
     images: Tensor
-    draws: ViewDraws
+    draws: Drawn
 
 
 def photo_like(count: int, height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
@@ -68,6 +84,21 @@ def one_crop(
     )
 
 
+def draw(views: ViewsConfig, sizes_HW: NDArray[np.int32]) -> Drawn:
+    """What the loader draws for the first N images of a run, for ``views`` of one crop."""
+    (batch,) = ViewStreams(views, seed=SEED, channels=3).batches(sizes_HW, epoch=0, first_position=0)
+    (group,) = views.groups
+    augmentation = views.augmentation_of(group)
+    crop = Crop(size=group.size, area=group.area, ratio=group.ratio, interpolation=views.interpolation)
+    return Drawn(
+        crop=crop.draw(batch),
+        colour=Colour(augmentation.colour_jitter, augmentation.greyscale).draw(batch),
+        sigma=(augmentation.blur or Blur(probability=0)).draw(batch),
+        solarised=(augmentation.solarise or Solarise(probability=0)).draw(batch),
+        mirrored=Flip(augmentation.flip).draw(batch),
+    )
+
+
 def loaded_crops(images: ImageSet, pixels: NDArray[np.uint8], views: ViewsConfig) -> Crops:
     """Every image once, through the training loader; ``pixels`` [N, H, W, 3] are the decoded images."""
     loader = TrainingViews(
@@ -76,6 +107,5 @@ def loaded_crops(images: ImageSet, pixels: NDArray[np.uint8], views: ViewsConfig
     )  # fmt: skip
     batch = next(loader)
     loader.close()
-    (draws,) = draw_views(views, images.sizes_HW, seed=SEED, epoch=0, first_position=0)
     shown = torch.from_numpy(pixels[batch.ids.numpy()]).permute(0, 3, 1, 2)
-    return Crops(batch.crops[0][0].double(), shown, draws)
+    return Crops(batch.crops[0][0].double(), shown, draw(views, images.sizes_HW))

@@ -12,10 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from issl_engine.views.config import Augmentation, Blur, ColourJitter, Solarise, ViewsConfig
-from issl_engine.views.draws import ViewDraws
+from issl_engine.views.augmentations.blur import Blur
+from issl_engine.views.augmentations.colour import ColourJitter
+from issl_engine.views.augmentations.solarise import Solarise
+from issl_engine.views.config import Augmentation, ViewsConfig
 from issl_profiling.parity.deviation import GREY_LEVELS, Deviation
-from issl_profiling.parity.images import NOTHING, WHOLE, image_set, loaded_crops, one_crop, photo_like
+from issl_profiling.parity.images import NOTHING, WHOLE, Drawn, image_set, loaded_crops, one_crop, photo_like
 
 N, SIDE = 24, 64
 CLOSE = 1.0
@@ -31,7 +33,7 @@ HUES = ((0.1, 3.0), (0.2, 5.0), (0.5, 6.0))
 JITTERS = ((0.4, 0.0, CLOSE_IN_FOUR_STEPS), (0.8, 0.0, CLOSE_IN_FOUR_STEPS), (0.4, 0.1, 3.3), (0.8, 0.2, 4.5))
 """Strength of brightness, contrast and saturation, that of hue, and the grey levels allowed."""
 
-Reference = Callable[[Any, Tensor, ViewDraws, int], Tensor]
+Reference = Callable[[Any, Tensor, Drawn, int], Tensor]
 """torchvision's functions, an image uint8 [C, H, W], the draws, its place in them → the crop in grey levels."""
 
 
@@ -96,13 +98,13 @@ def _resizes() -> Iterator[Operator]:
             yield replace(whole, compared="8 px inside the edges", edge=8)
 
 
-def _resized(F: Any, image: Tensor, draws: ViewDraws, i: int, *, size: int, interpolation: str) -> Tensor:
+def _resized(F: Any, image: Tensor, draws: Drawn, i: int, *, size: int, interpolation: str) -> Tensor:
     resized: Tensor = F.resize(image, [size, size], interpolation=interpolation, antialias=True)
     return resized
 
 
-def _cut_and_resized(F: Any, image: Tensor, draws: ViewDraws, i: int, *, size: int, interpolation: str) -> Tensor:
-    (top, left), (bottom, right) = draws.start_HW[i].astype(int), draws.end_HW[i].astype(int)
+def _cut_and_resized(F: Any, image: Tensor, draws: Drawn, i: int, *, size: int, interpolation: str) -> Tensor:
+    (top, left), (bottom, right) = draws.crop.start_HW[i].astype(int), draws.crop.end_HW[i].astype(int)
     return _resized(F, image[:, top:bottom, left:right], draws, i, size=size, interpolation=interpolation)
 
 
@@ -135,44 +137,44 @@ def _whole(augmentation: Augmentation) -> ViewsConfig:
     return one_crop(augmentation, size=SIDE, area=WHOLE)
 
 
-def _brightness(F: Any, image: Tensor, draws: ViewDraws, i: int) -> Tensor:
-    adjusted: Tensor = F.adjust_brightness(image, float(draws.brightness[i]))
+def _brightness(F: Any, image: Tensor, draws: Drawn, i: int) -> Tensor:
+    adjusted: Tensor = F.adjust_brightness(image, float(draws.colour.brightness[i]))
     return adjusted
 
 
-def _contrast(F: Any, image: Tensor, draws: ViewDraws, i: int) -> Tensor:
-    adjusted: Tensor = F.adjust_contrast(image, float(draws.contrast[i]))
+def _contrast(F: Any, image: Tensor, draws: Drawn, i: int) -> Tensor:
+    adjusted: Tensor = F.adjust_contrast(image, float(draws.colour.contrast[i]))
     return adjusted
 
 
-def _saturation(F: Any, image: Tensor, draws: ViewDraws, i: int) -> Tensor:
-    adjusted: Tensor = F.adjust_saturation(image, float(draws.saturation[i]))
+def _saturation(F: Any, image: Tensor, draws: Drawn, i: int) -> Tensor:
+    adjusted: Tensor = F.adjust_saturation(image, float(draws.colour.saturation[i]))
     return adjusted
 
 
-def _hue(F: Any, image: Tensor, draws: ViewDraws, i: int) -> Tensor:
-    adjusted: Tensor = F.adjust_hue(image, float(draws.hue[i]) / 360)
+def _hue(F: Any, image: Tensor, draws: Drawn, i: int) -> Tensor:
+    adjusted: Tensor = F.adjust_hue(image, float(draws.colour.hue[i]) / 360)
     return adjusted
 
 
-def _in_our_order(F: Any, image: Tensor, draws: ViewDraws, i: int) -> Tensor:
-    last = [_brightness, _contrast] if draws.brightness_first[i] else [_contrast, _brightness]
+def _in_our_order(F: Any, image: Tensor, draws: Drawn, i: int) -> Tensor:
+    last = [_brightness, _contrast] if draws.colour.brightness_first[i] else [_contrast, _brightness]
     for adjust in (_hue, _saturation, *last):
         image = adjust(F, image, draws, i)
     return image
 
 
-def _in_any_order(F: Any, image: Tensor, draws: ViewDraws, i: int) -> Tensor:
+def _in_any_order(F: Any, image: Tensor, draws: Drawn, i: int) -> Tensor:
     """Shuffled, but brightness comes before contrast where it was drawn so."""
     order = [(_hue, _saturation, _brightness, _contrast)[k] for k in np.random.default_rng(i).permutation(4)]
-    if (order.index(_brightness) < order.index(_contrast)) != draws.brightness_first[i]:
+    if (order.index(_brightness) < order.index(_contrast)) != draws.colour.brightness_first[i]:
         order = [{_brightness: _contrast, _contrast: _brightness}.get(adjust, adjust) for adjust in order]
     for adjust in order:
         image = adjust(F, image, draws, i)
     return image
 
 
-def _grey(F: Any, image: Tensor, draws: ViewDraws, i: int) -> Tensor:
+def _grey(F: Any, image: Tensor, draws: Drawn, i: int) -> Tensor:
     grey: Tensor = F.rgb_to_grayscale(image, num_output_channels=3)
     return grey
 
@@ -190,7 +192,7 @@ def _blurs() -> Iterator[Operator]:
             )
 
 
-def _blurred(F: Any, image: Tensor, draws: ViewDraws, i: int, *, kernel: int) -> Tensor:
+def _blurred(F: Any, image: Tensor, draws: Drawn, i: int, *, kernel: int) -> Tensor:
     blurred: Tensor = F.gaussian_blur(image, [kernel, kernel], [float(draws.sigma[i])] * 2)
     return blurred
 
@@ -209,11 +211,11 @@ def _others() -> Iterator[Operator]:
         )  # fmt: skip
 
 
-def _flipped(F: Any, image: Tensor, draws: ViewDraws, i: int) -> Tensor:
+def _flipped(F: Any, image: Tensor, draws: Drawn, i: int) -> Tensor:
     flipped: Tensor = F.horizontal_flip(image)
     return flipped
 
 
-def _solarised(F: Any, image: Tensor, draws: ViewDraws, i: int, *, threshold: int) -> Tensor:
+def _solarised(F: Any, image: Tensor, draws: Drawn, i: int, *, threshold: int) -> Tensor:
     solarised: Tensor = F.solarize(image, threshold)
     return solarised

@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from issl_engine.training.build import build_learner, build_views
 from issl_engine.training.learner import Learner, encode_views
-from issl_engine.views.config import MultiCropBatch
+from issl_engine.views.batch import MultiCropBatch
 from issl_profiling.train.candidate import CACHED, ENCODER, HEADS, LOADER, WHOLE, Candidate, Work
 from issl_profiling.train.case import TrainCase
 from issl_profiling.train.our_training import OurTraining, cached_batches

@@ -7,7 +7,7 @@ from issl_engine.loading import TrainingViews
 from issl_engine.training.build import build_engine, build_learner, build_online_probe, build_views
 from issl_engine.training.step import StepResult, after_step, train_step
 from issl_engine.training.watch.balance import Interval
-from issl_engine.views.config import MultiCropBatch
+from issl_engine.views.batch import MultiCropBatch
 from issl_profiling.train.candidate import Shares
 from issl_profiling.train.case import TrainCase
 

@@ -22,7 +22,9 @@ from issl_engine.sources.base import ImageSet
 from issl_engine.sources.formats.image_sizes import read_size
 from issl_engine.sources.image_folder import ImageFolderConfig
 from issl_engine.sources.images.picture import open_image
-from issl_engine.views.config import Augmentation, Blur, CropGroup, Solarise, ViewsConfig
+from issl_engine.views.augmentations.blur import Blur
+from issl_engine.views.augmentations.solarise import Solarise
+from issl_engine.views.config import Augmentation, CropGroup, ViewsConfig
 
 H, W = 40, 60
 Pixels = NDArray[np.uint8]

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal
 
 from issl_engine.training.watch.watcher import Watcher
-from issl_engine.views.config import MultiCropBatch
+from issl_engine.views.batch import MultiCropBatch
 
 if TYPE_CHECKING:  # the watchdog's threads need no DALI
     from issl_engine.loading import TrainingViews

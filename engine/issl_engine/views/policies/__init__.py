@@ -1,4 +1,4 @@
-"""Augmentation policies: a few operations an image, drawn at random from a list. One policy a file.
+"""Augmentation policies: a few operations per image, drawn at random from a list. One policy per file.
 
 The operations and their ranges are those of the papers, as torchvision has them. Where DALI's pixels differ from
 torchvision's: geometry is bilinear (there the nearest pixel by default), sharpness mirrors the crop's edge (there

@@ -1,12 +1,12 @@
-"""RandAugment: some operations an image, all of one magnitude."""
+"""RandAugment: some operations per image, all of one magnitude."""
 
 from typing import Annotated, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
-from issl_engine.views.policies.base import LARGEST_MAGNITUDE, Policy, Ranges
+from issl_engine.views.augmentations.base import Uniforms
+from issl_engine.views.augmentations.policy import LARGEST_MAGNITUDE, Policy, Ranges
 
 
 class RandAugment(Policy):
@@ -25,10 +25,11 @@ class RandAugment(Policy):
     def num_steps(self) -> int:
         return self.num_ops
 
-    def magnitudes(self, first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
+    def magnitudes(self, first: Uniforms, second: Uniforms) -> Uniforms:
         # Box and Muller's normal number; 1 - u is never 0.
         normal = np.sqrt(-2 * np.log(1 - first)) * np.cos(2 * np.pi * second)
-        return np.clip(self.magnitude + self.magnitude_std * normal, 0, LARGEST_MAGNITUDE)
+        drawn: Uniforms = np.clip(self.magnitude + self.magnitude_std * normal, 0, LARGEST_MAGNITUDE)
+        return drawn
 
     def ranges(self, size: int) -> Ranges:
         return Ranges(shear=0.3, shift_px=size * 150 / 331, degrees=30, colour=0.9, bits=4)

@@ -1,11 +1,11 @@
-"""TrivialAugment: one operation an image, of any magnitude."""
+"""TrivialAugment: one operation per image, of any magnitude."""
 
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from issl_engine.views.policies.base import LARGEST_MAGNITUDE, Policy, Ranges
+from issl_engine.views.augmentations.base import Uniforms
+from issl_engine.views.augmentations.policy import LARGEST_MAGNITUDE, Policy, Ranges
 
 
 class TrivialAugment(Policy):
@@ -20,7 +20,7 @@ class TrivialAugment(Policy):
     def num_steps(self) -> int:
         return 1
 
-    def magnitudes(self, first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
+    def magnitudes(self, first: Uniforms, second: Uniforms) -> Uniforms:
         return np.floor(first * (LARGEST_MAGNITUDE + 1))
 
     def ranges(self, size: int) -> Ranges:
