@@ -11,7 +11,6 @@ from click.testing import CliRunner, Result
 from issl_engine.cli import main
 from issl_engine.recipe.load import load_recipe
 from issl_engine.weights.open_encoder import OpenedEncoder, weights_digest
-from issl_engine.weights.preprocessing import preprocessing_of
 
 RECIPE = """\
 name: tiny
@@ -37,7 +36,7 @@ def opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> OpenedEncoder:
     encoder = recipe.encoder.build(image_size=16)
     one = OpenedEncoder(
         encoder=encoder, name="tiny", digest=weights_digest(encoder), recipe=recipe, seed=0, config=recipe.encoder,
-        image_size=16, preprocessing=preprocessing_of(recipe), layout="checkpoint",
+        image_size=16, preprocessing=recipe.preprocessing, layout="checkpoint",
     )  # fmt: skip
     monkeypatch.setattr("issl_engine.weights.open_encoder.open_encoder", lambda reference: one)
     return one

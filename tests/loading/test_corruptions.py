@@ -11,6 +11,7 @@ from PIL import Image
 from issl_engine.loading import EvaluationImages
 from issl_engine.sources.base import ImageSet
 from issl_engine.views.corruptions import Corruption, CorruptionKind, CorruptionsConfig
+from issl_engine.views.preprocessing import Preprocessing
 
 CPU = torch.device("cpu")
 SIDE = 64
@@ -33,9 +34,15 @@ def shown(
 ) -> NDArray[np.float64]:
     """What an encoder would be shown, in grey levels [n, side, side, 3]."""
     batches = EvaluationImages(
-        images, resize=SIDE, crop=SIDE, mean=(0.0, 0.0, 0.0), std=(1 / 255, 1 / 255, 1 / 255), batch_size=batch_size,
-        device=device, num_threads=1, interpolation="bilinear", corruption=corruption,
-    )  # fmt: skip
+        images,
+        Preprocessing(
+            resize=SIDE, crop=SIDE, mean=(0.0, 0.0, 0.0), std=(1 / 255, 1 / 255, 1 / 255), interpolation="bilinear"
+        ),
+        batch_size=batch_size,
+        device=device,
+        num_threads=1,
+        corruption=corruption,
+    )
     return torch.cat([crops for crops, _ in batches]).permute(0, 2, 3, 1).double().cpu().numpy()
 
 

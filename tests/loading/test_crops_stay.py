@@ -15,6 +15,7 @@ from nvidia.dali import fn, types
 from issl_engine.loading import EvaluationImages, TrainingViews
 from issl_engine.views.config import ViewsConfig
 from issl_engine.views.corruptions import Corruption, CorruptionKind
+from issl_engine.views.preprocessing import Preprocessing
 
 from ..views.augmentations.drawn_crops import image_set, smooth_pixels
 
@@ -124,10 +125,13 @@ def means(images: torch.Tensor) -> list[float]:
 
 def corrupted(kind: CorruptionKind) -> list[float]:
     images = EvaluationImages(
-        image_set(smooth_pixels(8)), resize=24, crop=20, mean=(0, 0, 0), std=LEVELS, batch_size=8,
-        device=torch.device("cpu"), num_threads=1, interpolation="bilinear",
+        image_set(smooth_pixels(8)),
+        Preprocessing(resize=24, crop=20, mean=(0, 0, 0), std=LEVELS, interpolation="bilinear"),
+        batch_size=8,
+        device=torch.device("cpu"),
+        num_threads=1,
         corruption=Corruption(kind=kind, strength=3, seed=5),
-    )  # fmt: skip
+    )
     ((batch, _),) = images
     return means(batch.double())
 

@@ -13,6 +13,7 @@ from issl_engine.loading import EvaluationImages, TrainingViews, check_views_fit
 from issl_engine.random_streams import epoch_order
 from issl_engine.sources.base import ImageSet
 from issl_engine.views.config import CropGroup, ViewsConfig
+from issl_engine.views.preprocessing import Preprocessing
 
 SMALL = ViewsConfig(groups=(CropGroup(count=2, size=8),))
 CULPRIT = 5
@@ -39,14 +40,10 @@ def make_loader(images: ImageSet, *, batch_size: int = 4, world_size: int = 1, s
 def make_evaluation(images: ImageSet) -> EvaluationImages:
     return EvaluationImages(
         images,
-        resize=32,
-        crop=32,
-        mean=(0, 0, 0),
-        std=(1, 1, 1),
+        Preprocessing(resize=32, crop=32, mean=(0, 0, 0), std=(1, 1, 1), interpolation="bilinear"),
         batch_size=4,
         device=torch.device("cpu"),
         num_threads=1,
-        interpolation="bilinear",
     )
 
 

@@ -10,6 +10,7 @@ from PIL import Image
 
 from issl_engine.loading import EvaluationImages
 from issl_engine.sources.base import ImageSet
+from issl_engine.views.preprocessing import Preprocessing
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
 
@@ -21,14 +22,10 @@ def evaluate(
     return list(
         EvaluationImages(
             images,
-            resize=resize,
-            crop=crop,
-            mean=MEAN,
-            std=STD,
+            Preprocessing(resize=resize, crop=crop, mean=MEAN, std=STD, interpolation=interpolation),
             batch_size=batch_size,
             device=torch.device("cpu"),
             num_threads=num_threads,
-            interpolation=interpolation,
         )
     )
 
@@ -89,9 +86,12 @@ def test_every_image_comes_once_in_order_whatever_the_batch(files: ImageSet, bat
 
 def test_a_second_pass_gives_the_same_bytes(files: ImageSet) -> None:
     images = EvaluationImages(
-        files, resize=24, crop=20, mean=MEAN, std=STD, batch_size=4, device=torch.device("cpu"), num_threads=1,
-        interpolation="bilinear",
-    )  # fmt: skip
+        files,
+        Preprocessing(resize=24, crop=20, mean=MEAN, std=STD, interpolation="bilinear"),
+        batch_size=4,
+        device=torch.device("cpu"),
+        num_threads=1,
+    )
     assert len(images) == 2
     for (ours, _), (theirs, _) in zip(images, images, strict=True):
         assert torch.equal(ours, theirs)

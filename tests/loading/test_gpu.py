@@ -20,6 +20,7 @@ from issl_engine.views.config import Augmentation, CropGroup, ViewsConfig
 from issl_engine.views.masks import PatchMask
 from issl_engine.views.policies.rand_augment import RandAugment
 from issl_engine.views.policies.trivial_augment import TrivialAugment
+from issl_engine.views.preprocessing import Preprocessing
 
 pytestmark = pytest.mark.gpu
 VIEWS = ViewsConfig(
@@ -100,14 +101,10 @@ def test_the_gpu_gives_the_cpus_evaluation_images(images: ImageSet) -> None:
     def crops(device: str) -> torch.Tensor:
         batches = EvaluationImages(
             images,
-            resize=40,
-            crop=32,
-            mean=VIEWS.mean,
-            std=VIEWS.std,
+            Preprocessing(resize=40, crop=32, mean=VIEWS.mean, std=VIEWS.std, interpolation="bilinear"),
             batch_size=24,
             device=torch.device(device),
             num_threads=2,
-            interpolation="bilinear",
         )
         return torch.cat([batch.cpu() for batch, _ in batches])
 

@@ -19,6 +19,7 @@ from issl_engine.views.augmentations.solarise import Solarise
 from issl_engine.views.config import Augmentation, CropGroup, ViewsConfig
 from issl_engine.views.corruptions import Corruption, CorruptionInputs, CorruptionKind, CorruptionsConfig
 from issl_engine.views.policies.rand_augment import RandAugment
+from issl_engine.views.preprocessing import Preprocessing
 from issl_engine.views.streams import ViewStreams
 
 EVERYTHING = ViewsConfig(
@@ -30,6 +31,9 @@ EVERYTHING = ViewsConfig(
 )  # fmt: skip
 SIZES = np.tile(np.array([[48, 64]], np.int32), (4, 1))
 LABELS = np.zeros(4, np.int64)
+
+
+PREPROCESSING = Preprocessing(resize=40, crop=32, mean=(0.5,) * 3, std=(0.2,) * 3, interpolation="bilinear")
 
 
 @pytest.mark.parametrize("layout", ["CHW", "HWC"])
@@ -55,7 +59,7 @@ def test_a_corrupted_image_ends_on_the_gpu(kind: CorruptionKind, channels: int) 
     pipeline = Pipeline(batch_size=2, num_threads=1, device_id=0, exec_dynamic=True)
     with pipeline:
         view, shapes = _evaluation_graph(
-            ImageInputs(images), CorruptionInputs(corruption, 32, channels), True, 32, (0.5,) * 3, (0.2,) * 3,
-            "bilinear", corruption, dict, torch.device("cuda"),
+            ImageInputs(images), CorruptionInputs(corruption, 32, channels), True, PREPROCESSING, corruption, dict,
+            torch.device("cuda"),
         )  # fmt: skip
     assert (view.device, shapes.device) == ("gpu", "cpu")

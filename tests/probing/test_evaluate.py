@@ -19,6 +19,7 @@ from issl_engine.probing.probes.knn import KNNProbeConfig
 from issl_engine.probing.probes.linear import LinearProbeConfig
 from issl_engine.probing.probes.regression import RegressionProbeConfig
 from issl_engine.sources.base import Dataset, ImageSet, TargetTable
+from issl_engine.views.preprocessing import Preprocessing
 
 CLASSES = 3
 
@@ -85,10 +86,13 @@ _parts: list[tuple[Features, Features, Features]] = []
 def run(
     data: Dataset, *probes: ProbeConfig, encoder: nn.Module | None = None, seed: int = 0, **keys
 ) -> list[ProbeResult]:
+    evaluation = EvaluationConfig(**{"resize": 16, "crop": 16} | keys)
+    preprocessing = Preprocessing(
+        resize=evaluation.resize, crop=evaluation.crop, mean=(0.0,) * 3, std=(1 / 255,) * 3, interpolation="bilinear"
+    )
     return evaluate(
-        encoder=encoder, dataset=data, evaluation=EvaluationConfig(**{"resize": 16, "crop": 16} | keys),
-        probes=probes, mean=(0.0, 0.0, 0.0), std=(1 / 255, 1 / 255, 1 / 255), interpolation="bilinear",
-        seed=seed, device=torch.device("cpu"), num_threads=1,
+        encoder=encoder, dataset=data, evaluation=evaluation, probes=probes, preprocessing=preprocessing, seed=seed,
+        device=torch.device("cpu"), num_threads=1,
     )  # fmt: skip
 
 

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from issl_engine.probing.features.cache import FeatureCache
 from issl_engine.probing.features.maker import FeatureMaker
-from issl_engine.probing.features.preprocessing import Preprocessing
 from issl_engine.sources.base import ImageSet
 from issl_engine.views.corruptions import Corruption
+from issl_engine.views.preprocessing import Preprocessing
 
 
 class Counting(nn.Module):

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 import issl_engine.probing.fine_tuning.accuracy as fine_tuned_accuracy_module
 from issl_engine.models.encoders.base import Encoder
 from issl_engine.models.encoders.small_resnet import SmallResNetConfig
-from issl_engine.probing.features.preprocessing import Preprocessing
 from issl_engine.probing.fine_tuning.accuracy import LabelledImages, fine_tuned_accuracy
 from issl_engine.probing.fine_tuning.label_share import label_share
 from issl_engine.probing.fine_tuning.tuner import FineTuningConfig, Tuner, parameter_groups
 from issl_engine.sources.base import ImageSet
+from issl_engine.views.preprocessing import Preprocessing
 
 CLASSES = 3
 PREPROCESSING = Preprocessing(resize=16, crop=16, mean=(0.5,) * 3, std=(0.25,) * 3, interpolation="bilinear")

@@ -21,7 +21,6 @@ from issl_engine.run.suite.subject import Subject
 from issl_engine.sources.base import SourceError
 from issl_engine.sources.shapes import ShapesConfig
 from issl_engine.weights.open_encoder import OpenedEncoder, weights_digest
-from issl_engine.weights.preprocessing import preprocessing_of
 
 SHAPES = {"name": "shapes", "num_train": 40, "num_test": 20, "num_classes": 4, "image_size": 16}
 
@@ -63,7 +62,7 @@ def run(
     ).arms["dissl"]
     opened = OpenedEncoder(
         encoder=network, name="n", digest=weights_digest(network), recipe=recipe, seed=0, config=recipe.encoder,
-        image_size=16, preprocessing=preprocessing_of(recipe), layout="checkpoint",
+        image_size=16, preprocessing=recipe.preprocessing, layout="checkpoint",
     )  # fmt: skip
     subject = Subject.of(
         one, opened, recipe, seed=0, device=torch.device("cpu"),

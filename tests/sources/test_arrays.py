@@ -13,6 +13,7 @@ from issl_engine.loading import EvaluationImages
 from issl_engine.sources.arrays import ArraysConfig
 from issl_engine.sources.base import SourceError
 from issl_engine.sources.formats import array_files
+from issl_engine.views.preprocessing import Preprocessing
 
 RANDOM = np.random.default_rng(0)
 COLOUR = RANDOM.integers(0, 256, (9, 12, 10, 3), dtype=np.uint8)
@@ -113,9 +114,12 @@ def test_loaders_read_mapped_arrays(tmp_path: Path) -> None:
     planes = np.ascontiguousarray(COLOUR.transpose(0, 3, 1, 2))
     images = config(tmp_path, "npy", "NCHW", train_images=planes, test_images=planes[:4]).load().train
     batches = EvaluationImages(
-        images, resize=10, crop=10, mean=(0, 0, 0), std=(1, 1, 1), batch_size=4, device=torch.device("cpu"),
-        num_threads=1, interpolation="bilinear",
-    )  # fmt: skip
+        images,
+        Preprocessing(resize=10, crop=10, mean=(0, 0, 0), std=(1, 1, 1), interpolation="bilinear"),
+        batch_size=4,
+        device=torch.device("cpu"),
+        num_threads=1,
+    )
     crops = torch.cat([crops for crops, _ in batches])
     assert (crops - torch.from_numpy(COLOUR[:, 1:11]).permute(0, 3, 1, 2) / 255).abs().max() < 1e-6
 

@@ -15,6 +15,7 @@ from issl_engine.sources.base import Dataset, ImageSet, SourceError
 from issl_engine.sources.cifar import LAYOUTS, CifarConfig
 from issl_engine.sources.mnist import MNISTConfig
 from issl_engine.sources.stl10 import STL10Config
+from issl_engine.views.preprocessing import Preprocessing
 
 Pixels = NDArray[np.uint8]
 
@@ -359,9 +360,12 @@ def test_loaders_take_mapped_and_turned_pixels(stl10: Path) -> None:
 
     dataset: Dataset = STL10Config(folder=stl10).load()
     batches = EvaluationImages(
-        dataset.train, resize=96, crop=96, mean=(0, 0, 0), std=(1, 1, 1), batch_size=3, device=torch.device("cpu"),
-        num_threads=1, interpolation="bilinear",
-    )  # fmt: skip
+        dataset.train,
+        Preprocessing(resize=96, crop=96, mean=(0, 0, 0), std=(1, 1, 1), interpolation="bilinear"),
+        batch_size=3,
+        device=torch.device("cpu"),
+        num_threads=1,
+    )
     crops = torch.cat([images for images, _ in batches])
     expected = torch.from_numpy(stl10_pixels("train")).permute(0, 3, 1, 2) / 255
     assert (crops - expected).abs().max() < 1e-6

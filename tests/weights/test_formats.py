@@ -16,10 +16,10 @@ from issl_engine.models.encoders.base import EncoderConfig
 from issl_engine.models.encoders.resnet import ResNetConfig
 from issl_engine.models.encoders.small_resnet import SmallResNetConfig
 from issl_engine.variants import variants
+from issl_engine.views.preprocessing import IMAGENET
 from issl_engine.weights.formats.base import Exported, ExportFormat
 from issl_engine.weights.formats.onnx import NEEDED
 from issl_engine.weights.open_encoder import OpenedEncoder, open_encoder, weights_digest
-from issl_engine.weights.preprocessing import IMAGENET
 from issl_engine.weights.weights_file import WeightsError
 from issl_engine.whole_file import write_whole
 
@@ -113,7 +113,7 @@ def test_the_model_card_says_what_it_is_and_under_which_licence(tmp_path: Path) 
     write("safetensors", encoder, tmp_path / "out")
     card = (tmp_path / "out" / "README.md").read_text()
     assert card.startswith("---\nlicense: mit\n")
-    for part in ("| representation | 16 dimensions |", encoder.digest, SMALL_IMAGES.in_words(), "None are known."):
+    for part in ("| representation | 16 dimensions |", encoder.digest, SMALL_IMAGES.describe(), "None are known."):
         assert part in card
 
 
@@ -139,7 +139,7 @@ def test_onnxruntime_gives_the_same_features_at_any_batch_size(tmp_path: Path) -
     encoder = opened(EXPANDED)
     write("onnx", encoder, tmp_path / "encoder.onnx")
     session = onnxruntime.InferenceSession(tmp_path / "encoder.onnx", providers=["CPUExecutionProvider"])
-    assert session.get_modelmeta().custom_metadata_map["preprocessing"] == SMALL_IMAGES.in_words()
+    assert session.get_modelmeta().custom_metadata_map["preprocessing"] == SMALL_IMAGES.describe()
     for count in (1, 5):
         images = torch.randn(count, 3, 32, 32)
         (actual,) = session.run(None, {"images": images.numpy()})

@@ -10,8 +10,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from issl_engine.recipe.load import load_recipe
+from issl_engine.views.preprocessing import IMAGENET
 from issl_engine.weights.open_encoder import open_encoder
-from issl_engine.weights.preprocessing import IMAGENET, preprocessing_of
 from issl_engine.weights.weights_file import WeightsError
 
 from .conftest import FILES, behind, features, some, torchvision_resnet
@@ -106,9 +106,9 @@ def test_a_timm_files_config_beside_it_says_how_images_are_prepared(resnet18: nn
 def test_preprocessing_takes_the_place_of_another_recipes_own() -> None:
     recipe = next(iter(load_recipe("smoke").arms.values()))
     images = replace(IMAGENET, resize=40, crop=36, std=(0.1, 0.2, 0.3), interpolation="bicubic")
-    assert preprocessing_of(recipe) != images
-    changed = images.applied_to(recipe)
-    assert preprocessing_of(changed) == images
+    assert recipe.preprocessing != images
+    changed = recipe.prepared_as(images)
+    assert changed.preprocessing == images
     assert changed.evaluation.batch_size == recipe.evaluation.batch_size
     assert (changed.views.groups, changed.probes) == (recipe.views.groups, recipe.probes)
 

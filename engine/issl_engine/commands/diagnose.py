@@ -49,7 +49,7 @@ def diagnose(
         opened = open_encoder(reference)
         recipe = opened.recipe
         if recipe_name is not None:
-            recipe = opened.preprocessing.applied_to(next(iter(load_recipe(recipe_name).arms.values())))
+            recipe = next(iter(load_recipe(recipe_name).arms.values())).prepared_as(opened.preprocessing)
         if recipe is None:
             raise Mistake(
                 f"{opened.name}: these weights come without a recipe, so nothing says on which images and views to "

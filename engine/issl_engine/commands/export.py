@@ -57,5 +57,5 @@ def export(reference: str, format_name: str, out: Path, license_name: str, as_js
         return
     for file in exported.files:
         click.echo(str(file))
-    click.echo(f"images: {opened.preprocessing.in_words()}", err=True)
+    click.echo(f"images: {opened.preprocessing.describe()}", err=True)
     click.echo(exported.usage, err=True)

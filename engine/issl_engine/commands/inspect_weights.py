@@ -45,7 +45,7 @@ def _record(file: Any, options: Any) -> dict[str, Any]:
         return record | {
             "layout": "engine",
             "encoder": found.config.model_dump_json(exclude_defaults=True),
-            "images": found.preprocessing.in_words(),
+            "images": found.preprocessing.describe(),
             "recipe": None if found.recipe is None else found.recipe.name,
         }
     identified = identify(file, options)
@@ -54,7 +54,7 @@ def _record(file: Any, options: Any) -> dict[str, Any]:
         "layout": reading.layout.name,
         "encoder": identified.config.model_dump_json(exclude_defaults=True),
         "prefix": reading.root,
-        "images": identified.preprocessing.in_words(),
+        "images": identified.preprocessing.describe(),
         "encoder_tensors": len(reading.encoder),
         "heads": _outermost(reading.heads),
         "others": _outermost(reading.others),

@@ -122,7 +122,7 @@ def _recipe(opened: "OpenedEncoder", name: str | None, overrides: tuple[str, ...
             )
     if name is not None:
         named = next(iter(load_recipe(name).arms.values()))
-        return change_recipe(opened.preprocessing.applied_to(named), own)
+        return change_recipe(named.prepared_as(opened.preprocessing), own)
     if opened.recipe is None:
         raise Mistake(
             f"{opened.name}: these weights come without a recipe, so nothing says on which images to probe them; name "

@@ -35,9 +35,12 @@ def diagnose(encoder: nn.Module, recipe: Recipe, dataset: Dataset, *, seed: int,
     images = at_most(splits.judged, config.after_images, seed)
     encoder.eval()
     batches = EvaluationImages(
-        images, resize=evaluation.resize, crop=evaluation.crop, mean=views.mean, std=views.std, device=device,
-        batch_size=evaluation.batch_size, num_threads=recipe.data.decode_threads, interpolation=views.interpolation,
-    )  # fmt: skip
+        images,
+        recipe.preprocessing,
+        device=device,
+        batch_size=evaluation.batch_size,
+        num_threads=recipe.data.decode_threads,
+    )
     features = extract_features(encoder, batches, device=device)
     z_NVD = view_features(
         encoder, images, views, num_views=config.after_views, batch_size=evaluation.batch_size, seed=seed,

@@ -16,12 +16,13 @@ from issl_engine.loading.augmentations.crop import INTERPOLATION
 from issl_engine.loading.corruption import corrupted
 from issl_engine.loading.expected_size import check_sizes, expected_sizes, of_expected_size
 from issl_engine.loading.images import ImageInputs, num_channels, undecodable
-from issl_engine.loading.normalisation import Triple, normalise
+from issl_engine.loading.normalisation import normalise
 from issl_engine.loading.pipeline import build_pipeline, named_inputs, run_pipeline, to_torch
 from issl_engine.mistakes import Mistake
 from issl_engine.sources.base import ImageSet
 from issl_engine.views.augmentations.base import Floats
 from issl_engine.views.corruptions import Corruption, CorruptionInputs
+from issl_engine.views.preprocessing import Preprocessing
 
 Feed = Callable[[], dict[str, Any]]
 PREFETCHED = 2
@@ -31,16 +32,16 @@ PREFETCHED = 2
 class EvaluationImages:
     """All images once, in order: (float [b, 3, crop, crop] normalised, int64 labels [b]).
 
-    The shorter side is resized to ``resize`` (antialiased), then the centre is cut out; sides and centre are
-    rounded as torchvision's Resize and CenterCrop do; ``corruption`` then spoils the crop. The last batch may be
-    short. Each iteration is a fresh pass. Raises Mistake when ``crop`` is larger than ``resize``, and for an image
-    that cannot be decoded.
+    Sides and centre of ``preprocessing`` are rounded as torchvision's Resize and CenterCrop do; ``corruption`` then
+    spoils the crop. The last batch may be short. Each iteration is a fresh pass. Raises Mistake when the crop is larger
+    than the resized side, and for an image that cannot be decoded.
     """
 
     def __init__(
-        self, images: ImageSet, *, resize: int, crop: int, mean: Triple, std: Triple, batch_size: int,
-        device: torch.device, num_threads: int, interpolation: str, corruption: Corruption | None = None,
+        self, images: ImageSet, preprocessing: Preprocessing, *, batch_size: int, device: torch.device,
+        num_threads: int, corruption: Corruption | None = None,
     ) -> None:  # fmt: skip
+        resize, crop = preprocessing.resize, preprocessing.crop
         if crop > resize:
             raise Mistake(
                 f"evaluation.crop: {crop} px is larger than evaluation.resize ({resize} px); make it smaller or equal"
@@ -52,8 +53,7 @@ class EvaluationImages:
         self._sides_HW, self._tops, self._lefts = _centre(images.sizes_HW, resize, crop)
         self._corruption_inputs = CorruptionInputs(corruption, crop, num_channels(images))
         self._graph: Callable[[Feed], tuple[Any, ...]] = lambda feed: _evaluation_graph(
-            self._inputs, self._corruption_inputs, self._resizes, crop, mean, std, interpolation, corruption, feed,
-            device,
+            self._inputs, self._corruption_inputs, self._resizes, preprocessing, corruption, feed, device
         )  # fmt: skip
 
     def __len__(self) -> int:
@@ -101,15 +101,17 @@ def _centre(sizes_HW: NDArray[np.int32], resize: int, crop: int) -> tuple[Floats
 
 
 def _evaluation_graph(
-    images: ImageInputs, corruption_inputs: CorruptionInputs, resizes: bool, crop: int, mean: Triple, std: Triple,
-    interpolation: str, corruption: Corruption | None, feed: Feed, device: torch.device,
+    images: ImageInputs, corruption_inputs: CorruptionInputs, resizes: bool, preprocessing: Preprocessing,
+    corruption: Corruption | None, feed: Feed, device: torch.device,
 ) -> tuple[Any, ...]:  # fmt: skip
+    crop, mean, std = preprocessing.crop, preprocessing.mean, preprocessing.std
     layouts = {"images": images.layout, "expected_sizes": "", "top": "", "left": ""}
     layouts |= {"sides_HW": ""} if resizes else {}
     nodes = named_inputs(feed, layouts | corruption_inputs.layouts)
     view, shapes = of_expected_size(images.decode(nodes["images"], device), nodes["expected_sizes"])
     if resizes:
-        view = fn.resize(view, size=nodes["sides_HW"], antialias=True, interp_type=INTERPOLATION[interpolation])
+        filter = INTERPOLATION[preprocessing.interpolation]
+        view = fn.resize(view, size=nodes["sides_HW"], antialias=True, interp_type=filter)
     channels, sides = num_channels(images.images), (crop, crop)
     if corruption is None:
         # Cutting and normalising at once spares a copy.

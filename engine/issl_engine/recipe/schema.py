@@ -24,6 +24,7 @@ from issl_engine.regularizers.base import RegularizerConfig
 from issl_engine.sources.base import SourceConfig
 from issl_engine.variants import one_of, variants
 from issl_engine.views.config import ViewsConfig
+from issl_engine.views.preprocessing import Preprocessing
 
 if TYPE_CHECKING:  # the choices are found at run time; a type checker knows what they have in common
     AnySource = SourceConfig
@@ -204,6 +205,26 @@ class Recipe(Config):
     """How collapse is measured, and the distance of the representation from the optimum of the theory."""
     controls: bool = True
     """With true, raw pixels and the untrained encoder are probed too."""
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How images are prepared for the frozen encoder: evaluation's sizes, the views' normalisation and filter."""
+        return Preprocessing(
+            resize=self.evaluation.resize, crop=self.evaluation.crop, mean=self.views.mean, std=self.views.std,
+            interpolation=self.views.interpolation,
+        )  # fmt: skip
+
+    def prepared_as(self, preprocessing: Preprocessing) -> "Recipe":
+        """The recipe with another preprocessing in place of its own."""
+        sizes = {"resize": preprocessing.resize, "crop": preprocessing.crop}
+        pixels = {
+            "mean": preprocessing.mean, "std": preprocessing.std, "interpolation": preprocessing.interpolation,
+        }  # fmt: skip
+        return self.model_copy(
+            update={
+                "evaluation": self.evaluation.model_copy(update=sizes), "views": self.views.model_copy(update=pixels),
+            }
+        )  # fmt: skip
 
     @model_validator(mode="after")
     def _seeds_differ(self) -> Self:

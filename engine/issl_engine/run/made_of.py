@@ -7,25 +7,25 @@ from issl_engine.probing.config import EvaluationConfig
 from issl_engine.recipe.schema import Recipe
 from issl_engine.run.dataset import content_of
 from issl_engine.sources.base import Dataset
-from issl_engine.weights.preprocessing import preprocessing_of
+from issl_engine.views.preprocessing import Preprocessing
 
 
 def measured_on(
-    dataset: Dataset, evaluation: EvaluationConfig, preprocessing: dict[str, Any], seed: int
+    dataset: Dataset, evaluation: EvaluationConfig, preprocessing: Preprocessing, seed: int
 ) -> dict[str, Any]:
     """What all measurements of a frozen encoder depend on, besides the encoder."""
     return {
         "issl_engine": issl_engine.__version__,
         "images": content_of(dataset),
         "evaluation": evaluation.model_dump(mode="json", exclude={"batch_size"}),
-        "preprocessing": preprocessing,
+        "preprocessing": preprocessing.as_json(),
         "seed": seed,
     }
 
 
 def measured_by(recipe: Recipe, dataset: Dataset, seed: int) -> dict[str, Any]:
     """``measured_on`` of a recipe's own evaluation."""
-    return measured_on(dataset, recipe.evaluation, preprocessing_of(recipe).as_json(), seed)
+    return measured_on(dataset, recipe.evaluation, recipe.preprocessing, seed)
 
 
 def probed_by(recipe: Recipe, dataset: Dataset, seed: int) -> dict[str, Any]:

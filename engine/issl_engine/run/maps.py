@@ -36,12 +36,13 @@ def keep_map(
     run.file(str(Path(sprite).with_suffix(".json")), images, lambda path: write_captions(path, dataset, images_M))
 
     def write(path: Path) -> None:
-        evaluation, views = recipe.evaluation, recipe.views
         batches = EvaluationImages(
-            dataset.test.subset(images_M), resize=evaluation.resize, crop=evaluation.crop, mean=views.mean,
-            std=views.std, device=device, batch_size=evaluation.batch_size, num_threads=recipe.data.decode_threads,
-            interpolation=views.interpolation,
-        )  # fmt: skip
+            dataset.test.subset(images_M),
+            recipe.preprocessing,
+            device=device,
+            batch_size=recipe.evaluation.batch_size,
+            num_threads=recipe.data.decode_threads,
+        )
         features = extract_features(encoder(), batches, device=device)
         write_feature_map(path, make_feature_map(features.x_ND, sprite=sprite))
 

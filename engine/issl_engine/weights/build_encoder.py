@@ -8,9 +8,9 @@ from torch import Tensor
 
 from issl_engine.models.encoders.base import Encoder, EncoderConfig
 from issl_engine.models.encoders.timm_model import TimmConfig
+from issl_engine.views.preprocessing import Preprocessing
 from issl_engine.weights.choose_layout import choose_layout, listed
 from issl_engine.weights.layouts.base import Reading
-from issl_engine.weights.preprocessing import Preprocessing
 from issl_engine.weights.reference import ReferenceOptions
 from issl_engine.weights.resnet_shapes import resnet_of
 from issl_engine.weights.vit_shapes import vit_of

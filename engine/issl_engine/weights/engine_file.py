@@ -15,8 +15,8 @@ from torch import Tensor
 from issl_engine.models.encoders.base import Encoder, EncoderConfig
 from issl_engine.recipe.check import first_sentence
 from issl_engine.recipe.schema import AnyEncoder, Recipe
+from issl_engine.views.preprocessing import Preprocessing
 from issl_engine.weights.choose_layout import listed
-from issl_engine.weights.preprocessing import Preprocessing, preprocessing_from_json, preprocessing_of
 from issl_engine.weights.weights_file import WeightsError, WeightsFile
 
 FILE_NAME = "model.safetensors"
@@ -45,10 +45,10 @@ def read_metadata(file: WeightsFile) -> EngineFile:
         recipe = Recipe.model_validate(json.loads(metadata["recipe"])) if "recipe" in metadata else None
         config = TypeAdapter(AnyEncoder).validate_python(json.loads(metadata["encoder"]))
         if "preprocessing" in metadata:
-            images = preprocessing_from_json(json.loads(metadata["preprocessing"]))
+            images = Preprocessing.from_json(json.loads(metadata["preprocessing"]))
         else:
             assert recipe is not None, "is_engine_file saw a recipe"
-            images = preprocessing_of(recipe)
+            images = recipe.preprocessing
         size = int(metadata["image_size"]) if "image_size" in metadata else _size_of(recipe)
         seed = int(metadata["seed"]) if "seed" in metadata else None
     except ValidationError as error:

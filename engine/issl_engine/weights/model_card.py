@@ -48,7 +48,7 @@ def _facts(opened: OpenedEncoder, license_name: str) -> dict[str, str]:
     return {
         "architecture": f"{opened.config.name}, {parameters:,} parameters",
         "representation": f"{opened.encoder.dim} dimensions",
-        "images": opened.preprocessing.in_words(),
+        "images": opened.preprocessing.describe(),
         "from": f"{_source(opened)} (layout {opened.layout})",
         "SHA-256 of the weights": f"`{opened.digest}`",
         "licence": "unknown: name it with --license" if license_name == NO_LICENSE else license_name,

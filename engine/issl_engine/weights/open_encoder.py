@@ -13,9 +13,9 @@ from issl_engine.training.checkpoints.encoder import load_encoder
 from issl_engine.training.checkpoints.find import resolve_checkpoint
 from issl_engine.training.checkpoints.layout import ENCODER
 from issl_engine.training.checkpoints.manifest import Manifest
+from issl_engine.views.preprocessing import Preprocessing
 from issl_engine.weights.build_encoder import build_encoder, identify
 from issl_engine.weights.engine_file import build_engine_encoder, engine_file_in, is_engine_file, read_metadata
-from issl_engine.weights.preprocessing import Preprocessing, preprocessing_of
 from issl_engine.weights.reference import Located, locate
 from issl_engine.weights.timm_weights import TIMM, open_timm, preprocessing_beside
 from issl_engine.weights.weights_file import read_weights
@@ -40,7 +40,7 @@ class OpenedEncoder:
     image_size: int
     """Side of the images, in pixels, that it is built for."""
     preprocessing: Preprocessing
-    """How images are prepared for it; ``preprocessing.applied_to(recipe)`` makes another recipe's probes do so."""
+    """How images are prepared for it; ``recipe.prepared_as(preprocessing)`` makes another recipe's probes do so."""
     layout: str
     """How its names were read: checkpoint, engine, timm, or a layout of ``weights/layouts``."""
     place: Path | None = None
@@ -78,7 +78,7 @@ def _open_checkpoint(path: Path, name: str) -> OpenedEncoder:
     encoder, recipe, manifest = load_encoder(checkpoint)
     return OpenedEncoder(
         encoder=encoder, name=name, digest=weights_digest(encoder), recipe=recipe, seed=manifest.seed,
-        config=recipe.encoder, image_size=recipe.views.largest_size, preprocessing=preprocessing_of(recipe),
+        config=recipe.encoder, image_size=recipe.views.largest_size, preprocessing=recipe.preprocessing,
         layout="checkpoint", place=checkpoint, manifest=manifest,
     )  # fmt: skip
 

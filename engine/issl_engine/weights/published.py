@@ -6,8 +6,8 @@ when they are fetched. A checksum is given where the authors give one.
 
 from dataclasses import dataclass, replace
 
+from issl_engine.views.preprocessing import IMAGENET, Preprocessing
 from issl_engine.weights.layouts.vit import BICUBIC
-from issl_engine.weights.preprocessing import IMAGENET, Preprocessing
 
 DISSL = "https://github.com/YannDubs/Invariant-Self-Supervised-Learning/releases/download/v1.0.0-alpha/"
 SWAV = "https://dl.fbaipublicfiles.com/deepcluster/"

@@ -13,8 +13,8 @@ from pydantic import Field, ValidationError
 from issl_engine.config import Config
 from issl_engine.mistakes import did_you_mean
 from issl_engine.recipe.check import first_sentence
+from issl_engine.views.preprocessing import Preprocessing
 from issl_engine.weights.download import fetch_published
-from issl_engine.weights.preprocessing import Preprocessing
 from issl_engine.weights.published import PUBLISHED
 from issl_engine.weights.weights_file import WeightsError
 

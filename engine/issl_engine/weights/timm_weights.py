@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from issl_engine.models.encoders.timm_model import TimmConfig, TimmEncoder, load_timm
 from issl_engine.recipe.check import first_sentence
-from issl_engine.weights.preprocessing import Preprocessing, preprocessing_from_json
+from issl_engine.views.preprocessing import Preprocessing
 from issl_engine.weights.weights_file import WeightsError
 
 TIMM = "timm:"
@@ -59,7 +59,7 @@ def timm_preprocessing(settings: Mapping[str, Any], place: str) -> Preprocessing
     crop, interpolation = settings["input_size"][-1], settings["interpolation"]
     if interpolation not in INTERPOLATIONS:
         raise WeightsError(f"{place} wants images resized by {interpolation}, and here are bilinear and bicubic")
-    return preprocessing_from_json({
+    return Preprocessing.from_json({
         "resize": int(crop / settings["crop_pct"]), "crop": crop, "mean": settings["mean"], "std": settings["std"],
         "interpolation": interpolation,
     })  # fmt: skip

@@ -6,7 +6,7 @@ Letters: N images, C channels, H height, W width.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ CLOSE_IN_FOUR_STEPS = 2.0
 """As torchvision's jitter cuts the fraction off in each."""
 EXACT = 1e-3
 """What the normalisation's float arithmetic leaves."""
-INTERPOLATIONS = ("bilinear", "bicubic")
+INTERPOLATIONS: tuple[Literal["bilinear", "bicubic"], ...] = ("bilinear", "bicubic")
 
 HUES = ((0.1, 3.0), (0.2, 5.0), (0.5, 6.0))
 """Strength, and the grey levels allowed: a linear map is not HSV's. A turn in YIQ is beyond."""

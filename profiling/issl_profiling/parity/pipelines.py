@@ -6,7 +6,7 @@ Letters: N images, H height, W width.
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from PIL import Image
 from issl_engine.loading import EvaluationImages
 from issl_engine.sources.base import ImageSet
 from issl_engine.views.config import ViewsConfig
+from issl_engine.views.preprocessing import Preprocessing
 from issl_profiling.parity.deviation import Deviation
 from issl_profiling.parity.images import image_set, loaded_crops, one_crop, photo_like
 from issl_profiling.parity.operators import CLOSE, EXACT, INTERPOLATIONS, deviation_in_levels
@@ -46,13 +47,22 @@ def _normalised(F: Any) -> Deviation:
     )  # fmt: skip
 
 
-def _evaluated(F: Any, interpolation: str) -> Iterator[Deviation]:
+def _evaluated(F: Any, interpolation: Literal["bilinear", "bicubic"]) -> Iterator[Deviation]:
     for height, width, resize, crop in ((100, 128, 64, 56), (90, 60, 72, 63)):
         pixels = photo_like(N, height, width)
         batches = EvaluationImages(
-            image_set(pixels), resize=resize, crop=crop, mean=(0.0, 0.0, 0.0), std=(1 / 255, 1 / 255, 1 / 255),
-            batch_size=N, device=torch.device("cpu"), num_threads=1, interpolation=interpolation,
-        )  # fmt: skip
+            image_set(pixels),
+            Preprocessing(
+                resize=resize,
+                crop=crop,
+                mean=(0.0, 0.0, 0.0),
+                std=(1 / 255, 1 / 255, 1 / 255),
+                interpolation=interpolation,
+            ),
+            batch_size=N,
+            device=torch.device("cpu"),
+            num_threads=1,
+        )
         ((ours, _),) = batches
         images = torch.from_numpy(pixels).permute(0, 3, 1, 2)
         theirs = F.center_crop(F.resize(images, [resize], interpolation=interpolation, antialias=True), [crop])

@@ -25,6 +25,7 @@ from issl_engine.sources.images.picture import open_image
 from issl_engine.views.augmentations.blur import Blur
 from issl_engine.views.augmentations.solarise import Solarise
 from issl_engine.views.config import Augmentation, CropGroup, ViewsConfig
+from issl_engine.views.preprocessing import Preprocessing
 
 H, W = 40, 60
 Pixels = NDArray[np.uint8]
@@ -274,9 +275,12 @@ def test_extreme_shapes_go_through_all_crops(height: int, width: int, interpolat
         assert batch.crops[1].isfinite().all()
     loader.close()
     evaluation = EvaluationImages(
-        images, resize=32, crop=32, mean=(0, 0, 0), std=(1, 1, 1), batch_size=2, device=device, num_threads=1,
-        interpolation=interpolation,
-    )  # fmt: skip
+        images,
+        Preprocessing(resize=32, crop=32, mean=(0, 0, 0), std=(1, 1, 1), interpolation=interpolation),
+        batch_size=2,
+        device=device,
+        num_threads=1,
+    )
     ((crops, _),) = list(evaluation)
     assert (crops - colour).abs().max() < 0.01
 

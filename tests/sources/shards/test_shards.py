@@ -28,6 +28,7 @@ from issl_engine.sources.shards import base
 from issl_engine.sources.shards.scans import ShardScans
 from issl_engine.variants import one_of
 from issl_engine.views.config import CropGroup, ViewsConfig
+from issl_engine.views.preprocessing import Preprocessing
 
 FORMATS = ("webdataset", "tfrecord", "parquet")
 COMMON: TypeAdapter[Any] = TypeAdapter(one_of(sources, SourceConfig))
@@ -88,9 +89,12 @@ def batches(images: ImageSet) -> list[torch.Tensor]:
 
 def evaluation(images: ImageSet) -> EvaluationImages:
     return EvaluationImages(
-        images, resize=24, crop=16, mean=(0, 0, 0), std=(1, 1, 1), batch_size=3, device=torch.device("cpu"),
-        num_threads=1, interpolation="bilinear",
-    )  # fmt: skip
+        images,
+        Preprocessing(resize=24, crop=16, mean=(0, 0, 0), std=(1, 1, 1), interpolation="bilinear"),
+        batch_size=3,
+        device=torch.device("cpu"),
+        num_threads=1,
+    )
 
 
 def test_views_and_evaluation_are_those_of_the_same_images_as_files(

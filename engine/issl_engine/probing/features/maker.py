@@ -5,7 +5,7 @@ Letters: b images of a batch, N images, h height, w width.
 
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from issl_engine.loading import EvaluationImages
 from issl_engine.probing.features.cache import FeatureCache
-from issl_engine.probing.features.extract import extract_features, feature_batches
+from issl_engine.probing.features.extract import RAW_PIXELS_SIDE, extract_features, feature_batches
 from issl_engine.probing.features.features import Features
-from issl_engine.probing.features.preprocessing import Preprocessing
 from issl_engine.sources.base import ImageSet
 from issl_engine.sources.images.digests import OnImage, content_digest
 from issl_engine.views.corruptions import Corruption
+from issl_engine.views.preprocessing import Preprocessing
 
 _log = logging.getLogger("issl_engine")
 
@@ -37,6 +37,8 @@ class FeatureMaker:
     """Of DALI."""
     encoder_key: str = ""
     """Equal keys, equal encoders; the cache goes by it."""
+    corruption: Corruption | None = None
+    """Of the crop, before it is normalised."""
     cache: FeatureCache | None = None
     """None keeps nothing."""
     on_image: OnImage | None = None
@@ -55,7 +57,16 @@ class FeatureMaker:
 
     def corrupted(self, corruption: Corruption) -> "FeatureMaker":
         """The same, of images under this corruption."""
-        return replace(self, preprocessing=replace(self.preprocessing, corruption=corruption))
+        return replace(self, corruption=corruption)
+
+    def describe(self) -> str:
+        """How images become features, in words."""
+        text = self.preprocessing.describe()
+        if self.encoder is None:
+            text += f", raw pixels averaged down to {min(self.preprocessing.crop, RAW_PIXELS_SIDE)} px a side"
+        if self.corruption is not None:
+            text += f"; judged under {self.corruption.describe()}"
+        return text
 
     def _without_targets(self, images: ImageSet) -> Features:
         if self.cache is None:
@@ -76,26 +87,29 @@ class FeatureMaker:
         return x_ND
 
     def _named(self, images: ImageSet) -> str:
-        corruption = self.preprocessing.corruption
-        return f"{len(images)} images" + (f" under {corruption.describe()}" if corruption else "")
+        return f"{len(images)} images" + (f" under {self.corruption.describe()}" if self.corruption else "")
 
     def _key(self, images: ImageSet, cache: FeatureCache) -> dict[str, Any]:
         """All that the features depend on. The kind of device counts, since it decides their last bits."""
         return {
             "encoder": self.encoder_key,
             "images": content_digest(images, cache.image_digests),
-            "preprocessing": self.preprocessing.record(),
+            "preprocessing": self.preprocessing.as_json()
+            | {"corruption": None if self.corruption is None else asdict(self.corruption)},
             "device": self.device.type,
         }
 
     def _image_batches(self, images: ImageSet) -> Iterator[tuple[Tensor, Tensor]]:
         """[b, 3, h, w] and labels [b]."""
-        setting, done = self.preprocessing, 0
+        done = 0
         batches = EvaluationImages(
-            images, resize=setting.resize, crop=setting.crop, mean=setting.mean, std=setting.std,
-            interpolation=setting.interpolation, corruption=setting.corruption, batch_size=self.batch_size,
-            device=self.device, num_threads=self.num_threads,
-        )  # fmt: skip
+            images,
+            self.preprocessing,
+            corruption=self.corruption,
+            batch_size=self.batch_size,
+            device=self.device,
+            num_threads=self.num_threads,
+        )
         for pixels, labels_b in batches:
             yield pixels, labels_b
             done += len(labels_b)

@@ -79,10 +79,8 @@ def _num_correct(model: nn.Module, tuner: Tuner, images: ImageSet, batch_size: i
     """Images whose class was predicted; None where a number is NaN or infinite."""
     setting, correct = tuner.preprocessing, 0
     batches = EvaluationImages(
-        images, resize=setting.resize, crop=setting.crop, mean=setting.mean, std=setting.std,
-        interpolation=setting.interpolation, batch_size=batch_size, device=tuner.device,
-        num_threads=tuner.num_threads,
-    )  # fmt: skip
+        images, setting, batch_size=batch_size, device=tuner.device, num_threads=tuner.num_threads
+    )
     for pixels, labels in batches:
         logits = model(pixels.to(tuner.device).contiguous(memory_format=torch.channels_last))
         if not logits.isfinite().all():

@@ -22,9 +22,9 @@ from issl_engine.config import Config
 from issl_engine.loading import TrainingViews
 from issl_engine.mistakes import Mistake
 from issl_engine.models.encoders.base import Encoder
-from issl_engine.probing.features.preprocessing import Preprocessing
 from issl_engine.sources.base import ImageSet
 from issl_engine.views.config import Augmentation, CropGroup, ViewsConfig
+from issl_engine.views.preprocessing import Preprocessing
 
 _log = logging.getLogger("issl_engine")
 

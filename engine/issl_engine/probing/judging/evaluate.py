@@ -9,18 +9,17 @@ from torch import nn
 from issl_engine.probing.config import EvaluationConfig
 from issl_engine.probing.features.features import CPU
 from issl_engine.probing.features.maker import FeatureMaker
-from issl_engine.probing.features.preprocessing import Preprocessing
 from issl_engine.probing.judging.leak_check import check_blind, check_no_shared_images
 from issl_engine.probing.judging.shared_images import Chosen
 from issl_engine.probing.judging.splits import Splits, split_features, split_images
 from issl_engine.probing.probes.base import ProbeConfig, ProbeResult
 from issl_engine.sources.base import Dataset, ImageSet
+from issl_engine.views.preprocessing import Preprocessing
 
 
 def evaluate(
     *, encoder: nn.Module | None, dataset: Dataset, evaluation: EvaluationConfig,
-    probes: Sequence[ProbeConfig], mean: tuple[float, float, float], std: tuple[float, float, float],
-    interpolation: str, seed: int, device: torch.device, num_threads: int,
+    probes: Sequence[ProbeConfig], preprocessing: Preprocessing, seed: int, device: torch.device, num_threads: int,
 ) -> list[ProbeResult]:  # fmt: skip
     """One result a probe; ``encoder`` None probes the raw pixels.
 
@@ -30,9 +29,6 @@ def evaluate(
     the training split, and for a probe of targets that the source does not give.
     """
 
-    preprocessing = Preprocessing(
-        resize=evaluation.resize, crop=evaluation.crop, mean=mean, std=std, interpolation=interpolation
-    )
     maker = FeatureMaker(
         encoder=encoder, preprocessing=preprocessing, device=device, batch_size=evaluation.batch_size,
         num_threads=num_threads,
@@ -42,7 +38,7 @@ def evaluate(
         for probe in probes:
             check_blind(probe, splits, num_classes=dataset.num_classes, seed=seed, device=device)
     results = run_probes(probes, splits, num_classes=dataset.num_classes, seed=seed, device=device)
-    return [replace(result, preprocessing=preprocessing.describe(raw_pixels=encoder is None)) for result in results]
+    return [replace(result, preprocessing=maker.describe()) for result in results]
 
 
 def make_splits(maker: FeatureMaker, dataset: Dataset, evaluation: EvaluationConfig, seed: int) -> Splits:

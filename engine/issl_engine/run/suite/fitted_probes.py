@@ -43,7 +43,7 @@ class FittedProbes:
         return [probe.fit(data) for probe in subject.probes]
 
     def _judged(self, judged: Features, maker: FeatureMaker) -> list[ProbeResult]:
-        text = maker.preprocessing.describe(raw_pixels=False)
+        text = maker.describe()
         return [
             replace(result, split=self._splits.judged_split, preprocessing=text)
             for fitted in self._fitted

@@ -97,4 +97,4 @@ def _fine_tuned(
         tuner, LabelledImages(train=images.fitted, judged=images.judged, judged_split=images.judged_split),
         label_fraction=fraction, held_out_fraction=subject.evaluation.held_out_fraction, batch_size=maker.batch_size,
     )  # fmt: skip
-    return [replace(result, preprocessing=maker.preprocessing.describe(raw_pixels=False))]
+    return [replace(result, preprocessing=maker.describe())]

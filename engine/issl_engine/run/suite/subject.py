@@ -1,7 +1,7 @@
 """The encoder that a suite evaluates, and how: preprocessing, probes, seed, where features are kept."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -10,7 +10,6 @@ import torch
 from issl_engine.probing.config import EvaluationConfig
 from issl_engine.probing.features.cache import FeatureCache
 from issl_engine.probing.features.maker import FeatureMaker
-from issl_engine.probing.features.preprocessing import Preprocessing
 from issl_engine.probing.judging.evaluate import make_splits
 from issl_engine.probing.judging.splits import ImageSplits, Splits, split_images
 from issl_engine.probing.probes.base import ProbeConfig
@@ -40,13 +39,10 @@ class Subject:
     ) -> "Subject":  # fmt: skip
         """Evaluation, probes and normalisation are the recipe's where the suite has none of its own."""
         evaluation = suite.evaluation or recipe.evaluation
-        preprocessing = Preprocessing(
-            resize=evaluation.resize, crop=evaluation.crop, mean=recipe.views.mean, std=recipe.views.std,
-            interpolation=recipe.views.interpolation,
-        )  # fmt: skip
         maker = FeatureMaker(
-            encoder=opened.encoder.to(device), encoder_key=encoder_key(opened), preprocessing=preprocessing,
-            device=device, batch_size=evaluation.batch_size, num_threads=recipe.data.decode_threads, cache=cache,
+            encoder=opened.encoder.to(device), encoder_key=encoder_key(opened),
+            preprocessing=replace(recipe.preprocessing, resize=evaluation.resize, crop=evaluation.crop), device=device,
+            batch_size=evaluation.batch_size, num_threads=recipe.data.decode_threads, cache=cache,
         )  # fmt: skip
         probes = recipe.probes if suite.probes is None else suite.probes
         return Subject(maker=maker, evaluation=evaluation, probes=probes, seed=seed)
@@ -59,7 +55,7 @@ class Subject:
     def key(self, dataset: Dataset, **others: Any) -> dict[str, Any]:
         """All that the results of a part on ``dataset`` depend on."""
         cache = self.maker.cache
-        return measured_on(dataset, self.evaluation, self.maker.preprocessing.record(), self.seed) | {
+        return measured_on(dataset, self.evaluation, self.maker.preprocessing, self.seed) | {
             "encoder": self.maker.encoder_key,
             "stored": cache.stored if cache else "float32",
             "format": FORMAT,

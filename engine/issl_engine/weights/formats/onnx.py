@@ -61,7 +61,7 @@ def _traced(opened: OpenedEncoder) -> bytes:
         )
     assert program is not None, "dynamo's exporter returns a program"
     proto = program.model_proto
-    for key, value in (("source", opened.name), ("preprocessing", opened.preprocessing.in_words())):
+    for key, value in (("source", opened.name), ("preprocessing", opened.preprocessing.describe())):
         entry = proto.metadata_props.add()
         entry.key, entry.value = key, value
     return bytes(proto.SerializeToString())

@@ -21,7 +21,7 @@ class TorchExportFormat(ExportFormat):
         with untraceable_reported(opened, "torch.export"):
             program = torch.export.export(opened.encoder.eval(), (images_NCHW,), dynamic_shapes=({0: BATCH},))
         content = io.BytesIO()
-        torch.export.save(program, content, extra_files={"preprocessing": opened.preprocessing.in_words()})
+        torch.export.save(program, content, extra_files={"preprocessing": opened.preprocessing.describe()})
         write_whole(out, content.getvalue())
         crop = opened.preprocessing.crop
         usage = (

@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from issl_engine.config import Config
 from issl_engine.models.encoders.resnet import Stem
-from issl_engine.weights.preprocessing import IMAGENET, Preprocessing
+from issl_engine.views.preprocessing import IMAGENET, Preprocessing
 
 ENCODER_NAMES = re.compile(
     r"(conv1|bn1|layer\d+|resizer|patch_embed|blocks|norm|norm_pre|fc_norm)\..+|cls_token|pos_embed|reg_token"

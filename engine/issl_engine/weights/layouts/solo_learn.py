@@ -6,8 +6,8 @@ images are 32 pixels wide and normalised by CIFAR-10's statistics (solo/data/cla
 
 from typing import ClassVar, Literal
 
+from issl_engine.views.preprocessing import Preprocessing
 from issl_engine.weights.layouts.base import Layout
-from issl_engine.weights.preprocessing import Preprocessing
 
 
 class SoloLearnLayout(Layout):

@@ -6,8 +6,8 @@ Its images were divided by a standard deviation of 0.228 in the red channel (src
 from dataclasses import replace
 from typing import ClassVar, Literal
 
+from issl_engine.views.preprocessing import IMAGENET
 from issl_engine.weights.layouts.base import Layout
-from issl_engine.weights.preprocessing import IMAGENET
 
 
 class SwavLayout(Layout):

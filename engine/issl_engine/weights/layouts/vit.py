@@ -8,8 +8,8 @@ the config.json beside it.
 from dataclasses import replace
 from typing import ClassVar, Literal
 
+from issl_engine.views.preprocessing import IMAGENET
 from issl_engine.weights.layouts.base import Layout
-from issl_engine.weights.preprocessing import IMAGENET
 
 BICUBIC = replace(IMAGENET, interpolation="bicubic")
 
