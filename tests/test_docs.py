@@ -7,10 +7,12 @@ from pathlib import Path
 import click
 import pytest
 import yaml
+from click.testing import CliRunner
 
 import issl_engine
 import issl_engine.objectives as objectives
 from issl_engine.cli import main
+from issl_engine.docs import __main__ as docs_command
 from issl_engine.docs.markdown import anchor
 from issl_engine.docs.objectives import formula_of, source_of
 from issl_engine.docs.parts import DOCUMENTS, PARTS, stale_documents, with_parts
@@ -27,8 +29,9 @@ ALL = sorted({*OWN_WORDS, ROOT / "CHANGELOG.md", ROOT / "profiling/LOG.md", *(RO
 BASES = (
     *(ROOT, ENGINE, ROOT / "kernels/issl_kernels", ROOT / "profiling/issl_profiling"),
     *(ROOT / "profiling/results", ROOT / "recipes"),
+    *sorted((ROOT / "kernels/issl_kernels").glob("*/")),
 )
-"""Where a path in backticks may start, beside its document's own folder."""
+"""Where a path in backticks may start, beside its document's own folder: packages, results, an operation's files."""
 
 FENCE = re.compile(r"^ *```(\w*)\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
@@ -70,6 +73,20 @@ def test_a_part_that_was_changed_by_hand_is_put_right() -> None:
     changed = written.replace(line, line.replace("`2`", "`3`"))
     assert changed != written
     assert with_parts(changed, place="KEYS.md") == written
+
+
+def test_the_command_names_what_is_stale_and_writes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in DOCUMENTS:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text((ROOT / name).read_text(encoding="utf-8"), encoding="utf-8")
+    monkeypatch.setattr(docs_command, "CHECKOUT", tmp_path)
+    assert CliRunner().invoke(docs_command.main, ["--check"]).exit_code == 0
+    (tmp_path / "engine/CLI.md").write_text("<!-- generated: command line -->\n<!-- end -->", encoding="utf-8")
+    checked = CliRunner().invoke(docs_command.main, ["--check"])
+    assert (checked.exit_code, checked.stdout) == (1, "engine/CLI.md\n")
+    written = CliRunner().invoke(docs_command.main)
+    assert (written.exit_code, written.stdout) == (0, "engine/CLI.md\n")
+    assert CliRunner().invoke(docs_command.main).stdout == ""
 
 
 def test_an_unknown_part_and_a_folder_without_documents_are_mistakes(tmp_path: Path) -> None:
