@@ -1,9 +1,11 @@
 """Every objective: formula, source, what it needs, and its keys; all from its file's docstrings and its Config.
 
-The module's docstring cites the paper in its first paragraph. The docstring of the Objective begins with the loss.
+The module's docstring cites the paper in its first paragraph. The docstring of the Objective begins with the loss, or
+that of the base class which it shares with others does.
 """
 
 import inspect
+import re
 import sys
 import textwrap
 
@@ -14,6 +16,8 @@ from issl_engine.objectives.base import Objective, ObjectiveConfig
 from issl_engine.variants import variants
 
 WIDTH = 110
+FORMULA = re.compile(r"[−Σ‖]|CE\(")
+"""What a paragraph that states a loss has, and one in words has not."""
 
 
 def objectives() -> str:
@@ -34,14 +38,18 @@ def source_of(config: type[ObjectiveConfig]) -> str:
 
 
 def formula_of(config: type[ObjectiveConfig]) -> str:
-    """The loss: the first paragraph of the Objective's docstring."""
-    return _paragraphs(_objective_of(config))[0]
+    """The loss: the first paragraph of the Objective's docstring, or of the nearest base that states it."""
+    objective = _objective_of(config)
+    classes = [one for one in objective.__mro__ if issubclass(one, Objective) and one is not Objective]
+    found = [text for one in classes if FORMULA.search(text := _paragraphs(one)[0])]
+    assert found, f"{objective.__name__}: neither its docstring nor one of its bases' begins with the loss"
+    return found[0]
 
 
 def _section(name: str, config: type[ObjectiveConfig]) -> list[str]:
     objective = _objective_of(config)
     letters = [text for text in _paragraphs(sys.modules[config.__module__])[1:] if text.startswith("Letters:")]
-    notes = _paragraphs(objective)[1:]
+    notes = [text for text in _paragraphs(objective) if text != formula_of(config)]
     traits = {
         "It has an EMA teacher, which sees the global views.": objective.uses_ema_teacher,
         "It needs to know which image each row is.": objective.uses_image_ids,
