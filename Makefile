@@ -3,13 +3,14 @@
 # make test-long   the tests that take minutes each and are left out of make test
 # make lint   ruff and mypy
 # make check  lint and test
+# make docs   write the generated parts of the documents anew
 
 PYTHON ?= python3
 RECIPE ?= recipes/swav_compare.yaml
 ARGS ?=
 BIN := .venv/bin
 
-.PHONY: run test test-long lint check
+.PHONY: run test test-long lint check docs
 .DELETE_ON_ERROR:
 
 run: .venv/installed
@@ -28,6 +29,9 @@ lint: .venv/installed-check
 	$(BIN)/mypy
 
 check: lint test
+
+docs: .venv/installed
+	$(BIN)/python -m issl_engine.docs
 
 .venv/installed: .venv/bin/activate pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e .

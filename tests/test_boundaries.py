@@ -32,7 +32,7 @@ ORDER = [
     ),
     *("optim", "sources", "views", "loading", "models", "objectives", "regularizers", "measures", "probing"),
     *("recipe", "training", "weights", "diagnosis", "launch", "report", "theory", "run"),
-    *("commands", "cli", "__main__"),
+    *("commands", "cli", "docs", "__main__"),
 ]
 """Rooms of issl_engine; each may import from itself and from those before it."""
 

@@ -1,3 +1,3 @@
 """Self-supervised pretraining and probing of image encoders (ISSL: CISSL, DISSL and their baselines)."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

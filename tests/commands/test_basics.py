@@ -64,7 +64,7 @@ def test_help_and_version_load_no_heavy_library() -> None:
 
 def test_version() -> None:
     result = call("--version")
-    assert (result.exit_code, result.stdout) == (0, "issl-engine, version 0.1.0\n")
+    assert (result.exit_code, result.stdout) == (0, "issl-engine, version 0.2.0\n")
 
 
 @pytest.mark.parametrize(
@@ -194,7 +194,7 @@ def test_doctor_says_what_each_part_is_good_for() -> None:
     assert "torch" in result.stdout
     record = json.loads(call("doctor", "--json").stdout)
     assert {"torch", "DALI", "DeepSpeed", "GPU", "NCCL"} <= {check["item"] for check in record["checks"]}
-    assert record["environment"]["issl_engine"] == "0.1.0"
+    assert record["environment"]["issl_engine"] == "0.2.0"
 
 
 def test_doctor_fails_when_a_needed_part_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,8 +39,8 @@ def test_the_first_ranks_stdout_comes_here_and_the_others_goes_to_a_log(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["--version"], tmp_path, remote_shell=shell(tmp_path)) is None
-    assert capsys.readouterr().out == "issl-engine, version 0.1.0\n"
-    assert "issl-engine, version 0.1.0" in (tmp_path / "logs" / "rank1.log").read_text()
+    assert capsys.readouterr().out == "issl-engine, version 0.2.0\n"
+    assert "issl-engine, version 0.2.0" in (tmp_path / "logs" / "rank1.log").read_text()
 
 
 def test_ranks_that_fail_are_named_with_their_hosts(tmp_path: Path) -> None:
@@ -51,7 +51,7 @@ def test_ranks_that_fail_are_named_with_their_hosts(tmp_path: Path) -> None:
 
 def test_what_start_up_files_print_does_no_harm(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["--version"], tmp_path, remote_shell=shell(tmp_path, 'echo "Welcome"; exec sh -c "$2"')) is None
-    assert capsys.readouterr().out == "issl-engine, version 0.1.0\n"
+    assert capsys.readouterr().out == "issl-engine, version 0.2.0\n"
 
 
 @pytest.mark.parametrize(

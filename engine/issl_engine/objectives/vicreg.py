@@ -46,7 +46,8 @@ class VICRegConfig(ObjectiveConfig):
 
 
 class VICReg(Objective):
-    """Invariance, variance and covariance over the images of all ranks; not in nats.
+    """λ·mean_{i,j} (p_i − p_j)² + μ·mean max(0, 1 − std_k) + ν·2·mean Σ_{k≠l} Cov_kl² / P: invariance, variance and
+    covariance of the projections p of all ranks, with weights λ, μ and ν. Not in nats.
 
     The normalisation is that of the authors' program, for which 25/25/1 was published: invariance is the
     mean squared difference over images, dimensions and pairs (global view i, other view j); variance the
