@@ -17,9 +17,10 @@ from issl_engine.views.augmentations.rotation import Rotation
 from issl_engine.views.augmentations.solarise import Solarise
 from issl_engine.views.augmentations.user import UserOperator
 from issl_engine.views.config import Augmentation, CropGroup, ViewsConfig
-from issl_engine.views.masks import PatchMask, draw_masks
+from issl_engine.views.masks import PatchMask
 from issl_engine.views.policies.rand_augment import RandAugment
 from issl_engine.views.policies.trivial_augment import TrivialAugment
+from issl_engine.views.streams import draw_masks
 
 PLAIN = Augmentation(flip=0, colour_jitter=None, greyscale=0)
 

@@ -7,7 +7,8 @@ from pydantic import ValidationError
 
 from issl_engine.views.batch import MultiCropBatch
 from issl_engine.views.config import CropGroup, ViewsConfig
-from issl_engine.views.masks import PatchMask, draw_mask, draw_masks
+from issl_engine.views.masks import PatchMask, draw_mask
+from issl_engine.views.streams import draw_masks
 
 
 def views(kind: str = "random", ratio: tuple[float, float] = (0.4, 0.4)) -> ViewsConfig:

@@ -27,8 +27,7 @@ from issl_engine.views.augmentations.base import Arrays
 from issl_engine.views.batch import MultiCropBatch
 from issl_engine.views.batch_order import BatchOrder
 from issl_engine.views.config import ViewsConfig
-from issl_engine.views.masks import draw_masks
-from issl_engine.views.streams import ViewStreams
+from issl_engine.views.streams import ViewStreams, draw_masks
 
 Inputs = dict[str | tuple[int, int, str], Any]
 """All that the graph is fed for a batch, by name; an augmentation's array by (view, its place in the order, name)."""

@@ -7,8 +7,10 @@ GET /run/<digest>/data.json   its news, with an ETag
 
 import errno
 import hashlib
+import json
 import logging
 import socket
+import time
 from html import escape
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,8 +18,9 @@ from pathlib import Path
 
 from issl_engine.mistakes import Mistake
 from issl_engine.report.find_runs import find_runs
-from issl_engine.report.html import render_page
-from issl_engine.report.news import news, quiet_seconds
+from issl_engine.report.html import facts, render_page
+from issl_engine.report.html_table import results_table
+from issl_engine.report.page_data import page_data
 from issl_engine.report.page_files import style
 from issl_engine.report.run_folder import load_run
 
@@ -106,9 +109,9 @@ class _Handler(BaseHTTPRequestHandler):
             run = load_run(folder)
             self._send(HTTPStatus.OK, HTML, render_page(run.recipe, run, live=True).encode())
             return
-        body = news(folder)
+        body = _news(folder)
         tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
-        quiet = {"ETag": tag, "X-Quiet-Seconds": f"{quiet_seconds(folder):.0f}"}
+        quiet = {"ETag": tag, "X-Quiet-Seconds": f"{_quiet_seconds(folder):.0f}"}
         if self.headers.get("If-None-Match") == tag:
             self._send(HTTPStatus.NOT_MODIFIED, JSON, b"", quiet)
         else:
@@ -148,6 +151,19 @@ def _index_line(digest: str, folder: Path) -> str:
     except (Mistake, OSError) as error:
         cells = ["–", str(error), "–", "–"]
     return f"<tr><th scope=row>{link}</th>{''.join(f'<td>{escape(cell)}</td>' for cell in [*cells, str(folder)])}</tr>"
+
+
+def _news(folder: Path) -> bytes:
+    """JSON: ``run`` (as page_data), ``facts``, ``table`` (HTML). Raises ReportError or OSError."""
+    run = load_run(folder)
+    content = {"run": page_data(run), "facts": facts(run), "table": results_table(run)}
+    return json.dumps(content, separators=(",", ":"), allow_nan=False).encode()
+
+
+def _quiet_seconds(folder: Path) -> float:
+    """Since anything was logged there; a run that was killed outright still says that it is running."""
+    written = [path.stat().st_mtime for path in (folder / "run.json", *folder.glob("*/seed*/*.json*"))]
+    return max(0.0, time.time() - max(written))
 
 
 def _message_page(message: str) -> str:

@@ -7,7 +7,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from issl_engine.report.plots import INK, PALETTE
+from issl_engine.report.palette import INK, PALETTE
 from issl_engine.theory.points import Point, series_of, summaries
 
 BY_HAND = "ETF"

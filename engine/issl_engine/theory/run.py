@@ -13,7 +13,7 @@ import torch
 
 from issl_engine.environment import collect_environment, device_summary
 from issl_engine.mistakes import mistakes_from
-from issl_engine.report.plots import INK
+from issl_engine.report.palette import INK
 from issl_engine.theory.plots import render
 from issl_engine.theory.points import Point
 from issl_engine.theory.schema import TheoryRecipe

@@ -4,21 +4,15 @@ Letters: B images of a batch, P patches along each side of a crop.
 """
 
 import math
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from typing import Annotated, Literal, Self
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
-from torch import Tensor
 
 from issl_engine.config import Config
 from issl_engine.mistakes import Mistake
-from issl_engine.random_streams import Purpose, stream_key
 from issl_engine.views.augmentations.base import Range
-
-if TYPE_CHECKING:
-    from issl_engine.views.config import ViewsConfig
 
 Mask = NDArray[np.bool_]
 
@@ -52,27 +46,6 @@ class PatchMask(Config):
         side = size // self.patch_size
         share = f"{low:g}" if low == high else f"{low:g} to {high:g}"
         return f"mask {share} of {side} x {side} patches of {self.patch_size} px ({self.kind}), shown grey"
-
-
-def draw_masks(
-    views: "ViewsConfig", num_images: int, *, seed: int, epoch: int, first_position: int
-) -> tuple[Tensor | None, ...]:
-    """A bool tensor [count, B, P, P] per crop group, true where masked, or None where the group has no masks."""
-    key, masks, first_view = stream_key(seed, epoch, Purpose.MASKS), [], 0
-    for group in views.groups:
-        drawn = None
-        if group.mask is not None:
-            side = group.size // group.mask.patch_size
-            drawn = torch.empty((group.count, num_images, side, side), dtype=torch.bool)
-            for view in range(group.count):
-                for row in range(num_images):
-                    # The upper words of the counter name the image and view; the lower ones count its numbers.
-                    counter = [0, 0, first_view + view, first_position + row]
-                    generator = np.random.Generator(np.random.Philox(key=key, counter=counter))
-                    drawn[view, row] = torch.from_numpy(draw_mask(group.mask, side, generator))
-        masks.append(drawn)
-        first_view += group.count
-    return tuple(masks)
 
 
 def draw_mask(mask: PatchMask, side: int, generator: np.random.Generator) -> Mask:

@@ -1,4 +1,4 @@
-"""The random numbers of all views: counter-based, so that ranks, threads and restarts change nothing.
+"""The random numbers and masks of all views: counter-based, so that ranks, threads and restarts change nothing.
 
 The order of an epoch's images is one permutation from (seed, epoch). The numbers for the image at position p of an
 epoch come from Philox generators keyed by (seed, epoch, purpose), at a counter that depends on p alone. So the whole
@@ -10,11 +10,14 @@ Letters: B images of a batch, V views, U uniform numbers per image and view.
 import functools
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from issl_engine.random_streams import Purpose, uniforms
+from issl_engine.random_streams import Purpose, stream_key, uniforms
 from issl_engine.views.augmentations.base import SHARED_COLUMNS, Arrays, Uniforms, ViewBatch
 from issl_engine.views.config import ViewsConfig
+from issl_engine.views.masks import draw_mask
 from issl_engine.views.noise_field import NoiseField
 
 
@@ -64,3 +67,24 @@ class ViewStreams:
             [transform.arrays(batch) for transform in transforms]
             for transforms, batch in zip(self.transforms, batches, strict=True)
         ]
+
+
+def draw_masks(
+    views: ViewsConfig, num_images: int, *, seed: int, epoch: int, first_position: int
+) -> tuple[Tensor | None, ...]:
+    """A bool tensor [count, B, P, P] per crop group, true where masked, or None where the group has no masks."""
+    key, masks, first_view = stream_key(seed, epoch, Purpose.MASKS), [], 0
+    for group in views.groups:
+        drawn = None
+        if group.mask is not None:
+            side = group.size // group.mask.patch_size
+            drawn = torch.empty((group.count, num_images, side, side), dtype=torch.bool)
+            for view in range(group.count):
+                for row in range(num_images):
+                    # The upper words of the counter name the image and view; the lower ones count its numbers.
+                    counter = [0, 0, first_view + view, first_position + row]
+                    generator = np.random.Generator(np.random.Philox(key=key, counter=counter))
+                    drawn[view, row] = torch.from_numpy(draw_mask(group.mask, side, generator))
+        masks.append(drawn)
+        first_view += group.count
+    return tuple(masks)

@@ -8,7 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
 
-from issl_engine.report.plots import INK, PALETTE
+from issl_engine.report.palette import INK, PALETTE
 from issl_profiling.kernels.kernels_csv import Row
 from issl_profiling.kernels.operations import size_number
 

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from pydantic import Field
 from torch.nn import functional as F
 
-from issl_engine.report.plots import INK, PALETTE
+from issl_engine.report.palette import INK, PALETTE
 from issl_engine.theory.etf import geometry, simplex_etf
 from issl_engine.theory.experiments.base import (
     ExperimentConfig,

@@ -10,7 +10,7 @@ from pydantic import Field
 from issl_engine.mistakes import Mistake
 from issl_engine.probing.features.features import Features
 from issl_engine.probing.probes.logistic import LogisticProbeConfig
-from issl_engine.report.plots import INK, PALETTE
+from issl_engine.report.palette import INK, PALETTE
 from issl_engine.theory.etf import simplex_etf
 from issl_engine.theory.experiments.base import (
     ExperimentConfig,

@@ -7,7 +7,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from issl_engine.report.plots import INK
+from issl_engine.report.palette import INK
 from issl_engine.theory.etf import simplex_etf
 from issl_engine.theory.experiments.base import (
     Measured,

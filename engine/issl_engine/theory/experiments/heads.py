@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from matplotlib.figure import Figure
 from pydantic import Field
 
-from issl_engine.report.plots import INK
+from issl_engine.report.palette import INK
 from issl_engine.theory.experiments.base import (
     Setup,
     WidthsConfig,
