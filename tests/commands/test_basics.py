@@ -182,6 +182,7 @@ def test_validate_checks_every_recipe_and_fails_if_one_is_wrong(tmp_path: Path) 
 )
 def test_list_names_what_a_recipe_may_use(kind: str, name: str) -> None:
     names = json.loads(call("list", kind, "--json").stdout)
+    assert all(text.count("(") == text.count(")") for text in names.values()), "a sentence is cut off"
     assert name in names
     assert all(names.values()), "each has a line of its own"
     lines = call("list", kind).stdout.splitlines()

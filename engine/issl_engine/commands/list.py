@@ -137,8 +137,13 @@ def _first_sentences(classes: dict[str, type]) -> Names:
 
 
 def _first_sentence(text: str) -> str:
-    paragraph = " ".join(text.partition("\n\n")[0].split())
-    return paragraph.partition(". ")[0].removesuffix(".") + "."
+    """A full stop inside brackets, as in (Wu et al. 2018), ends none."""
+    sentence = ""
+    for part in " ".join(text.partition("\n\n")[0].split()).split(". "):
+        sentence += part if not sentence else f". {part}"
+        if sentence.count("(") == sentence.count(")"):
+            break
+    return sentence.removesuffix(".") + "."
 
 
 _READERS: dict[str, Callable[[], Names]] = {
