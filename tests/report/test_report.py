@@ -54,6 +54,8 @@ def test_each_arm_is_compared_with_its_own_untrained_encoder(tmp_path: Path) -> 
     assert list(table) == names
     assert [table[arm]["over untrained"] for arm in ("narrow", "wide", "again")] == ["+21.0", "+16.0", "+23.0"]
     assert [table[name]["linear probe top-1 %"][:4] for name in names[3:]] == ["40.0", "55.0", "20.0"]
+    arms = {arm["name"]: arm for arm in load_run(run).as_json()["arms"]}
+    assert arms["wide"]["seeds"][2]["over_untrained"] == {"linear": 72.0 - 55.0, "knn": 67.0 - 50.0}
     page = write_report(run).read_text()
     assert all(f">{text}<" in page for text in ("+16.0", "+23.0", *names))
     with (run / "results.csv").open() as file:

@@ -183,6 +183,11 @@ def _row_json(row: ArmRuns) -> dict[str, Any]:
                 "final_loss": run.last("loss"),
                 "seconds": run.last("seconds"),
                 "probes": {column_of(result).key: result.value for result in run.probes},
+                "over_untrained": {
+                    column.key: gain
+                    for column in map(column_of, run.probes)
+                    if (gain := run.over_untrained(column)) is not None
+                },
             }
             for run in row.seeds
         ],
