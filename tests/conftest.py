@@ -28,6 +28,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.getbasetemp() / "cache"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ISSL_ENGINE_CACHE", str(folder))
+        patch.setenv("XDG_CACHE_HOME", str(folder / "of_libraries"))  # onnxruntime and matplotlib write there
         yield folder
 
 

@@ -115,7 +115,7 @@ def _run(request: Request, folder: Path, limit_seconds: float) -> None:
     (folder / "request.pkl").write_bytes(pickle.dumps(request.__dict__))
     environment = {name: value for name, value in os.environ.items() if name not in PLACE}
     # A numerical library's pool of threads, made as it is imported, would keep the process from forking.
-    environment |= {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    environment |= {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "TRITON_INTERPRET": "1"}
     command = [sys.executable, "-P", __file__, str(folder), str(limit_seconds)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-(request.world_size + 1) * LOG_CHARACTERS :]

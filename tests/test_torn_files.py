@@ -1,7 +1,6 @@
 """A run folder whose files a kill has left torn or empty is mended by the same command; nothing is a traceback."""
 
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -27,7 +26,6 @@ def run_again(folder: Path) -> str:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("torn")
-    os.environ.setdefault("ISSL_ENGINE_CACHE", str(folder / "cache"))
     run_again(folder / "run")
     return folder / "run"
 

@@ -125,9 +125,8 @@ def test_a_defect_shows_its_traceback(error: str) -> None:
     assert "error: " not in done.stderr
 
 
-def test_a_mistake_of_the_operating_system_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mistake_of_the_operating_system_names_the_file(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    monkeypatch.setenv("ISSL_ENGINE_CACHE", str(tmp_path / "cache"))
     result = call("views", "smoke", *SMALL, "--out", str(tmp_path / "file" / "views.png"))
     assert result.exit_code == 1
     assert result.stderr == f"error: {tmp_path / 'file'}: File exists\n"
@@ -207,8 +206,7 @@ def test_doctor_fails_when_a_needed_part_is_missing(monkeypatch: pytest.MonkeyPa
     assert "pip install it" in result.stdout
 
 
-def test_views_writes_a_picture_and_prints_its_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ISSL_ENGINE_CACHE", str(tmp_path / "cache"))
+def test_views_writes_a_picture_and_prints_its_path(tmp_path: Path) -> None:
     out = tmp_path / "new" / "crops.png"
     done = call_process("views", "smoke", *SMALL, "--images", "2", "--out", str(out))
     assert (done.returncode, done.stdout) == (0, f"{out}\n"), done.stderr

@@ -32,8 +32,7 @@ def make(folder: Path, images_of_class: int, side: int) -> Path:
 
 
 @pytest.fixture
-def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("ISSL_ENGINE_CACHE", str(tmp_path / "cache"))
+def photos(tmp_path: Path, own_cache: Path) -> Path:
     return make(tmp_path / "photos", 3, 40)
 
 

@@ -48,8 +48,7 @@ def arm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of an arm that was pretrained and probed."""
     folder = tmp_path_factory.mktemp("trained")
     (folder / "small.yaml").write_text(RECIPE)
-    cache = {"ISSL_ENGINE_CACHE": str(folder / "cache")}
-    done = CliRunner(env=cache).invoke(main, ["run", str(folder / "small.yaml"), "--out", str(folder / "run")])
+    done = CliRunner().invoke(main, ["run", str(folder / "small.yaml"), "--out", str(folder / "run")])
     assert done.exit_code == 0, done.output
     return folder / "run" / "simclr" / "seed0"
 
@@ -129,10 +128,7 @@ def test_a_public_file_is_inspected_and_leaves_for_torchvision(public_file: Path
     assert open_encoder(str(tmp_path / "out.pth")).digest == json.loads(result.stdout)["digest"]
 
 
-def test_public_weights_are_probed_on_images_prepared_as_they_want_them(
-    arm: Path, public_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("ISSL_ENGINE_CACHE", str(tmp_path / "cache"))
+def test_public_weights_are_probed_on_images_prepared_as_they_want_them(arm: Path, public_file: Path) -> None:
     recipe = arm.parents[2] / "small.yaml"
     prepared = []
     for overrides in ((), ("evaluation.crop=24", "views.std=[0.5, 0.5, 0.5]")):

@@ -26,10 +26,9 @@ probes: [{name: knn}]
 
 
 @pytest.fixture(autouse=True)
-def opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> OpenedEncoder:
+def opened(tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> OpenedEncoder:
     """What every reference opens: an untrained encoder with the recipe above. A test may take the recipe away."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("ISSL_ENGINE_CACHE", str(tmp_path / "cache"))
     Path("tiny.yaml").write_text(RECIPE)
     recipe = load_recipe("tiny.yaml").arms["simclr"]
     torch.manual_seed(0)

@@ -1,15 +1,14 @@
 """Contrasts over ranks, targets gathered or in a ring: what one process with all rows gives; the ring's memory."""
 
-import os
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as multiprocessing
 from torch import Tensor, nn
 
+from issl_engine.ranks import Ranks
 from issl_kernels import info_nce, info_nce_with_terms, kernel_path, sigmoid_contrastive
 from issl_profiling.kernels.allocated_memory import AllocationTracker
 
@@ -76,11 +75,8 @@ def peaks(rank: int) -> dict[tuple[str, int], int]:
     return found
 
 
-def work(rank: int, world_size: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    os.environ["TRITON_INTERPRET"] = "1"  # before anything imports Triton
-    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=world_size)
-    group = dist.group.WORLD
+def found_on_rank(ranks: Ranks) -> dict[str, Any]:
+    rank, world_size, group = ranks.rank, ranks.world_size, ranks.group
     mine = slice(rank * B, rank * B + B)
     found: dict[str, Any] = {}
     for exchange in ("gather", "ring"):
@@ -97,15 +93,12 @@ def work(rank: int, world_size: int, folder: str) -> None:
         info_nce(uneven, uneven, temperature=0.1, keep_self=True, group=group)
     except ValueError as error:
         found["uneven"] = str(error)
-    torch.save(found, f"{folder}/rank{rank}.pt")
-    dist.destroy_process_group()
+    return found
 
 
 @pytest.fixture(scope="module", params=[2, 4])
-def ranks(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    folder = tmp_path_factory.mktemp(f"ranks{request.param}")
-    multiprocessing.spawn(work, (request.param, str(folder)), nprocs=request.param)
-    return [torch.load(Path(folder) / f"rank{rank}.pt") for rank in range(request.param)]
+def ranks(request: pytest.FixtureRequest, run_ranks: Callable[..., list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    return run_ranks(found_on_rank, world_size=request.param)
 
 
 @pytest.mark.parametrize("path", ["chunked", "triton"])
@@ -136,7 +129,7 @@ def test_a_smaller_batch_on_one_rank_is_refused_on_all(ranks: list[dict[str, Any
 
 
 def test_the_rings_memory_does_not_grow_with_the_ranks(ranks: list[dict[str, Any]]) -> None:
-    """64 images a rank, on the last three of four ranks and on all four. (Two ranks take less: when the second block
+    """64 images per rank, on the last three of four ranks and on all four. (Two ranks take less: when the second block
     is used, none is on its way.)"""
     if len(ranks) == 2:
         pytest.skip("three ranks are compared with four")

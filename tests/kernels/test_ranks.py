@@ -2,15 +2,14 @@
 
 import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as multiprocessing
 from torch import Tensor
+from torch.distributed import ProcessGroup
 
+from issl_engine.ranks import Ranks
 from issl_kernels import cross_correlation, distillation, info_nce, kernel_path, linear_distillation, sinkhorn
 from issl_kernels.collectives import _reduce_scatter, all_reduce_sum, gather_rows, reduce_scatter_rows
 from issl_kernels.cross_correlation.reference import cross_correlation_reference
@@ -87,31 +86,27 @@ SINKHORNS = {
 }
 
 
-def work(rank: int, world_size: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    os.environ["TRITON_INTERPRET"] = "1"  # before anything imports Triton
-    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=world_size)
+def found_on_rank(ranks: Ranks) -> dict[str, Any]:
+    rank, world_size, group = ranks.rank, ranks.world_size, ranks.group
+    assert group is not None
     found: dict[str, Any] = {}
-    for name, (loss, shapes, axis) in losses(dist.group.WORLD).items():
+    for name, (loss, shapes, axis) in losses(group).items():
         mine = [x.narrow(axis, rank * B, B).clone().requires_grad_() for x in inputs_for(shapes, axis, B * world_size)]
         value = loss(*mine)
         value.backward()
         found[name] = (value.detach(), [x.grad / world_size for x in mine])  # type: ignore[operator]
     scores = inputs_for([(0, 4)], 0, B * world_size)[0][rank * B : rank * B + B]
     for name, function in SINKHORNS.items():
-        found[name] = function(scores, epsilon=0.2, iterations=3, group=dist.group.WORLD)
+        found[name] = function(scores, epsilon=0.2, iterations=3, group=group)
     teacher, student = (x[:, rank * B : rank * B + B] for x in inputs_for([(2, 0, 5), (4, 0, 5)], 1, B * world_size))
-    found["terms"] = tuple(distillation(teacher, student, **DISSL, group=dist.group.WORLD)[1])
+    found["terms"] = tuple(distillation(teacher, student, **DISSL, group=group)[1])
     found["local"] = distillation(teacher, student, **DISSL)[0]
-    found["collectives"] = collectives(rank, world_size)
-    torch.save(found, f"{folder}/rank{rank}.pt")
-    dist.destroy_process_group()
+    found["collectives"] = collectives(rank, world_size, group)
+    return found
 
 
-def collectives(rank: int, world_size: int) -> dict[str, Tensor]:
+def collectives(rank: int, world_size: int, group: ProcessGroup) -> dict[str, Tensor]:
     """Sums over ranks whose memory is laid out differently from rank to rank."""
-    group = dist.group.WORLD
-    assert group is not None
     numbers = torch.arange(6.0).reshape(2, 3) + rank
     turned = numbers if rank else numbers.T.contiguous().T
     leaf = turned.clone(memory_format=torch.preserve_format).requires_grad_()
@@ -130,9 +125,8 @@ def collectives(rank: int, world_size: int) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("world_size", [2, 3])
-def test_ranks_equal_one_process(world_size: int, tmp_path: Path) -> None:
-    multiprocessing.spawn(work, (world_size, str(tmp_path)), nprocs=world_size)
-    ranks = [torch.load(tmp_path / f"rank{rank}.pt") for rank in range(world_size)]
+def test_ranks_equal_one_process(world_size: int, run_ranks: Callable[..., list[dict[str, Any]]]) -> None:
+    ranks = run_ranks(found_on_rank, world_size=world_size)
     for name, (loss, shapes, axis) in losses(None).items():
         whole = [x.requires_grad_() for x in inputs_for(shapes, axis, B * world_size)]
         value = loss(*whole)

@@ -9,10 +9,7 @@ import issl_engine.objectives as objectives
 from issl_engine.objectives.base import Objective, ObjectiveConfig, ObjectiveOutput, ObjectiveShape, Progress
 from issl_engine.variants import variants
 
-if __package__:
-    from .small_objectives import SMALL
-else:  # imported by a rank, which is a program of its own (test_two_ranks.py)
-    from small_objectives import SMALL
+from .small_objectives import SMALL
 
 FEATURE_DIM, IMAGES, NUM_IMAGES = 6, 5, 13
 

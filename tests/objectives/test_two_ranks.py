@@ -1,13 +1,10 @@
 """Two gloo ranks give the loss, gradients and state of one process with all images, for every objective.
 
 Batch-norm is in eval mode: the objective alone would normalise by each rank's own rows (training synchronises
-it). Run as a program, this file is one of the ranks.
+it).
 """
 
-import os
-import subprocess
-import sys
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -16,17 +13,16 @@ from torch import Tensor, nn
 from torch.distributed import ProcessGroup
 
 from issl_engine.objectives.base import ObjectiveOutput
+from issl_engine.ranks import Ranks
 from issl_engine.regularizers.koleo import KoLeoConfig
 from issl_engine.regularizers.ldreg import LDRegConfig
 from issl_engine.regularizers.penalties import Penalties
 from issl_kernels.collectives import all_gather
 
-if __name__ == "__main__":
-    from conftest import config, features, forward, image_ids, progress, shape
-    from small_objectives import SMALL
-else:
-    from .conftest import config, features, forward, image_ids, progress, shape
-    from .small_objectives import SMALL
+from .conftest import config, features, forward, image_ids, progress, shape
+from .small_objectives import SMALL
+
+Results = dict[str, dict[str, Tensor]]
 
 IMAGES, VIEWS, STEPS = 6, 4, 4
 
@@ -89,37 +85,19 @@ def regularize(rank: int, ranks: int, group: ProcessGroup | None) -> dict[str, T
     return {"loss": loss.detach(), "gradient of z": gradient} | metrics
 
 
-def main(rank: int, folder: Path) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
-    results = {name: run(name, rank, 2, dist.group.WORLD) for name in SMALL}
-    results["regularizers"] = regularize(rank, 2, dist.group.WORLD)
-    torch.save(results, folder / f"rank{rank}.pt")
-    dist.destroy_process_group()
+def results_on_rank(ranks: Ranks) -> Results:
+    results = {name: run(name, ranks.rank, ranks.world_size, ranks.group) for name in SMALL}
+    results["regularizers"] = regularize(ranks.rank, ranks.world_size, ranks.group)
+    return results
 
 
 @pytest.fixture(scope="module")
-def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, dict[str, Tensor]]]:
-    folder = tmp_path_factory.mktemp("ranks")
-    command = [sys.executable, __file__]
-    path = os.pathsep.join([str(Path(__file__).parent), *(entry for entry in sys.path if entry)])
-    processes = [
-        subprocess.Popen(
-            [*command, str(rank), str(folder)],
-            env=os.environ | {"PYTHONPATH": path},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    for process in processes:
-        _, errors = process.communicate(timeout=120)
-        assert process.returncode == 0, errors[-2000:]
-    return [torch.load(folder / f"rank{rank}.pt") for rank in range(2)]
+def ranks(run_ranks: Callable[..., list[Results]]) -> list[Results]:
+    return run_ranks(results_on_rank)
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_two_ranks_equal_one(name: str, ranks: list[dict[str, dict[str, Tensor]]]) -> None:
+def test_two_ranks_equal_one(name: str, ranks: list[Results]) -> None:
     one = run(name, 0, 1, None)
     for two in (ranks[0][name], ranks[1][name]):
         assert two.keys() == one.keys()
@@ -129,11 +107,7 @@ def test_two_ranks_equal_one(name: str, ranks: list[dict[str, dict[str, Tensor]]
             )
 
 
-def test_two_ranks_regularize_as_one(ranks: list[dict[str, dict[str, Tensor]]]) -> None:
+def test_two_ranks_regularize_as_one(ranks: list[Results]) -> None:
     one = regularize(0, 1, None)
     for two in (ranks[0]["regularizers"], ranks[1]["regularizers"]):
         torch.testing.assert_close(two, one, rtol=1e-8, atol=1e-10)
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]), Path(sys.argv[2]))

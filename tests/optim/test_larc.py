@@ -1,12 +1,13 @@
 """LARC against its formula in fp64, its edge cases, and slices of parameters on two ranks."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import Tensor, nn
 
 from issl_engine.optim.larc import LARC, LARCConfig, Slice
+from issl_engine.ranks import Ranks
 
 LR, DECAY, MOMENTUM, TRUST = 0.4, 0.2, 0.9, 1e-2
 
@@ -138,47 +139,41 @@ def test_tensors_joined_without_their_places_are_refused() -> None:
         optimizer.step()
 
 
-def flattened_groups(rank: int, whole: list[Tensor], grads: list[Tensor]) -> list[Tensor]:
+def flattened_group(ranks: Ranks, whole: list[Tensor], grads: list[Tensor]) -> Tensor:
     """The tensors of a group one after the other and four numbers of padding, cut in the middle (at 10): all of the
     first lies with rank 0, of the second 4 numbers with rank 0 and 6 with rank 1."""
     optimizer = LARC([nn.Parameter(tensor.clone()) for tensor in whole], lr=LR, weight_decay=DECAY)
     optimizer.param_groups[0] |= {"trust_coefficient": TRUST}
-    flat, gradient = (torch.cat([*tensors, torch.zeros(4)]).chunk(2)[rank].clone() for tensors in (whole, grads))
+    flat, gradient = (torch.cat([*tensors, torch.zeros(4)]).chunk(2)[ranks.rank].clone() for tensors in (whole, grads))
     flat = nn.Parameter(flat)
     flat.grad = gradient
     optimizer.param_groups[0]["params"] = [flat]
     slices = [[Slice(0, 6), Slice(6, 4)], [Slice(0, 0), Slice(0, 6)]]
-    optimizer.take_slices({flat: slices[rank]}, dist.group.WORLD)
+    optimizer.take_slices({flat: slices[ranks.rank]}, ranks.group)
     optimizer.step()
-    return [flat.detach()]
+    return flat.detach()
 
 
-def slices_on_this_rank(rank: int, store: str, whole: list[Tensor], grads: list[Tensor], out: str) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
-    parts = [nn.Parameter(tensor.chunk(2)[rank].clone()) for tensor in whole]
+def slices_on_rank(ranks: Ranks, whole: list[Tensor], grads: list[Tensor]) -> list[Tensor]:
+    parts = [nn.Parameter(tensor.chunk(2)[ranks.rank].clone()) for tensor in whole]
     optimizer = LARC(
         [{"params": [part]} for part in parts],
         lr=LR,
         weight_decay=DECAY,
         trust_coefficient=TRUST,
-        norm_group=dist.group.WORLD,
+        norm_group=ranks.group,
     )
     for part, grad in zip(parts, grads, strict=True):
-        part.grad = grad.chunk(2)[rank].clone()
+        part.grad = grad.chunk(2)[ranks.rank].clone()
     optimizer.step()
-    torch.save([part.detach() for part in parts] + flattened_groups(rank, whole, grads), f"{out}{rank}")
-    dist.barrier()  # a rank that leaves early would break the other's connection
-    dist.destroy_process_group()
+    return [*(part.detach() for part in parts), flattened_group(ranks, whole, grads)]
 
 
-def test_two_ranks_with_half_of_each_tensor_step_as_one_with_all(tmp_path) -> None:
+def test_two_ranks_with_half_of_each_tensor_step_as_one_with_all(run_ranks: Callable[..., list[list[Tensor]]]) -> None:
     torch.manual_seed(0)
     whole = [torch.randn(6, dtype=torch.float64), torch.randn(10, dtype=torch.float64) * 5]
     grads = [torch.randn(6, dtype=torch.float64), torch.randn(10, dtype=torch.float64)]
-    out = str(tmp_path / "rank")
-    mp.spawn(slices_on_this_rank, args=(str(tmp_path / "store"), whole, grads, out), nprocs=2)
-    halves = [torch.load(f"{out}{rank}") for rank in range(2)]
+    halves = run_ranks(slices_on_rank, whole, grads)
     for index, (tensor, grad) in enumerate(zip(whole, grads, strict=True)):
         expected = by_hand(tensor, [grad], clip=False, adapt=True, decay=DECAY)
         actual = torch.cat([half[index] for half in halves])

@@ -188,7 +188,6 @@ def bench(*arguments: str) -> Result:
 
 
 def test_the_command_times_a_recipe_and_keeps_its_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ISSL_ENGINE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(rates, "SECONDS_PER_ROUND", 0.0)
     out = tmp_path / "data.csv"
     result = bench("smoke", "--rounds", "1", "--out", str(out))

@@ -19,11 +19,6 @@ from issl_profiling.train.diagnostics_cost import COLUMNS, DIAGNOSTICS_FILE, Dia
 SMALL = ["source.num_train=48", "source.num_test=12", "training.global_batch_size=8"]
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ISSL_ENGINE_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
-
-
 def case_of(*overrides: str) -> TrainCase:
     recipe = load_recipe("smoke", [*SMALL, *overrides], ["simclr"]).arms["simclr"]
     return TrainCase.of("simclr", recipe, load_dataset(recipe), start_ranks())

@@ -28,11 +28,6 @@ SMALL = ["source.num_train=64", "source.num_test=12"]
 BATCH = 32
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ISSL_ENGINE_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
-
-
 def smoke(*overrides: str) -> Recipe:
     return load_recipe("smoke", [*SMALL, *overrides], ["simclr"]).arms["simclr"]
 
@@ -128,17 +123,15 @@ def test_scaling_falls_and_a_faster_network_helps(counts50: Counts) -> None:
 
 
 @pytest.fixture(scope="module")
-def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> list[Compared]:
+def two_ranks() -> list[Compared]:
     """All ZeRO stages on two real ranks."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ISSL_ENGINE_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
-        order = Order(recipe="smoke", overrides=SMALL, arm="simclr", steps=1, batches=[BATCH], zero_stages=[0, 1, 2])
-        found = run_ranks(2, order)
-        assert found.links is not None
-        assert found.links.latency_s > 0
-        recipe = smoke()
-        counts = count(recipe)
-        return [activations(counts, BATCH, 2, found), *memory_and_traffic(recipe, counts, 2, 10, found)]
+    order = Order(recipe="smoke", overrides=SMALL, arm="simclr", steps=1, batches=[BATCH], zero_stages=[0, 1, 2])
+    found = run_ranks(2, order)
+    assert found.links is not None
+    assert found.links.latency_s > 0
+    recipe = smoke()
+    counts = count(recipe)
+    return [activations(counts, BATCH, 2, found), *memory_and_traffic(recipe, counts, 2, 10, found)]
 
 
 def test_messages_and_optimiser_of_real_ranks_are_predicted_to_the_byte(two_ranks: list[Compared]) -> None:

@@ -9,8 +9,7 @@ from click.testing import CliRunner
 from issl_engine.cli import main
 
 
-def test_parts_add_up_to_the_step(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ISSL_ENGINE_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+def test_parts_add_up_to_the_step() -> None:
     result = CliRunner().invoke(main, ["profile", "smoke", "--arm", "dissl", "--steps", "3", "--json"])
     assert result.exit_code == 0, result.output
     milliseconds = json.loads(result.stdout)["milliseconds"]

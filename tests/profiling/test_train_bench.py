@@ -36,18 +36,13 @@ OBJECTIVES = {
 }
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ISSL_ENGINE_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
-
-
 def case_of(*overrides: str) -> TrainCase:
     recipe = load_recipe("smoke", [*SMALL, *overrides], ["simclr"]).arms["simclr"]
     return TrainCase.of("simclr", recipe, load_dataset(recipe), start_ranks())
 
 
 @pytest.fixture
-def smoke(own_cache: None) -> TrainCase:
+def smoke() -> TrainCase:
     return case_of()
 
 

@@ -165,7 +165,6 @@ def test_a_batch_that_ranks_cannot_share_is_one_sentence() -> None:
 def test_a_trial_measures_a_step_or_says_why_it_cannot(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("ISSL_ENGINE_CACHE", str(tmp_path / "cache"))
     small = ("training.threads=1", "data.decode_threads=1")
     for overrides in (("training.global_batch_size=8", *small), ("training.global_batch_size=4096", *small)):
         asked = json.dumps({"recipe": recipe_of(*overrides).model_dump(mode="json"), "steps": 1})
@@ -179,10 +178,9 @@ def test_a_trial_measures_a_step_or_says_why_it_cannot(
 
 @pytest.mark.long
 def test_a_trial_trains_in_a_process_of_its_own_and_the_command_prints_what_to_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
     """Two processes in all: an odd batch has one way to be cut, and no other setting is tried."""
-    monkeypatch.setenv("ISSL_ENGINE_CACHE", str(tmp_path / "cache"))
     overrides = ["training.global_batch_size=7", "training.threads=1", "data.decode_threads=1"]
     arguments = [
         "tune",

@@ -13,11 +13,6 @@ SAME = ("views", "encoder", "objective", "optimizer", "deepspeed", "online_probe
 """What a smoke run must not change: what may fail in it is what it is for."""
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ISSL_ENGINE_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
-
-
 def both(name: str) -> list[tuple[Recipe, Recipe]]:
     file = load_recipe(name)
     cut = smoke(file)

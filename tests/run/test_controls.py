@@ -1,7 +1,6 @@
 """Each arm is compared with its own controls; arms that agree on what a control depends on share it."""
 
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -28,7 +27,6 @@ def named(run: Path, arm: str) -> dict[str, dict[str, str | int]]:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("controls")
-    os.environ.setdefault("ISSL_ENGINE_CACHE", str(folder / "cache"))
     call(folder / "run", "arms.dissl.encoder.dim=24")
     return folder / "run"
 

@@ -20,7 +20,6 @@ def call(*arguments: str | Path) -> Result:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("experiment")
-    os.environ.setdefault("ISSL_ENGINE_CACHE", str(folder / "cache"))
     call("run", "smoke", "--out", folder / "run", "seeds=[0, 1]")
     return folder / "run"
 

@@ -22,6 +22,8 @@ from issl_engine.sources.base import SourceError
 from issl_engine.sources.shapes import ShapesConfig
 from issl_engine.weights.open_encoder import OpenedEncoder, weights_digest
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 SHAPES = {"name": "shapes", "num_train": 40, "num_test": 20, "num_classes": 4, "image_size": 16}
 
 
@@ -40,11 +42,6 @@ class Counting(Encoder):
     def forward(self, images_NCHW: Tensor) -> Tensor:
         self.seen += len(images_NCHW)
         return self.linear(nn.functional.adaptive_avg_pool2d(images_NCHW, 4).flatten(1))
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ISSL_ENGINE_CACHE", str(tmp_path / "cache"))
 
 
 def suite(**keys) -> Suite:

@@ -141,7 +141,6 @@ class ShardWriters:
 
 
 @pytest.fixture
-def shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ShardWriters:
+def shards(own_cache: Path) -> ShardWriters:
     """Writers of shards; the cache is a fresh one."""
-    monkeypatch.setenv("ISSL_ENGINE_CACHE", str(tmp_path / "cache"))
     return ShardWriters()

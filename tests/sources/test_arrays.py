@@ -19,11 +19,7 @@ RANDOM = np.random.default_rng(0)
 COLOUR = RANDOM.integers(0, 256, (9, 12, 10, 3), dtype=np.uint8)
 LABELS = np.array([0, 1, 2, 0, 1, 2, 0, 1, 2])
 
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("ISSL_ENGINE_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def write(path: Path, how: str, **arrays: NDArray[Any]) -> dict[str, str]:
@@ -71,13 +67,13 @@ def test_every_container_gives_the_arrays_and_keeps_them_out_of_memory(
 
 
 @pytest.mark.parametrize("how", KINDS)
-def test_only_packed_arrays_are_copied_and_once(how: str, tmp_path: Path, cache: Path) -> None:
+def test_only_packed_arrays_are_copied_and_once(how: str, tmp_path: Path, own_cache: Path) -> None:
     recipe = config(tmp_path, how)
     recipe.load()
-    copies = {path: path.stat().st_mtime_ns for path in cache.rglob("*")}
+    copies = {path: path.stat().st_mtime_ns for path in own_cache.rglob("*")}
     assert bool(copies) == (how in ("compressed npz", "packed hdf5"))
     recipe.load()
-    assert {path: path.stat().st_mtime_ns for path in cache.rglob("*")} == copies
+    assert {path: path.stat().st_mtime_ns for path in own_cache.rglob("*")} == copies
 
 
 @pytest.mark.parametrize("how", ["compressed npz", "packed hdf5"])
@@ -206,13 +202,15 @@ def test_without_h5py_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.Mon
         recipe.load()
 
 
-def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path, cache: Path) -> None:
-    cache.write_text("a file where the folder should be")
+def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path, own_cache: Path) -> None:
+    own_cache.write_text("a file where the folder should be")
     with pytest.raises(SourceError, match=r"cannot be written .*all\.npz must be unpacked; set ISSL_ENGINE_CACHE"):
         config(tmp_path, "compressed npz").load()
 
 
-def test_an_interrupted_unpacking_leaves_nothing(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_unpacking_leaves_nothing(
+    tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     recipe = config(tmp_path, "compressed npz")
 
     def fail(*_: object) -> None:
@@ -221,4 +219,4 @@ def test_an_interrupted_unpacking_leaves_nothing(tmp_path: Path, cache: Path, mo
     monkeypatch.setattr(array_files.os, "replace", fail)
     with pytest.raises(SourceError, match="No space left on device"):
         recipe.load()
-    assert not list((cache / "arrays").iterdir())
+    assert not list((own_cache / "arrays").iterdir())

@@ -41,13 +41,12 @@ def arrays() -> dict[str, NDArray[np.uint8]]:
 
 
 @pytest.fixture(autouse=True)
-def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def places(tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The stand-in's checksums in place of the dataset's; no network; nothing of this machine is seen."""
 
     def no_network(*_: object, **__: object) -> None:
         raise urllib.error.URLError("no network in tests")
 
-    monkeypatch.setenv("ISSL_ENGINE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(fashion_mnist, "DEBIAN_FOLDER", tmp_path / "debian")
     digests = {name: hashlib.sha256(idx(array)).hexdigest() for name, array in arrays().items()}
     monkeypatch.setattr(fashion_mnist, "SHA256", digests)

@@ -16,11 +16,7 @@ from issl_engine.sources.formats import image_sizes
 from issl_engine.sources.image_files import found
 from issl_engine.sources.image_folder import ImageFolderConfig
 
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("ISSL_ENGINE_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def save(path: Path, seed: int, size_HW: tuple[int, int] = (20, 30), orientation: int = 1, **settings: object) -> None:
@@ -219,7 +215,7 @@ def test_an_image_in_both_splits_is_an_error(
         ImageFolderConfig(folder=folder).load()
 
 
-def test_headers_are_read_once(folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_headers_are_read_once(folder: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = ImageFolderConfig(folder=folder).load()
     read: list[str] = []
     original = image_sizes.read_size
@@ -238,13 +234,13 @@ def test_headers_are_read_once(folder: Path, cache: Path, monkeypatch: pytest.Mo
     third = ImageFolderConfig(folder=folder).load()
     assert read == [str(changed)]
     assert third.train.sizes_HW[1].tolist() == [40, 24]
-    assert [path.suffix for path in (cache / "image-folders").iterdir()] == [".json"]
+    assert [path.suffix for path in (own_cache / "image-folders").iterdir()] == [".json"]
 
 
 @pytest.mark.parametrize("content", ["{", "[]", json.dumps({"format": -1, "files": {}})])
-def test_a_damaged_index_is_made_anew(content: str, folder: Path, cache: Path) -> None:
+def test_a_damaged_index_is_made_anew(content: str, folder: Path, own_cache: Path) -> None:
     first = ImageFolderConfig(folder=folder).load()
-    (index,) = (cache / "image-folders").iterdir()
+    (index,) = (own_cache / "image-folders").iterdir()
     whole = index.read_text()
     index.write_text(content)
     assert (ImageFolderConfig(folder=folder).load().train.sizes_HW == first.train.sizes_HW).all()
@@ -252,9 +248,9 @@ def test_a_damaged_index_is_made_anew(content: str, folder: Path, cache: Path) -
 
 
 def test_a_cache_that_cannot_be_written_is_a_warning(
-    folder: Path, cache: Path, caplog: pytest.LogCaptureFixture
+    folder: Path, own_cache: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    cache.write_text("a file where the folder should be")
+    own_cache.write_text("a file where the folder should be")
     with caplog.at_level(logging.WARNING, logger="issl_engine"):
         assert len(ImageFolderConfig(folder=folder).load().train) == 6
     assert "cannot be kept" in caplog.text

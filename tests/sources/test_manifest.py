@@ -17,9 +17,7 @@ from issl_engine.sources.image_folder import ImageFolderConfig
 Rows = list[tuple[str, str, str]]
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ISSL_ENGINE_CACHE", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 @pytest.fixture

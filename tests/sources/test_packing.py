@@ -55,9 +55,8 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def folder(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(photos: Path, tmp_path: Path, own_cache: Path) -> Path:
     """A copy of them."""
-    monkeypatch.setenv("ISSL_ENGINE_CACHE", str(tmp_path / "cache"))
     return Path(shutil.copytree(photos, tmp_path / "photos"))
 
 

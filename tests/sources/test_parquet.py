@@ -57,7 +57,9 @@ def test_images_may_be_a_plain_binary_column_of_another_name(folder: Path, shard
     assert dataset.train.stored_bytes(1) == shards.encoded(31)
 
 
-def test_rows_are_streamed_and_images_copied_once(folder: Path, shards: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_are_streamed_and_images_copied_once(
+    folder: Path, shards: Any, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(parquet_samples, "ROWS_AT_ONCE", 2)
     original, sizes = parquet.ParquetFile.iter_batches, []
 
@@ -69,7 +71,7 @@ def test_rows_are_streamed_and_images_copied_once(folder: Path, shards: Any, mon
     monkeypatch.setattr(parquet.ParquetFile, "iter_batches", recorded)
     first = ParquetConfig(folder=folder).load()
     assert sorted(sizes) == [1, 2, 2, 2]
-    copies = sorted((Path(os.environ["ISSL_ENGINE_CACHE"]) / "unpacked").iterdir())
+    copies = sorted((own_cache / "unpacked").iterdir())
     assert [path.name.rsplit("-", 1)[0] for path in copies] == [
         "train-00000-of-00002", "train-00001-of-00002", "validation-00000-of-00001"
     ]  # fmt: skip
@@ -138,14 +140,14 @@ def test_files_that_are_no_parquet_or_damaged_inside_are_named(folder: Path) -> 
         assert "\n" not in str(error.value)
 
 
-def test_a_full_disk_leaves_nothing_behind(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_nothing_behind(folder: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(source: str, target: Path) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "replace", full)
     with pytest.raises(SourceError, match=r"cannot be written \(No space left on device\), .* set ISSL_ENGINE_CACHE"):
         ParquetConfig(folder=folder).load()
-    assert list((Path(os.environ["ISSL_ENGINE_CACHE"]) / "unpacked").iterdir()) == []
+    assert list((own_cache / "unpacked").iterdir()) == []
 
 
 def test_without_pyarrow_the_extra_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,11 +20,7 @@ from issl_engine.sources.shapes import ShapesConfig, make_shapes
 
 SMALL: dict[str, Any] = {"num_train": 24, "num_test": 12, "num_classes": 4, "image_size": 32}
 
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("ISSL_ENGINE_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def contents(folder: Path) -> dict[str, str]:
@@ -125,9 +121,9 @@ def test_copies_stand_out_from_the_background() -> None:
             assert abs(brightness - nuisances.background_value) > 0.3
 
 
-def test_a_second_load_reads_what_the_first_one_made(cache: Path) -> None:
+def test_a_second_load_reads_what_the_first_one_made(own_cache: Path) -> None:
     first = ShapesConfig(**SMALL).load()
-    (folder,) = cache.iterdir()
+    (folder,) = own_cache.iterdir()
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     second = ShapesConfig(**SMALL).load()
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
@@ -135,10 +131,10 @@ def test_a_second_load_reads_what_the_first_one_made(cache: Path) -> None:
     assert (first.train.labels == second.train.labels).all()
 
 
-def test_other_keys_take_another_folder_of_the_cache(cache: Path) -> None:
+def test_other_keys_take_another_folder_of_the_cache(own_cache: Path) -> None:
     for changed in ({}, {"seed": 1}, {"image_size": 48}, {"num_test": 16}, {"num_classes": 3}):
         ShapesConfig(**(SMALL | changed)).load()
-    assert len(list(cache.iterdir())) == 5
+    assert len(list(own_cache.iterdir())) == 5
 
 
 def test_a_folder_made_with_other_keys_is_refused_and_named(tmp_path: Path) -> None:
@@ -214,10 +210,10 @@ def _load_small(_: int) -> int:
     return len(ShapesConfig(**SMALL).load().train)
 
 
-def test_processes_that_load_at_once_all_get_the_images(cache: Path) -> None:
+def test_processes_that_load_at_once_all_get_the_images(own_cache: Path) -> None:
     with multiprocessing.get_context("fork").Pool(3) as pool:
         assert pool.map(_load_small, range(6), chunksize=1) == [24] * 6
-    assert [path.name for path in cache.iterdir()] == [f"shapes-{ShapesConfig(**SMALL).fingerprint()}"]
+    assert [path.name for path in own_cache.iterdir()] == [f"shapes-{ShapesConfig(**SMALL).fingerprint()}"]
 
 
 def test_every_class_must_fit_into_both_splits() -> None:

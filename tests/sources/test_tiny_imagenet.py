@@ -13,9 +13,8 @@ WNIDS = ("n01443537", "n02058221", "n02124075")
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path: Path) -> Path:
     """Three classes with two training images (one of them grey) and two validation images each."""
-    monkeypatch.setenv("ISSL_ENGINE_CACHE", str(tmp_path / "cache"))
     root = tmp_path / "tiny-imagenet-200"
     lines = []
     for number, wnid in enumerate(WNIDS):

@@ -95,9 +95,8 @@ def test_images_that_are_there_many_times_are_found_by_their_views() -> None:
         assert estimate_classes(sampled.x_nVD, labels, num_images=120).estimate == pytest.approx(12, abs=2)
 
 
-def test_the_command_prints_the_estimate_and_each_requirement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_prints_the_estimate_and_each_requirement(tmp_path: Path) -> None:
     """The twenty sampled images are of nine labels."""
-    monkeypatch.setenv("ISSL_ENGINE_CACHE", str(tmp_path))
     small = ["source.num_train=30", "source.num_test=10", "source.image_size=32", LINEAR_PROBE]
     words = ["theory", "requirements", "smoke", *small, "--arm", "dissl", "--images", "20", "--views", "3"]
     result = CliRunner().invoke(main, words)

@@ -6,7 +6,6 @@ so that a test sees which of them was taken.
 
 import argparse
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,13 +18,6 @@ from issl_profiling.torchvision_oracle import load_torchvision
 State = dict[str, Tensor]
 FIRST_OF_STAGES = 4
 """Place of layer1 among the children of torchvision's ResNet."""
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path_factory.getbasetemp() / "weights_cache"
-    monkeypatch.setenv("ISSL_ENGINE_CACHE", str(folder))
-    return folder
 
 
 def torchvision_resnet(name: str, **settings: Any) -> nn.Module:

@@ -33,7 +33,6 @@ def on_disk(tmp_path: Path, resnet18: nn.Module, own_cache: Path, monkeypatch: p
     path.parent.mkdir()
     torch.save(resnet18.state_dict(), path)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    monkeypatch.setenv("ISSL_ENGINE_CACHE", str(tmp_path / "cache"))
     entry = replace(PUBLISHED[NAME], url=path.as_uri(), sha256=digest[:8])
     monkeypatch.setattr(reference, "PUBLISHED", {NAME: entry})
     return entry
