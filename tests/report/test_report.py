@@ -58,6 +58,7 @@ def test_each_arm_is_compared_with_its_own_untrained_encoder(tmp_path: Path) -> 
     assert arms["wide"]["seeds"][2]["over_untrained"] == {"linear": 72.0 - 55.0, "knn": 67.0 - 50.0}
     page = write_report(run).read_text()
     assert all(f">{text}<" in page for text in ("+16.0", "+23.0", *names))
+    assert "its own untrained encoder, linear probe top-1 %: seed 0: 55.00; seed 1: 55.00" in page
     with (run / "results.csv").open() as file:
         lines = {(line["arm"], line["seed"], line["probe"]): line for line in csv.DictReader(file)}
     assert float(lines["wide", "2", "linear"]["over_untrained"]) == 72 - 55

@@ -2,9 +2,10 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 
+from issl_engine.layout import UNTRAINED
 from issl_engine.report.diagnostics_file import Diagnostics
 from issl_engine.report.recipe_diff import differing_keys
 from issl_engine.report.run_folder import ArmRuns, Run
@@ -56,12 +57,26 @@ def _score(score: Summary | None, digits: int, note: str, *, best: bool) -> Cell
 
 def _training_cells(row: ArmRuns, run: Run) -> list[Cell]:
     gain, loss, seconds = gain_over_untrained(row, run), row.metric("loss"), row.metric("seconds")
+    over = _number(gain, "{:+.1f}")
     return [
-        _number(gain, "{:+.1f}"),
+        over if gain is None else replace(over, note=_own_untrained(row, run)),
         _number(loss.mean if loss else None, "{:.3f}"),
         _number(row.images_per_second, "{:.0f}"),
         _number(seconds.mean / 60 if seconds else None, "{:.1f}"),
     ]
+
+
+def _own_untrained(row: ArmRuns, run: Run) -> str:
+    """What pointing at a gain says: the arm's own untrained encoder, per seed."""
+    column = run.plain_columns[0]
+    values = [
+        f"seed {seed.seed}: {result.value:.2f}"
+        for seed in row.seeds
+        if UNTRAINED in seed.controls
+        for result in seed.controls[UNTRAINED].probes
+        if column.holds(result)
+    ]
+    return f"its own untrained encoder, {column.title}: {'; '.join(values)}"
 
 
 def measures_table(run: Run) -> str:

@@ -68,17 +68,17 @@ function loggedKeys() {
 
 function curveControls(redraw) {
   const smoothing = make("input", { type: "range", min: 0, max: WINDOWS.length - 1, value: WINDOWS.indexOf(view.window), "aria-label": "Smoothing" });
-  const told = make("span", {}, `mean of ${view.window}`);
+  const shown = make("span", {}, `mean of ${view.window}`);
   smoothing.addEventListener("input", () => {
     view.window = WINDOWS[Number(smoothing.value)];
-    told.textContent = `mean of ${view.window}`;
+    shown.textContent = `mean of ${view.window}`;
     redraw();
   });
   return make("div", { class: "controls" },
     choice("over", X_AXES, view.x, (value) => { view.x = value; redraw(); }),
     toggle("log scale", view.log, (on) => { view.log = on; redraw(); }),
-    toggle("one loss panel an arm", apart(), (on) => { view.panels = on; redraw(); }),
-    make("label", {}, "smoothing", smoothing, told));
+    toggle("one loss panel per arm", apart(), (on) => { view.panels = on; redraw(); }),
+    make("label", {}, "smoothing", smoothing, shown));
 }
 
 // Losses of different objectives do not compare, so each has its own panel until the reader wants otherwise.

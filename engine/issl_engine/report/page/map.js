@@ -76,13 +76,13 @@ function mapControls(place, data, shared, redraw) {
     redraw();
   }) : null;
   const hint = make("p", { class: "hint" },
-    "The same test images in each panel, by their features on the unit sphere; a colour and shape a class, which its button shows alone. ",
+    "The same test images in each panel, by their features on the unit sphere; one colour and shape per class, which its button shows alone. ",
     hasUmap ? "" : place.dataset.noUmap);
   const sprite = Object.values(data.sprites)[0];
   return [hint, ...(choose ? [make("div", { class: "controls" }, choose)] : []), classLegend(sprite, shared, redraw)];
 }
 
-// A chip a class, to show it alone; a list to choose from where there are too many for chips.
+// One chip per class, to show it alone; a list to choose from where there are too many for chips.
 function classLegend(sprite, shared, redraw) {
   const only = (label) => {
     shared.onlyClass = label;

@@ -1,4 +1,4 @@
-// One arm's map on a canvas: a mark an image, in its class's colour and shape.
+// One arm's map on a canvas: one mark per image, in its class's colour and shape.
 
 const SHAPES = ["circle", "square", "triangle", "diamond"];
 const PAD = 14;

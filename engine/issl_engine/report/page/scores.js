@@ -1,4 +1,4 @@
-// What the probes say: a dot for the mean, a bar for the 95 % interval, a ring a seed or draw, controls as dashed lines.
+// What the probes say: a dot for the mean, a bar for the 95 % interval, one ring per seed or draw, controls as dashed lines.
 
 const FIRST_SCORES = 4;
 let allScores = false;

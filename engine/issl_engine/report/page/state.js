@@ -33,7 +33,7 @@ function colourOf(row) {
   return row.control ? "var(--control)" : hueOf(row.index);
 }
 
-// Lines of arms beyond the eighth share a hue, and are told apart by their dashes.
+// Lines of arms beyond the eighth share a hue, and differ by their dashes.
 function dashOf(row) {
   return ["", "6 3", "2 3", "8 3 2 3"][Math.floor(row.index / NUM_HUES) % 4];
 }
