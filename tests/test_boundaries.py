@@ -27,6 +27,7 @@ ORDER = [
         "cache",
         "environment",
         "random_streams",
+        "rank_variables",
         "ranks",
         "layout",
     ),

@@ -18,6 +18,7 @@ from torch.distributed import ProcessGroup, Store  # type: ignore[attr-defined]
 from torch.distributed.rendezvous import rendezvous
 
 from issl_engine.mistakes import Mistake
+from issl_engine.rank_variables import check_meeting_place, check_rank, whole_number
 
 T = TypeVar("T")
 
@@ -76,11 +77,10 @@ def start_ranks(*, timeout_seconds: float | None = None) -> Ranks:
 
     Safe to call again: the group is made once per process. ``timeout_seconds`` bounds the meeting and each collective;
     None takes the environment's ISSL_RANKS_TIMEOUT_SECONDS, or half an hour. Raises Mistake when the ranks do not
-    come together.
+    come together, and for a wrong variable in the environment.
     """
-    world_size = int(os.environ.get("WORLD_SIZE", "1"))
-    rank = int(os.environ.get("RANK", "0"))
-    device = _device(int(os.environ.get("LOCAL_RANK", "0")))
+    rank, world_size, local_rank = _own_place()
+    device = _device(local_rank)
     if device.type == "cuda":
         torch.cuda.set_device(device)
     timeout_seconds = timeout_seconds or _timeout_from_environment()
@@ -92,6 +92,18 @@ def start_ranks(*, timeout_seconds: float | None = None) -> Ranks:
         rank=rank, world_size=world_size, device=device, group=dist.group.WORLD, store=_store,
         timeout_seconds=timeout_seconds,
     )  # fmt: skip
+
+
+def _own_place() -> tuple[int, int, int]:
+    """(Rank, number of ranks, rank on this host) as the environment has them, or those of a lone process."""
+    rank, world_size, local_rank = (
+        whole_number(name) if name in os.environ else alone
+        for name, alone in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0))
+    )
+    check_rank("RANK", rank, "WORLD_SIZE", world_size)
+    if world_size > 1:
+        check_meeting_place(rank, world_size)
+    return rank, world_size, local_rank
 
 
 def _device(local_rank: int) -> torch.device:

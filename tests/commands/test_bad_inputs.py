@@ -3,9 +3,12 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import torch
 from click.testing import CliRunner, Result
 from PIL import Image
 
@@ -123,6 +126,10 @@ def test_missing_recipe_names_it_and_suggests(tmp_path: Path) -> None:
         (["export", "{recipe}", "--format", "onnx", "--out", "{folder}/a/b"], "there is no folder"),
         (["views", "{recipe}", "--out", "{recipe}/a.png"], "bad.yaml"),
         (["theory", "run", "{recipe}"], "missing; add 'experiment'"),
+        (
+            ["theory", "run", "theory/dimension", "objectives=[{{name: diet}}]", "--out", "{folder}/theory"],
+            "objective diet has a class for each training image",
+        ),
         (["theory", "requirements", "{recipe}", "--encoder", "{folder}/none.pth"], "none.pth: no such folder or file"),
         (["report", "{folder}"], "this is no run folder"),
         (["serve", "{folder}/none"], "there is no such folder"),
@@ -163,6 +170,70 @@ def test_kernels_that_this_machine_has_not(tmp_path: Path, monkeypatch: pytest.M
     error = complaint(call("theory", "run", "theory/dimension", "--out", tmp_path / "out"))
     assert error.startswith("error: the Triton kernels were asked for, but ")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="here Triton can run")
+@pytest.mark.parametrize("command", ["profile", "plan"])
+def test_kernels_that_this_machine_has_not_are_refused_by_profiling(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ISSL_KERNELS", "triton")
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    error = complaint(call(command, write(tmp_path)))
+    assert "the Triton kernels were asked for, but the tensors are on cpu" in error
+
+
+LAUNCHED = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
+
+
+@pytest.mark.parametrize(
+    ("variables", "sentence"),
+    [
+        ({"WORLD_SIZE": "two"}, "error: WORLD_SIZE is 'two' in the environment; it must be a whole number"),
+        ({"WORLD_SIZE": "0"}, "error: WORLD_SIZE is 0 in the environment; there must be at least one rank"),
+        ({"RANK": "first"}, "error: RANK is 'first' in the environment; it must be a whole number"),
+        ({"RANK": "2"}, "error: RANK is 2 and WORLD_SIZE is 1: ranks count from 0 to 0"),
+        ({"LOCAL_RANK": ""}, "error: LOCAL_RANK is '' in the environment; it must be a whole number"),
+        (
+            {"WORLD_SIZE": "2"},
+            "error: rank 0 of 2 does not know where to meet the others: set MASTER_ADDR and MASTER_P",
+        ),
+        (
+            LAUNCHED | {"MASTER_PORT": "abc"},
+            "error: MASTER_PORT is 'abc' in the environment; a port is a number from 1",
+        ),
+        (LAUNCHED | {"MASTER_PORT": "99999"}, "error: MASTER_PORT is '99999' in the environment; a port is a number"),
+    ],
+)
+def test_wrong_variable_of_a_launcher_is_one_sentence(
+    variables: dict[str, str], sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in (*LAUNCHED, "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    error = complaint(call("profile", write(tmp_path)))
+    assert error.splitlines()[-1].startswith(sentence)
+    assert error.count("error: ") == 1
+
+
+@pytest.mark.parametrize(
+    ("variables", "sentence"),
+    [
+        (LAUNCHED | {"MASTER_PORT": "abc"}, ": MASTER_PORT is 'abc' in the environment; a port is a number from 1 to"),
+        ({"DS_ACCELERATOR": "gpu"}, "error: DS_ACCELERATOR is 'gpu' in the environment, and training runs on "),
+    ],
+)
+def test_wrong_variable_that_a_process_meets_once(variables: dict[str, str], sentence: str, tmp_path: Path) -> None:
+    """A rank ends its process itself; DeepSpeed is imported once."""
+    done = subprocess.run(
+        [sys.executable, "-m", "issl_engine", "pretrain", write(tmp_path), "--out", tmp_path / "run"],
+        env=os.environ | variables, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert sentence in done.stderr
+    assert done.stderr.count("error: ") == 1
 
 
 def test_without_a_home_folder_the_cache_must_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -272,7 +343,22 @@ def test_probe_of_a_folder_that_is_no_checkpoint(tmp_path: Path) -> None:
     assert "no such folder" in complaint(call("probe", tmp_path / "nowhere"))
 
 
-@pytest.mark.parametrize("content", ["[{", '[{"accuracy": 1}]', "[1]", '{"a": 1}'])
+@pytest.mark.parametrize("command", [("probe",), ("diagnose",), ("export", "--format", "safetensors", "--out", "out")])
+def test_recipe_of_a_checkpoint_that_another_version_wrote(
+    command: tuple[str, ...], finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(finished)
+    (path,) = finished.glob("simclr/seed0/checkpoints/step_*/manifest.json")
+    manifest = json.loads(path.read_text())
+    manifest["recipe"]["encoder"]["groups"] = 3
+    path.write_text(json.dumps(manifest))
+    name, *options = command
+    error = complaint(call(name, path.parent, *options))
+    assert error.startswith(f"error: {path}: its recipe is not one of this version of issl-engine (encoder.")
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("content", ["[{", '[{"accuracy": 1}]', "[1]", '{"a": 1}', '[{"value": "high"}]', "3"])
 def test_damaged_probe_results_are_named_by_export(content: str, finished: Path, tmp_path: Path) -> None:
     (finished / "simclr" / "seed0" / "probes.json").write_text(content)
     out = tmp_path / "exported"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from issl_engine.launch.hosts import Host
-from issl_engine.launch.messages import Ready, Start, from_line, to_line
+from issl_engine.launch.messages import NoMessage, Ready, Start, from_line, to_line
 from issl_engine.launch.start import Reach, run_ranks
 
 from .conftest import is_running, wait_for
@@ -115,7 +115,7 @@ def test_an_agent_ends_its_ranks_when_its_supervisor_is_gone(tmp_path: Path) -> 
 def test_messages_survive_the_way() -> None:
     message = Ready(first_address="10.0.0.1", free_port=4, time=1.5)
     assert from_line(to_line(message)) == message
-    with pytest.raises(ValueError):
+    with pytest.raises(NoMessage):
         from_line("Welcome to node 1\n")
-    with pytest.raises(ValueError):
+    with pytest.raises(NoMessage):
         from_line('{"kind": "Nonsense"}\n')

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import issl_engine.models.encoders as encoders
+from issl_engine.mistakes import Mistake
 from issl_engine.models.encoders.base import Encoder, EncoderConfig
 from issl_engine.models.encoders.dimension_expansion import DimensionExpansion
 from issl_engine.models.encoders.resnet import ResNetConfig, stem_for
@@ -371,6 +372,37 @@ def test_heads_of_a_timm_model_are_handed_on(monkeypatch: pytest.MonkeyPatch) ->
     calls = install_toy_timm(monkeypatch)
     build(name="timm/toy", num_heads=12)
     assert calls == [{"pretrained": False, "num_classes": 0, "num_heads": 12}]
+
+
+class RefusingToy(PooledToy):
+    """Refuses sizes as timm's transformers do."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert x.shape[2] % 16 == 0, "Input height should be divisible by patch size (16)."
+        return super().forward(x)
+
+
+@pytest.mark.parametrize("refusal", [AssertionError("dim should be divisible by num_heads"), TypeError("num_heads")])
+def test_heads_that_a_timm_model_refuses_are_a_mistake_and_a_defect_without_them_is_none(
+    refusal: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(model: str, **settings: Any) -> nn.Module:
+        raise refusal
+
+    install_toy_timm(monkeypatch)
+    monkeypatch.setattr(sys.modules["timm"], "create_model", refuse)
+    with pytest.raises(Mistake, match=r"^encoder\.num_heads: timm/toy cannot have 5 attention heads \(.*num_heads\)"):
+        TimmConfig(name="timm/toy", num_heads=5).build(image_size=32)
+    with pytest.raises(type(refusal)):
+        TimmConfig(name="timm/toy").build(image_size=32)
+
+
+def test_a_size_that_a_timm_model_refuses_is_a_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
+    install_toy_timm(monkeypatch)
+    monkeypatch.setattr(sys.modules["timm"], "create_model", lambda model, **settings: RefusingToy(7))
+    assert build(name="timm/toy", image_size=32).dim == 7
+    with pytest.raises(Mistake, match=r"^encoder timm/toy does not take images of 20 x 20 pixels \(Input height"):
+        build(name="timm/toy", image_size=20)
 
 
 def test_unknown_timm_models_and_maps_instead_of_vectors_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

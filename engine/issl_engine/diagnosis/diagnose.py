@@ -25,7 +25,7 @@ from issl_engine.training.plan import make_plan
 def diagnose(encoder: nn.Module, recipe: Recipe, dataset: Dataset, *, seed: int, device: torch.device) -> Diagnosis:
     """Measures of the representation, on the recipe's evaluation images and on its global views.
 
-    Puts the encoder (on ``device``) in evaluation mode. Raises ValueError where diagnostics.after_images is null, for
+    Puts the encoder (on ``device``) in evaluation mode. Raises Mistake where diagnostics.after_images is null, for
     features that are NaN or infinite, and for an image that cannot be decoded.
     """
     config, evaluation, views = recipe.diagnostics, recipe.evaluation, recipe.views

@@ -36,6 +36,6 @@ def is_here(host: str) -> bool:
     with socket.socket() as probe:
         try:
             probe.bind((resolve(host), 0))
-        except (OSError, ValueError):
+        except (OSError, Mistake):
             return False
         return True

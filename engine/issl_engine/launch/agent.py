@@ -20,7 +20,7 @@ from issl_engine.launch.hosts import Place
 from issl_engine.launch.local_ranks import LocalRanks, rank_command
 from issl_engine.launch.messages import Message, Output, RankEnded, Ready, Refused, Signal, Start, from_line, to_line
 from issl_engine.launch.supervisor import POLL_SECONDS
-from issl_engine.mistakes import Mistake
+from issl_engine.mistakes import is_mistake, sentence_of
 
 _sending = threading.Lock()
 
@@ -36,8 +36,10 @@ def main(first_host: str) -> None:
         start = heard.get()
         if isinstance(start, Start):
             _run(start, heard)
-    except Mistake as error:
-        _send(Refused(sentence=str(error)))
+    except Exception as error:
+        if not is_mistake(error):
+            raise
+        _send(Refused(sentence=sentence_of(error)))
 
 
 def _leave_to_supervisor(number: int, frame: FrameType | None) -> None:

@@ -1,4 +1,7 @@
-"""What a rank knows of itself before training: versions, recipe, data, GPU. Gathering it never raises."""
+"""What a rank knows of itself before training: versions, recipe, data, GPU.
+
+A mistake in the data is gathered with the rest, so that all ranks name it; only a defect is raised.
+"""
 
 import hashlib
 import os
@@ -12,7 +15,7 @@ import torch
 import issl_engine
 from issl_engine.environment import dali_version, version
 from issl_engine.launch.rank_environment import host_name
-from issl_engine.mistakes import sentence_of
+from issl_engine.mistakes import is_mistake, sentence_of
 from issl_engine.ranks import Ranks
 from issl_engine.recipe.schema import Recipe
 from issl_engine.sources.base import Dataset, ImageSet
@@ -58,7 +61,9 @@ def collect_facts(recipes: Mapping[str, Recipe], ranks: Ranks, load: Callable[[R
     data, data_error = None, None
     try:
         data = data_facts(load(next(iter(recipes.values()))))
-    except (ValueError, OSError) as error:
+    except Exception as error:
+        if not is_mistake(error):
+            raise
         data_error = sentence_of(error)
     return Facts(
         rank=ranks.rank,

@@ -8,8 +8,6 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from issl_engine.mistakes import Mistake
-
 
 @dataclass(frozen=True, kw_only=True)
 class Ready:
@@ -70,13 +68,20 @@ KINDS: dict[str, type[Message]] = {
 }  # fmt: skip
 
 
+class NoMessage(Exception):
+    """A line that neither the supervisor nor an agent has sent."""
+
+
 def to_line(message: Message) -> str:
     return json.dumps({"kind": type(message).__name__} | asdict(message)) + "\n"
 
 
 def from_line(line: str) -> Message:
-    """Raises ValueError for a line that is no message, such as what a host's start-up files print."""
-    content = json.loads(line)
+    """Raises NoMessage for a line such as what a host's start-up files print."""
+    try:
+        content = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise NoMessage(line.strip()[:80]) from error
     if not isinstance(content, dict) or content.get("kind") not in KINDS:
-        raise Mistake(f"not a message: {line.strip()[:80]}")
+        raise NoMessage(line.strip()[:80])
     return KINDS[content.pop("kind")](**content)

@@ -85,7 +85,7 @@ def look(recipes: Mapping[str, Recipe], out: Path, ranks: Ranks, load: Load) -> 
     if not any(finding.is_error for finding in findings):
         try:
             needed = _largest_checkpoint(recipes, ranks, load)
-        except ValueError as error:  # the recipe does not fit the data
+        except Mistake as error:  # the recipe does not fit the data
             findings.append(Finding(is_error=True, sentence=str(error)))
         else:
             findings += judge_space(facts, folders, out, needed, _bytes_of_checkpoints(out))

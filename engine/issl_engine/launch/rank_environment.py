@@ -6,7 +6,7 @@ from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 
 from issl_engine.launch.hosts import Place
-from issl_engine.mistakes import Mistake
+from issl_engine.rank_variables import check_meeting_place, check_rank, whole_number
 
 FAILURE_PIPE = "ISSL_FAILURE_PIPE"
 """File descriptor on which a rank hands its supervisor the reason of its failure."""
@@ -61,18 +61,14 @@ def joined_place(environment: Mapping[str, str] = os.environ) -> Place | None:
         size_name = next((name for name in launcher.world_size if name in environment), None)
         if size_name is None or not {launcher.mark, launcher.rank} <= environment.keys():
             continue
-        rank, world_size = _whole(environment, launcher.rank), _whole(environment, size_name)
+        rank, world_size = whole_number(launcher.rank, environment), whole_number(size_name, environment)
         if world_size == 1 and launcher.name != "torchrun":
             continue
-        local_rank = _whole(environment, launcher.local_rank) if launcher.local_rank in environment else rank
-        if not 0 <= rank < world_size:
-            raise Mistake(
-                f"{launcher.rank} is {rank} and {size_name} is {world_size}: ranks count from 0 to "
-                f"{world_size - 1}; mend the launcher, or unset both to start without one"
-            )
+        local_rank = whole_number(launcher.local_rank, environment) if launcher.local_rank in environment else rank
+        check_rank(launcher.rank, rank, size_name, world_size)
         return Place(
             rank=rank, world_size=world_size, local_rank=local_rank,
-            local_world_size=_whole(environment, "LOCAL_WORLD_SIZE") if "LOCAL_WORLD_SIZE" in environment else 0,
+            local_world_size=whole_number("LOCAL_WORLD_SIZE", environment) if "LOCAL_WORLD_SIZE" in environment else 0,
             host=host_name(environment),
         )  # fmt: skip
     return None
@@ -81,18 +77,13 @@ def joined_place(environment: Mapping[str, str] = os.environ) -> Place | None:
 def join(place: Place, environment: MutableMapping[str, str] = os.environ) -> None:
     """Says in torchrun's variables, which DeepSpeed reads, what another launcher said in its own.
 
-    Raises Mistake when nothing says where the ranks meet.
+    Raises Mistake when nothing says where the ranks meet, or not as an address and a port.
     """
     environment["RANK"] = str(place.rank)
     environment["LOCAL_RANK"] = str(place.local_rank)
     environment["WORLD_SIZE"] = str(place.world_size)
-    missing = [name for name in ("MASTER_ADDR", "MASTER_PORT") if name not in environment]
-    if missing and place.world_size > 1:
-        raise Mistake(
-            f"rank {place.rank} of {place.world_size} does not know where to meet the others: set "
-            f"{' and '.join(missing)} to an address of rank 0's host and a free port there ('issl-engine slurm' writes "
-            "a script that does)"
-        )
+    if place.world_size > 1:
+        check_meeting_place(place.rank, place.world_size, environment)
 
 
 def environment_of_rank(place: Place, *, master_address: str, master_port: int, num_cores: int) -> dict[str, str]:
@@ -122,10 +113,3 @@ def forwarded_environment(environment: Mapping[str, str] = os.environ) -> dict[s
 def host_name(environment: Mapping[str, str] = os.environ) -> str:
     """The hostfile's name of this host, or the machine's own."""
     return environment.get(HOST) or socket.gethostname()
-
-
-def _whole(environment: Mapping[str, str], name: str) -> int:
-    try:
-        return int(environment[name])
-    except ValueError:
-        raise Mistake(f"{name} is '{environment[name]}' in the environment; it must be a whole number") from None

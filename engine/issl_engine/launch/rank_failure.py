@@ -202,7 +202,7 @@ def _met_to_tell(place: Place) -> "Store | None":
     """For ranks that fail before they have met, such as by a mistake in the recipe: a short meeting, if others come."""
     from torch.distributed.rendezvous import rendezvous
 
-    with contextlib.suppress(RuntimeError, ValueError):
+    with contextlib.suppress(RuntimeError, ValueError):  # torch's: nobody comes, or a variable is wrong
         store: Store = next(rendezvous("env://", timeout=timedelta(seconds=CAUSE_SECONDS)))[0]
         return store
     return None

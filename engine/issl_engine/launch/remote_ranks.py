@@ -16,7 +16,18 @@ from typing import IO
 from issl_engine.launch.failure import Failure
 from issl_engine.launch.hosts import Place
 from issl_engine.launch.local_ranks import Ended
-from issl_engine.launch.messages import Message, Output, RankEnded, Ready, Refused, Signal, Start, from_line, to_line
+from issl_engine.launch.messages import (
+    Message,
+    NoMessage,
+    Output,
+    RankEnded,
+    Ready,
+    Refused,
+    Signal,
+    Start,
+    from_line,
+    to_line,
+)
 from issl_engine.launch.rank_environment import forwarded_environment
 from issl_engine.mistakes import Mistake
 
@@ -154,7 +165,7 @@ class RemoteRanks:
         for line in stream:
             try:
                 self._heard.put(from_line(line))
-            except ValueError:
+            except NoMessage:
                 self._complaint.append(line)  # what the host's start-up files print
         self._heard.put(None)
 

@@ -1,6 +1,5 @@
 """Starts the ranks of one machine or of several, and waits for them."""
 
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from issl_engine.launch.rank_environment import host_name
 from issl_engine.launch.remote_ranks import RemoteRanks
 from issl_engine.launch.supervisor import Outcome, supervise
 from issl_engine.mistakes import Mistake
+from issl_engine.rank_variables import chosen_port
 
 LOOPBACK = "127.0.0.1"
 
@@ -63,7 +63,7 @@ def _run_on_hosts(arguments: Sequence[str], hosts: Sequence[Host], *, logs: Path
         # The first host's name may mean the loopback address to the first host itself: what another one sees counts.
         seen = [answer.first_address for name, answer in ready.items() if name != first]
         address = seen[0] if seen else resolve(first)
-        port = _own_port() if first not in ready else _port_from_environment()
+        port = _own_port() if first not in ready else chosen_port()
         port = port or (ready[first].free_port if first in ready else free_port())
         for host in hosts:
             own = [place for place in places if place.host == host.name]
@@ -81,19 +81,10 @@ def _run_on_hosts(arguments: Sequence[str], hosts: Sequence[Host], *, logs: Path
 
 def _own_port() -> int | None:
     """The port that the user chose for a first rank on this machine. Raises Mistake when it is taken."""
-    port = _port_from_environment()
+    port = chosen_port()
     if port is not None and not is_free(port):
         raise Mistake(
             f"MASTER_PORT {port} is taken by another process on {host_name()}; set it to a free port, or unset it to "
             "have one chosen"
         )
     return port
-
-
-def _port_from_environment() -> int | None:
-    text = os.environ.get("MASTER_PORT")
-    if text is None:
-        return None
-    if not text.isdecimal() or not 0 < int(text) < 65536:
-        raise Mistake(f"MASTER_PORT is '{text}' in the environment; a port is a number from 1 to 65535")
-    return int(text)

@@ -23,7 +23,6 @@ from torch.autograd.function import once_differentiable
 from torch.distributed import ProcessGroup
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from issl_engine.mistakes import Mistake
 from issl_kernels.collectives import all_gather, all_reduce_sum_
 from issl_kernels.precision import arithmetic_dtype
 
@@ -51,7 +50,7 @@ class SynchronisedBatchNorm(_BatchNorm):
         self.group = group
 
     def forward(self, x: Tensor) -> Tensor:
-        """Raises ValueError for an input without channels."""
+        """Raises ValueError, as torch's batch-norms do, for an input without channels."""
         self._check_input_dim(x)
         if self.group is None or not (self.training or self.running_mean is None):
             output: Tensor = super().forward(x)
@@ -63,7 +62,7 @@ class SynchronisedBatchNorm(_BatchNorm):
 
     def _check_input_dim(self, input: Tensor) -> None:
         if input.ndim < 2 or input.shape[1] != self.num_features:
-            raise Mistake(
+            raise ValueError(
                 f"batch-norm of {self.num_features} channels takes [rows, {self.num_features}, ...], "
                 f"not {list(input.shape)}"
             )

@@ -51,12 +51,12 @@ class ObjectiveShape:
         return self.batch_size * self.world_size
 
     def check_two_views(self, name: str) -> None:
-        """Raises ValueError where there is only one view, so that nothing can be compared."""
+        """Raises Mistake where there is only one view, so that nothing can be compared."""
         if self.num_views < 2:
             raise Mistake(f"objective {name} compares views: views.groups must give at least 2 crops per image")
 
     def check_other_images(self, name: str, kind: str = "objective") -> None:
-        """Raises ValueError where a forward pass holds a single image and the loss needs others beside it."""
+        """Raises Mistake where a forward pass holds a single image and the loss needs others beside it."""
         if self.global_batch_size < 2:
             raise Mistake(
                 f"{kind} {name} compares different images, and a forward pass holds only one; make "

@@ -80,7 +80,7 @@ class LARC(torch.optim.Optimizer):
     ``norm_group``: when every rank of it holds a slice of each parameter, the squared norms are summed over it in one
     all-reduce per step; each rank must then have a gradient for every one. ``take_slices`` says where in a flat tensor
     the slices lie, as ZeRO 1 and 2 cut flattened groups. Without a group parameters are whole here; ``step`` raises
-    ValueError when they are not.
+    Mistake when they are not.
     """
 
     norm_group: dist.ProcessGroup | None = None

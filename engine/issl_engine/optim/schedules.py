@@ -41,7 +41,7 @@ class ScheduleConfig(Config):
 
 
 def check_schedule(schedule: ScheduleConfig, *, steps_per_epoch: int, total_steps: int) -> None:
-    """Raises ValueError when the warm-up is as long as the run or longer. Call once, when steps are known."""
+    """Raises Mistake when the warm-up is as long as the run or longer. Call once, when steps are known."""
     warmup_steps = schedule.warmup_steps(steps_per_epoch)
     if warmup_steps >= total_steps:
         raise Mistake(

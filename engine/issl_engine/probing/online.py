@@ -35,7 +35,7 @@ class OnlineProbe(nn.Module):
 
     def step(self, z_BD: Tensor, labels_B: Tensor, skipped: Tensor | None = None) -> dict[str, Tensor]:
         """One update; {loss in nats, top1 in percent, before the update}, detached. Nothing changes where ``skipped``,
-        a scalar on the device, is 1 instead of 0. ValueError for one image."""
+        a scalar on the device, is 1 instead of 0. Mistake for one image."""
         if len(z_BD) * world_size(self.group) < 2:
             raise Mistake(
                 "the online probe normalises by the batch, so it needs at least 2 images in a forward pass; "

@@ -30,5 +30,5 @@ class RegularizerConfig(Config):
     """Epochs at the start in which the penalty is logged and not added."""
 
     def build(self, shape: ObjectiveShape) -> Regularizer:
-        """The regulariser. Raises ValueError where a forward pass holds too few images for it."""
+        """The regulariser. Raises Mistake where a forward pass holds too few images for it."""
         raise AssertionError(f"{type(self).__name__} must implement build")

@@ -249,23 +249,35 @@ def _controls(run: Path, named: Path) -> dict[str, Control]:
             _log.info("%s: its controls were kept by an older version; run the recipe again to see them", run)
         return {}
     content = read_json(named)
+    wrong = _wrong_in_controls(content)
+    if wrong is not None:
+        raise ReportError(f"{named}: the file is damaged ({wrong}); run the recipe again to write it anew")
     found = {}
-    try:
-        for kind, entry in content.items():
-            if kind not in CONTROL_TITLES or not is_control_folder(entry["folder"]):
-                raise ValueError(f"{entry['folder']!r} is no control's folder")
-            place = run / entry["folder"]
-            diagnostics = entry.get("diagnostics")
-            found[kind] = Control(
-                name=place.name,
-                probes=_probes(place / PROBES),
-                dim=entry.get("dim"),
-                feature_map=_if_there(place / FEATURE_MAP),
-                diagnostics=None if diagnostics is None else read_diagnostics(place / Path(diagnostics).name),
-            )
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ReportError(f"{named}: the file is damaged ({error!r}); run the recipe again to write it anew") from error
+    for kind, entry in content.items():
+        place = run / entry["folder"]
+        diagnostics = entry.get("diagnostics")
+        found[kind] = Control(
+            name=place.name,
+            probes=_probes(place / PROBES),
+            dim=entry.get("dim"),
+            feature_map=_if_there(place / FEATURE_MAP),
+            diagnostics=None if diagnostics is None else read_diagnostics(place / Path(diagnostics).name),
+        )
     return found
+
+
+def _wrong_in_controls(content: Any) -> str | None:
+    if not isinstance(content, dict):
+        return "it is no mapping"
+    for kind, entry in content.items():
+        if kind not in CONTROL_TITLES or not isinstance(entry, dict):
+            return f"{kind!r} is no control"
+        folder = entry.get("folder")
+        if not isinstance(folder, str) or not is_control_folder(folder):
+            return f"{folder!r} is no control's folder"
+        if not isinstance(entry.get("diagnostics"), str | None) or not isinstance(entry.get("dim"), int | None):
+            return f"the dim or the diagnostics of {kind!r} are of another type"
+    return None
 
 
 def _control_rows(arms: list[ArmRuns], folder: Path) -> list[ArmRuns]:
@@ -338,7 +350,7 @@ def _probes(path: Path) -> list[ProbeResult]:
         return []
     try:
         return results_from_json(read_json(path))
-    except (TypeError, AttributeError) as error:
+    except TypeError as error:
         raise ReportError(
             f"{path}: damaged, or of another version of issl-engine ({error}); run the recipe again to write it anew"
         ) from error

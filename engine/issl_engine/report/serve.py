@@ -41,7 +41,7 @@ class RunServer(ThreadingHTTPServer):
     """What browsers may call this server."""
 
     def __init__(self, roots: list[Path], port: int) -> None:
-        """``port`` 0 takes any free one. Raises ValueError for a root that is no folder, and for a port in use."""
+        """``port`` 0 takes any free one. Raises Mistake for a root that is no folder, and for a port in use."""
         find_runs(roots)
         self.roots = roots
         try:

@@ -11,15 +11,26 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-if not torch.cuda.is_available():
-    os.environ.setdefault("DS_ACCELERATOR", "cpu")  # otherwise it warns that it found none
+from issl_engine.mistakes import Mistake
+from issl_engine.optim.larc import Slice
+from issl_engine.training.guard import StepGuard
+
+
+def _choose_accelerator() -> None:
+    """DeepSpeed takes what the variable names when it is imported, and must work where the ranks do. Raises Mistake."""
+    ours = "cuda" if torch.cuda.is_available() else "cpu"
+    chosen = os.environ.get("DS_ACCELERATOR", ours)
+    if chosen != ours:
+        raise Mistake(f"DS_ACCELERATOR is '{chosen}' in the environment, and training runs on {ours} here; unset it")
+    if ours == "cpu":
+        os.environ["DS_ACCELERATOR"] = ours  # otherwise it warns that it found none
+
+
+_choose_accelerator()
 
 with contextlib.redirect_stdout(sys.stderr):  # it prints while it is imported; our stdout holds results only
     import deepspeed
     from deepspeed.utils import safe_set_full_fp32_param
-
-from issl_engine.optim.larc import Slice
-from issl_engine.training.guard import StepGuard
 
 _log = logging.getLogger("issl_engine")
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
+from issl_engine.mistakes import Mistake
 from issl_engine.models.encoders.base import Encoder, EncoderConfig
 from issl_engine.recipe.check import first_sentence
 from issl_engine.recipe.schema import AnyEncoder, Recipe
@@ -74,7 +75,7 @@ def build_engine_encoder(file: WeightsFile, record: EngineFile) -> Encoder:
     """The encoder, from names of its own or behind ``encoder.``. Raises WeightsError for what does not fit."""
     try:
         encoder = record.config.build(image_size=record.image_size)
-    except ValueError as error:
+    except Mistake as error:
         raise WeightsError(f"{file.path}: the encoder that the file names cannot be built: {error}") from error
     tensors = _encoder_tensors(file.tensors)
     wanted = encoder.state_dict()

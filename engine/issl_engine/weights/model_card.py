@@ -128,7 +128,7 @@ def probe_results_of(opened: OpenedEncoder) -> list[ProbeResult]:
         return []
     try:
         return results_from_json(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, TypeError) as error:
         raise WeightsError(
             f"{path}: these are no probe results ({type(error).__name__}: {error}); delete the file, and run the "
             "recipe again, which makes them anew"

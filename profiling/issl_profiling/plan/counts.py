@@ -16,11 +16,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from issl_engine.mistakes import Mistake
+from issl_engine.mistakes import Mistake, mistakes_from
 from issl_engine.models.encoders.base import Encoder
 from issl_engine.objectives.base import Objective, ObjectiveShape, Progress
 from issl_engine.recipe.schema import Recipe
 from issl_engine.training.learner import encode_views
+from issl_kernels.path import check_path_runs_on
 
 FEW = 4
 """Images of the first count; the second has twice as many."""
@@ -98,7 +99,13 @@ class Counts:
 
 
 def count(recipe: Recipe) -> Counts:
-    """Counts one arm. Raises Mistake where its objective cannot be built, or its step is not in the model."""
+    """Counts one arm.
+
+    Raises Mistake where its objective cannot be built, its step is not in the model, or ISSL_KERNELS names a path that
+    cannot run on the CPU.
+    """
+    with mistakes_from(ValueError):  # the kernels' own
+        check_path_runs_on(torch.device("cpu"))
     if recipe.training.exact_accumulation:
         raise Mistake(
             "training.exact_accumulation embeds each image twice, which the plan does not count; set it to false"

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from statistics import median
 
-from issl_engine.mistakes import Mistake
+from issl_engine.mistakes import is_mistake, sentence_of
 from issl_engine.recipe.schema import Recipe
 
 WARMUP_STEPS = 2
@@ -42,7 +42,10 @@ Attempt = Callable[[Recipe], Trial | Unfit]
 
 
 def run_trial(recipe: Recipe, *, steps: int) -> Trial | Unfit:
-    """``steps`` steps after two more, of the recipe's first seed, on one rank. Waits for the process to end."""
+    """``steps`` steps after two more, of the recipe's first seed, on one rank. Waits for the process to end.
+
+    Raises RuntimeError, with what the process has logged, for a defect in it.
+    """
     alone = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
     done = subprocess.run(
         [sys.executable, "-m", "issl_profiling.tuning.trial"],
@@ -53,8 +56,7 @@ def run_trial(recipe: Recipe, *, steps: int) -> Trial | Unfit:
         return OUT_OF_MEMORY
     lines = done.stdout.splitlines()
     if done.returncode != 0 or not lines:
-        logged = [line for line in done.stderr.splitlines() if line.strip()]
-        raise Mistake(f"a trial of recipe {recipe.name} failed: {logged[-1] if logged else done.returncode}")
+        raise RuntimeError(f"a trial of recipe {recipe.name} ended with code {done.returncode}:\n{done.stderr}")
     result = json.loads(lines[-1])
     return Unfit(**result) if "reason" in result else Trial(**result)
 
@@ -114,8 +116,10 @@ def _main() -> None:
             result = train_here(Recipe.model_validate(asked["recipe"]), steps=asked["steps"])
         except torch.OutOfMemoryError:
             result = OUT_OF_MEMORY
-        except ValueError as error:
-            result = Unfit(reason=str(error))
+        except Exception as error:
+            if not is_mistake(error):
+                raise
+            result = Unfit(reason=sentence_of(error))
     print(json.dumps(asdict(result)))
 
 

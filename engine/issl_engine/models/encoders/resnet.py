@@ -66,7 +66,7 @@ class ResNetConfig(EncoderConfig):
     """Start every residual branch at zero, so that blocks begin as the identity."""
 
     def build(self, *, image_size: int) -> "ResNet":
-        """Raises ValueError when ``dim`` is below the backbone's width."""
+        """Raises Mistake when ``dim`` is below the backbone's width."""
         architecture = ARCHITECTURES[self.name]
         width = architecture.width(self.width_multiplier)
         dim = width if self.dim is None else self.dim

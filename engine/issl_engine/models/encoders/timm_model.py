@@ -30,7 +30,8 @@ class TimmConfig(EncoderConfig):
         return self.name.removeprefix(self.name_prefix)
 
     def build(self, *, image_size: int) -> "TimmEncoder":
-        """Raises ValueError if timm is missing or has no such model, or if its output is not [N, dim]."""
+        """Raises Mistake if timm is missing or has no such model, if it cannot have so many heads, if it does not take
+        images of this size, or if its output is not [N, dim]."""
         settings = {} if self.num_heads is None else {"num_heads": self.num_heads}
         backbone = _create(self.model, image_size, settings)
         return TimmEncoder(backbone, dim=_measure_dim(backbone, self.name, image_size))
@@ -45,7 +46,7 @@ class TimmEncoder(Encoder):
         self.dim = dim
 
     def blocks(self) -> list[nn.Module]:
-        """The entries of the outermost containers, where timm models keep their blocks. Raises ValueError if there are
+        """The entries of the outermost containers, where timm models keep their blocks. Raises Mistake if there are
         none."""
         found = _entries(self.backbone)
         if not found:
@@ -68,7 +69,7 @@ def _entries(module: nn.Module) -> list[nn.Module]:
 
 
 def load_timm(wanted_by: str) -> ModuleType:
-    """The timm library. Raises ValueError, which names what wanted it, where it is missing or does not load."""
+    """The timm library. Raises Mistake, which names what wanted it, where it is missing or does not load."""
     try:
         return import_module("timm")
     except ModuleNotFoundError as error:
@@ -84,7 +85,16 @@ def _create(model: str, image_size: int, settings: dict[str, int]) -> nn.Module:
     timm = load_timm(f"encoder timm/{model}")
     if not timm.is_model(model):
         raise Mistake(f"encoder timm/{model} is not a model of timm {timm.__version__}; see timm.list_models()")
-    backbone: nn.Module = timm.create_model(model, pretrained=False, num_classes=0, **settings)
+    backbone: nn.Module
+    try:
+        backbone = timm.create_model(model, pretrained=False, num_classes=0, **settings)
+    except (AssertionError, RuntimeError, TypeError) as error:  # each model refuses a number of heads in its own way
+        if not settings:
+            raise
+        raise Mistake(
+            f"encoder.num_heads: timm/{model} cannot have {settings['num_heads']} attention heads "
+            f"({_first_line(error)}); give a number that divides its width, or null for timm's own"
+        ) from error
     if not getattr(backbone, "pretrained_cfg", {}).get("fixed_input_size", False):
         return backbone
     # Position embeddings are made for one size, that of the largest crop; smaller crops interpolate them.
@@ -99,12 +109,22 @@ def _create(model: str, image_size: int, settings: dict[str, int]) -> nn.Module:
     return backbone
 
 
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0].rstrip(".")
+
+
 def _measure_dim(backbone: nn.Module, name: str, image_size: int) -> int:
     """Width of the representation, from one forward pass: timm's attributes do not always give it."""
     was_training = backbone.training
     backbone.eval()
-    with torch.no_grad():
-        z_ND: Tensor = backbone(torch.zeros(1, 3, image_size, image_size))
+    try:
+        with torch.no_grad():
+            z_ND: Tensor = backbone(torch.zeros(1, 3, image_size, image_size))
+    except (AssertionError, RuntimeError) as error:  # each model refuses a size in its own way
+        raise Mistake(
+            f"encoder {name} does not take images of {image_size} x {image_size} pixels ({_first_line(error)}); choose "
+            "another size of crops, or another encoder"
+        ) from error
     backbone.train(was_training)
     if z_ND.ndim != 2:
         raise Mistake(f"encoder {name} gives {list(z_ND.shape)} for one image, not a vector; choose another")

@@ -58,7 +58,7 @@ class FeatureCache:
     def keep(self, key: dict[str, Any], batches: Iterable[Tensor], count: int) -> Tensor:
         """Writes the ``count`` rows (float32 [b, d] a batch) as they come; [n, d], mapped from the file.
 
-        Raises ValueError and OSError as write_features.
+        Raises Mistake and OSError as write_features.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self._path(key)

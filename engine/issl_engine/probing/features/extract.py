@@ -23,7 +23,7 @@ def extract_features(
     """Features of all batches ([b, 3, h, w] float, labels [b]) in order, fp32 on the CPU.
 
     The encoder (on ``device``) runs in evaluation mode without gradients; its modules get their modes back.
-    None gives the raw pixels, pooled. Raises ValueError when there is no image, and for NaN or infinite
+    None gives the raw pixels, pooled. Raises Mistake when there is no image, and for NaN or infinite
     features.
     """
     rows, labels = [], []

@@ -41,7 +41,7 @@ def write_features(
     """Writes the rows (float32 [b, d], ``count`` in all) as they come, and gives the file its name when all are on the
     disk; whatever happens before, there is no file of that name.
 
-    Raises ValueError where the disk has too little room or a number is too large for float16, OSError, and what
+    Raises Mistake where the disk has too little room or a number is too large for float16, OSError, and what
     ``batches`` raises.
     """
     with _own_partial(path) as file:

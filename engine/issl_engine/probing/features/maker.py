@@ -50,7 +50,7 @@ class FeatureMaker:
     def features(self, images: ImageSet) -> Features:
         """Of all images, in order; those of the cache are mapped from its file.
 
-        Raises ValueError for features that are NaN or infinite, for an image that cannot be decoded, and where the
+        Raises Mistake for features that are NaN or infinite, for an image that cannot be decoded, and where the
         cache has no room; OSError.
         """
         return self._without_targets(images).with_targets(images.values, images.attributes)

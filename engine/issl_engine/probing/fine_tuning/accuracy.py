@@ -33,7 +33,7 @@ def fine_tuned_accuracy(
 ) -> ProbeResult:
     """Top-1 with ``label_fraction`` of the training labels; only these choose the learning rate.
 
-    Raises ValueError where a class has a single image, or every learning rate diverged.
+    Raises Mistake where a class has a single image, or every learning rate diverged.
     """
     labelled = images.train.subset(label_share(images.train.labels, label_fraction, tuner.seed))
     lr, held_out_value = _chosen_lr(tuner, labelled, held_out_fraction, batch_size)

@@ -17,7 +17,7 @@ FEWEST_OF_A_CLASS = 2
 def label_share(labels_N: NDArray[np.int64], share: float, seed: int) -> NDArray[np.int64]:
     """Places of ``share`` of each class's images, rounded, two at least, ascending; drawn with the seed.
 
-    Raises ValueError for a class with a single image.
+    Raises Mistake for a class with a single image.
     """
     labels, counts = np.unique(labels_N, return_counts=True)
     if (counts < FEWEST_OF_A_CLASS).any():

@@ -72,7 +72,7 @@ class Tuner:
     def fine_tuned(self, images: ImageSet, lr: float) -> nn.Module:
         """Encoder and head after training on ``images``, in evaluation mode. Weights that have overflowed stay so.
 
-        Raises ValueError for an image that cannot be decoded, and where ``layer_decay`` finds no blocks.
+        Raises Mistake for an image that cannot be decoded, and where ``layer_decay`` finds no blocks.
         """
         encoder = copy.deepcopy(self.encoder).requires_grad_(True).train()
         assert isinstance(encoder.dim, int)

@@ -66,7 +66,7 @@ class AttributeTask(Task):
 
 
 def attribute_table(features: Features) -> TargetTable:
-    """Raises ValueError where the source gives none."""
+    """Raises Mistake where the source gives none."""
     if features.attributes is None:
         raise Mistake(
             "the source gives no attributes of images, and the multi_label probe needs them; take it out of probes, or "

@@ -24,7 +24,7 @@ def evaluate(
     """One result a probe; ``encoder`` None probes the raw pixels.
 
     With ``evaluation.report_on`` held_out the test split is not read: part of the training split plays it,
-    and hyper-parameters are chosen on a part of the rest. Raises ValueError when a class has too few images
+    and hyper-parameters are chosen on a part of the rest. Raises Mistake when a class has too few images
     to split, for features that are NaN or infinite, for an image that cannot be decoded, for a test image that is in
     the training split, and for a probe of targets that the source does not give.
     """
@@ -44,7 +44,7 @@ def evaluate(
 def make_splits(maker: FeatureMaker, dataset: Dataset, evaluation: EvaluationConfig, seed: int) -> Splits:
     """Features of what probes are fitted on, chosen by and judged on.
 
-    Raises ValueError as ``evaluate`` does for images and their classes.
+    Raises Mistake as ``evaluate`` does for images and their classes.
     """
     images = split_images(dataset, evaluation, seed)
     train = maker.features(images.train)
@@ -60,7 +60,7 @@ def run_probes(
 ) -> list[ProbeResult]:  # fmt: skip
     """Every probe on the same splits, in order; one may give several results. Fitted on ``device``.
 
-    Raises ValueError for a probe of targets that the images do not have.
+    Raises Mistake for a probe of targets that the images do not have.
     """
     results = []
     for probe in probes:

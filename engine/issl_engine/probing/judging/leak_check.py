@@ -43,7 +43,7 @@ def check_blind(probe: ProbeConfig, splits: Splits, *, num_classes: int, seed: i
     """Fits the probe anew with other images and labels in the judged images' place, and after it has judged each.
 
     Neither what was chosen nor a fitted weight may change. Costs three fits, and a copy of the features where the
-    judged ones lie in the same store as the others. Raises LeakError, and ValueError as the probe does.
+    judged ones lie in the same store as the others. Raises LeakError, and Mistake as the probe does.
     """
     expected: dict[str, Tensor | Value] | None = None
     for trial in (splits, with_other_judged(splits), splits):

@@ -1,9 +1,13 @@
 """Probe results as JSON, for run folders and programs."""
 
 from dataclasses import asdict
+from numbers import Real
 from typing import Any
 
 from issl_engine.probing.probes.base import ProbeResult
+
+NUMBERS = {"value", "num_train_images", "num_split_images", "seed"}
+"""Fields that are always a number."""
 
 
 def results_to_json(results: list[ProbeResult]) -> list[dict[str, Any]]:
@@ -11,12 +15,19 @@ def results_to_json(results: list[ProbeResult]) -> list[dict[str, Any]]:
     return [asdict(result) for result in results]
 
 
-def results_from_json(records: list[dict[str, Any]]) -> list[ProbeResult]:
-    """The inverse of results_to_json. Raises TypeError for other fields."""
+def results_from_json(records: Any) -> list[ProbeResult]:
+    """The inverse of results_to_json. Raises TypeError, and nothing else, for what results_to_json does not make."""
+    if not isinstance(records, list):
+        raise TypeError(f"a list of results is needed, not {type(records).__name__}")
     return [_result(record) for record in records]
 
 
-def _result(record: dict[str, Any]) -> ProbeResult:
+def _result(record: Any) -> ProbeResult:
+    if not isinstance(record, dict):
+        raise TypeError(f"a result is a mapping of fields, not {type(record).__name__}")
+    for name in NUMBERS & record.keys():
+        if not isinstance(record[name], Real) or isinstance(record[name], bool):
+            raise TypeError(f"a result's {name} is a number, not {record[name]!r}")
     interval = record.get("interval")
     tuples = {"interval": None if interval is None else tuple(interval), "draws": tuple(record.get("draws", ()))}
     return ProbeResult(**(record | tuples))

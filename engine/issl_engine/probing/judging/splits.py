@@ -81,7 +81,7 @@ def hold_out(labels: Tensor | NDArray[np.int64], fraction: float, seed: int) -> 
     """(kept, held out): disjoint int64 indices in ascending order that cover all images (int64 ``labels`` [N]).
 
     Each class gives ``fraction`` of its images (rounded), at least one, and keeps at least one. Raises
-    ValueError for a class with a single image, and for a fraction outside (0, 1).
+    Mistake for a class with a single image, and for a fraction outside (0, 1).
     """
     if not 0 < fraction < 1:
         raise Mistake(f"the held-out fraction must lie between 0 and 1, not {fraction}; 0.1 is usual")

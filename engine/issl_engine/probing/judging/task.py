@@ -29,7 +29,7 @@ class Task(ABC):
 
     @abstractmethod
     def usable(self, features: Features) -> Features:
-        """The images that have the target. Raises ValueError, with one sentence, where that cannot be."""
+        """The images that have the target. Raises Mistake, with one sentence, where that cannot be."""
 
     @abstractmethod
     def scores(self, predictor: Predictor, features: Features, device: torch.device) -> list[float]:

@@ -56,7 +56,7 @@ class ValueTask(Task):
 
 
 def value_table(features: Features) -> TargetTable:
-    """Raises ValueError where the source gives none."""
+    """Raises Mistake where the source gives none."""
     if features.values is None:
         raise Mistake(
             "the source gives no numbers to predict besides the class, and the regression probe needs them; take it "

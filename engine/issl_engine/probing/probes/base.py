@@ -83,7 +83,7 @@ class ProbeConfig(Config):
     def fit(self, data: FitData) -> Fitted:
         """Fit on ``data.train``, choose hyper-parameters on ``data.held_out``, refit on both.
 
-        Raises ValueError where the images lack what the probe predicts.
+        Raises Mistake where the images lack what the probe predicts.
         """
         raise AssertionError(f"{type(self).__name__} must implement fit")
 

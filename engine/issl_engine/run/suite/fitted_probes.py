@@ -19,7 +19,7 @@ class FittedProbes:
         self.subject, self.dataset = subject, dataset
 
     def on_clean(self) -> list[ProbeResult]:
-        """Judged on the images as they are. Raises ValueError as the probes and the features do."""
+        """Judged on the images as they are. Raises Mistake as the probes and the features do."""
         return self._judged(self._splits.judged, self.subject.maker)
 
     def under(self, maker: FeatureMaker) -> list[ProbeResult]:

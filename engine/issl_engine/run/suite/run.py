@@ -33,7 +33,7 @@ def run_suite(
     """All parts of ``suite``; those that ``folder`` keeps are not made again. ``on_part`` gets, after each part, what
     there is so far.
 
-    Raises ValueError for a user's mistake, SourceError for a source that is not optional.
+    Raises Mistake for a user's mistake, SourceError for a source that is not optional.
     """
     kept = Kept(folder)
     done: dict[str, list[ProbeResult]] = {}

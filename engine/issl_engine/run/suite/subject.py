@@ -65,7 +65,7 @@ class Subject:
     def splits(self, dataset: Dataset) -> Splits:
         """Features of what probes are fitted on, chosen by and judged on.
 
-        Raises ValueError where a test image is in the training split too.
+        Raises Mistake where a test image is in the training split too.
         """
         return make_splits(self.maker, dataset, self.evaluation, self.seed)
 

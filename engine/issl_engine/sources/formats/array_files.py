@@ -44,7 +44,11 @@ def open_array(place: str, key: str) -> NDArray[Any]:
     except SourceError:
         raise
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, RuntimeError) as error:
-        raise SourceError(f"{key}: {path} cannot be read ({error}); write it again, or name another file") from error
+        raise _unreadable(path, key, str(error)) from error
+
+
+def _unreadable(path: Path, key: str, reason: str) -> SourceError:
+    return SourceError(f"{key}: {path} cannot be read ({reason}); write it again, or name another file")
 
 
 def _parts(place: str, key: str) -> tuple[Path, str]:
@@ -83,7 +87,7 @@ def _open_npz(path: Path, name: str, key: str) -> NDArray[Any]:
         read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
         shape, is_fortran, dtype = read_header(file)
         if dtype.hasobject:
-            raise ValueError("it holds Python objects")
+            raise _unreadable(path, key, "it holds Python objects")
         return np.memmap(path, dtype=dtype, mode="r", offset=file.tell(), shape=shape, order="F" if is_fortran else "C")
 
 
@@ -100,7 +104,7 @@ def _open_hdf5(path: Path, name: str, key: str) -> NDArray[Any]:
         _check_name(path, name.strip("/"), names, key)
         dataset = file[name]
         if dataset.dtype.kind not in "iuf":
-            raise ValueError(f"{name} holds {dataset.dtype} and no numbers")
+            raise _unreadable(path, key, f"{name} holds {dataset.dtype} and no numbers")
         offset = dataset.id.get_offset()
         if offset is not None and dataset.external is None:
             return np.memmap(path, dtype=dataset.dtype, mode="r", offset=offset, shape=dataset.shape)

@@ -90,15 +90,15 @@ def read_range_table(shard: Path) -> Shard | None:
     stamp = file_stamp(str(shard))
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        if content["format"] != FORMAT or content["bytes"] != stamp[0]:
-            raise ValueError
+        fits = content["format"] == FORMAT and content["bytes"] == stamp[0]
         names, *columns = zip(*content["samples"], strict=True) if content["samples"] else [()] * 6
         starts, lengths, labels, heights, widths = (np.array(column, dtype=np.int64) for column in columns)
         sizes_HW = np.stack([heights, widths], axis=-1).astype(np.int32)
         inside = (starts >= 0) & (lengths >= 0) & (starts + lengths <= stamp[0]) & (sizes_HW.min(axis=-1) > 0)
-        if not inside.all() or not all(isinstance(name, str) for name in names):
-            raise ValueError
+        fits = fits and bool(inside.all()) and all(isinstance(name, str) for name in names)
     except (OSError, ValueError, TypeError, LookupError):
+        fits = False
+    if not fits:
         _log.info("%s: the table does not fit %s, which is scanned instead", path, shard.name)
         return None
     values, label_of = np.unique(labels[labels >= 0], return_inverse=True)

@@ -9,6 +9,7 @@ from issl_engine.recipe.schema import Recipe
 from issl_engine.training.checkpoints.find import resolve_checkpoint
 from issl_engine.training.checkpoints.layout import ENCODER
 from issl_engine.training.checkpoints.manifest import Manifest
+from issl_engine.training.checkpoints.recipe import recipe_of
 from issl_engine.training.checkpoints.verify import verify_checkpoint
 
 
@@ -19,7 +20,7 @@ def load_encoder(checkpoint: Path) -> tuple[nn.Module, Recipe, Manifest]:
     """
     checkpoint = resolve_checkpoint(checkpoint, only={ENCODER})
     manifest = verify_checkpoint(checkpoint, only={ENCODER})
-    recipe = Recipe.model_validate(manifest.recipe)
+    recipe = recipe_of(checkpoint, manifest)
     encoder = recipe.encoder.build(image_size=recipe.views.largest_size)
     encoder.load_state_dict(load_file(checkpoint / ENCODER))
     return encoder, recipe, manifest

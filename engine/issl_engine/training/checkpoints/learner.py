@@ -11,6 +11,7 @@ from issl_engine.sources.base import Dataset
 from issl_engine.training.build import build_learner
 from issl_engine.training.checkpoints.layout import part_of
 from issl_engine.training.checkpoints.manifest import CheckpointError, read_manifest
+from issl_engine.training.checkpoints.recipe import recipe_of
 from issl_engine.training.checkpoints.restore import restore_learner
 from issl_engine.training.checkpoints.verify import verify_checkpoint
 from issl_engine.training.learner import Learner
@@ -24,7 +25,7 @@ def load_learner(checkpoint: Path, dataset: Dataset, ranks: Ranks) -> tuple[Lear
     """
     read = {name for name in read_manifest(checkpoint).files if part_of(name) in ("encoder", "learner", "ranks")}
     manifest = verify_checkpoint(checkpoint, only=read)
-    recipe = Recipe.model_validate(manifest.recipe)
+    recipe = recipe_of(checkpoint, manifest)
     alone = replace(ranks, rank=0, world_size=1, group=None)
     learner = build_learner(recipe, make_plan(recipe, dataset, alone), alone, manifest.seed)
     try:

@@ -22,7 +22,7 @@ def share_of_each_class(labels_N: Tensor, fraction: float, *, seed: int, draw: i
 
 
 def shots_of_each_class(labels_N: Tensor, shots: int, *, seed: int, draw: int) -> Tensor:
-    """Places (int64, ascending) of ``shots`` images of each class. Raises ValueError for a class that has fewer."""
+    """Places (int64, ascending) of ``shots`` images of each class. Raises Mistake for a class that has fewer."""
     counts = _counts(labels_N)
     scarce = min(counts, key=lambda label: counts[label])
     if counts[scarce] < shots:
