@@ -16,7 +16,7 @@ BIN := .venv/bin
 run: .venv/installed
 	$(BIN)/issl-engine run $(RECIPE) $(ARGS)
 
-# A worker a core, each test file in one of them (its fixtures start ranks, which are dear), and one thread a process.
+# One worker per core, each test file in one of them (its fixtures start ranks, which are dear), and one thread per process.
 test: .venv/installed-test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile $(ARGS)
 
