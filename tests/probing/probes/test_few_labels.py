@@ -21,7 +21,7 @@ from issl_engine.probing.probes.knn import KNNProbeConfig
 from issl_engine.probing.probes.nearest_mean import NearestMeanProbeConfig
 from issl_engine.probing.probes.ridge import RidgeProbeConfig
 
-from .conftest import NUM_CLASSES, blobs, fit_data, fitted
+from ..conftest import NUM_CLASSES, blobs, fit_data, fitted
 
 LABELS = torch.tensor([0] * 100 + [1] * 50 + [2] * 20)[torch.randperm(170, generator=torch.Generator().manual_seed(3))]
 

@@ -12,7 +12,7 @@ from issl_engine.probing.probes.base import FitData, ProbeResult
 from issl_engine.probing.probes.multi_label import MultiLabelProbeConfig
 from issl_engine.sources.base import TargetTable
 
-from .conftest import blobs
+from ..conftest import blobs
 
 PROBE = MultiLabelProbeConfig(Cs=(1e-4, 0.03, 1.0))
 NAMES = ("common", "rare", "noisy")

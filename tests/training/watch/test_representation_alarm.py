@@ -16,7 +16,7 @@ from issl_engine.training.pretrain import pretrain
 from issl_engine.training.watch.alarms import collapse_alarm
 from issl_engine.training.watch.representation_alarm import GENERAL_ADVICE, SIGNS, RepresentationAlarm
 
-from .conftest import SMALL_OBJECTIVES, make_recipe
+from ..conftest import SMALL_OBJECTIVES, make_recipe
 
 HEALTHY = {
     "feature_std": 0.6, "effective_rank": 5.0, "effective_rank_share": 0.04, "used_classes_share": 0.6,

@@ -20,8 +20,8 @@ from issl_engine.training.step import StepResult
 from issl_engine.training.watch.batch_diagnostics import BatchDiagnostics
 from issl_engine.training.watch.interruption import Interrupted
 
-from .conftest import make_recipe
-from .test_resume import stop_at
+from ..conftest import make_recipe
+from ..test_resume import stop_at
 
 OFF = {"every_steps": None}
 

@@ -18,7 +18,7 @@ from issl_engine.training.watch.alarms import DataAlarm
 from issl_engine.training.watch.balance import DeviceTimer, Interval
 from issl_engine.views.batch import MultiCropBatch
 
-from .conftest import make_recipe
+from ..conftest import make_recipe
 
 CPU = torch.device("cpu")
 PROGRESS = Progress(step=2, steps_per_epoch=4, total_steps=8)

@@ -13,7 +13,7 @@ from issl_engine.probing.features.features import Features
 from issl_engine.probing.probes.grid import Point
 from issl_engine.probing.probes.linear import LinearProbeConfig, fit_grid
 
-from .conftest import NUM_CLASSES, blobs, evaluated, shuffled_labels, top1
+from ..conftest import NUM_CLASSES, blobs, evaluated, shuffled_labels, top1
 
 
 def point(lr: float, weight_decay: float, batch_norm: bool) -> Point:

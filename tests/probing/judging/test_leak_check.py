@@ -22,7 +22,7 @@ from issl_engine.probing.probes.nearest_mean import ClassMeans, NearestMeanProbe
 from issl_engine.sources.base import ImageSet, TargetTable
 from issl_engine.variants import variants
 
-from .conftest import NUM_CLASSES, blobs
+from ..conftest import NUM_CLASSES, blobs
 
 QUICK: dict[str, dict[str, Any]] = {
     "linear": {"epochs": 1},

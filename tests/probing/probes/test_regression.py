@@ -12,7 +12,7 @@ from issl_engine.probing.probes.base import FitData, ProbeResult
 from issl_engine.probing.probes.regression import RegressionProbeConfig
 from issl_engine.sources.base import TargetTable
 
-from .conftest import blobs
+from ..conftest import blobs
 
 PROBE = RegressionProbeConfig(penalties=(1e-3, 0.1, 1e3))
 

@@ -10,7 +10,7 @@ from issl_engine.probing.features.features import Features
 from issl_engine.probing.probes.fitting.lbfgs import minimise_path, standardised_blocks
 from issl_engine.probing.probes.logistic import LogisticProbeConfig
 
-from .conftest import NUM_CLASSES, blobs, evaluated, fitted, shuffled_labels, top1
+from ..conftest import NUM_CLASSES, blobs, evaluated, fitted, shuffled_labels, top1
 
 
 @pytest.mark.parametrize("C", [0.003, 0.25])

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from issl_engine.probing.features.features import Features
 from issl_engine.probing.probes.nearest_mean import NearestMeanProbeConfig
 
-from .conftest import blobs, evaluated, fitted, shuffled_labels, top1
+from ..conftest import blobs, evaluated, fitted, shuffled_labels, top1
 
 
 def test_euclidean_means_are_scikit_learns() -> None:

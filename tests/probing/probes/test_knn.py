@@ -10,7 +10,7 @@ from issl_engine.probing.features.features import CPU, Features
 from issl_engine.probing.judging.class_task import ClassTask
 from issl_engine.probing.probes.knn import BLOCK_ELEMENTS, KNNProbeConfig, Neighbours
 
-from .conftest import NUM_CLASSES, blobs, evaluated, shuffled_labels
+from ..conftest import NUM_CLASSES, blobs, evaluated, shuffled_labels
 
 GRID = [(1, 0.07), (7, 0.07), (30, 0.07), (30, 1.0), (1000, 0.02)]
 

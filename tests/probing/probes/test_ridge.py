@@ -10,7 +10,7 @@ from issl_engine.probing.features.features import CPU
 from issl_engine.probing.probes.fitting.ridge_path import ridge_path
 from issl_engine.probing.probes.ridge import RidgeProbeConfig
 
-from .conftest import NUM_CLASSES, blobs, evaluated, shuffled_labels, top1
+from ..conftest import NUM_CLASSES, blobs, evaluated, shuffled_labels, top1
 
 PENALTIES = [1e-3, 0.1, 10.0]
 

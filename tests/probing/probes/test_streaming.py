@@ -13,8 +13,8 @@ from issl_engine.probing.probes.base import ProbeConfig, ProbeResult
 from issl_engine.probing.probes.fitting import lbfgs, ridge_path
 from issl_engine.variants import variants
 
-from .conftest import NUM_CLASSES
-from .test_leak_check import QUICK, splits
+from ..conftest import NUM_CLASSES
+from ..judging.test_leak_check import QUICK, splits
 
 ROWS = 16
 FEW_AT_A_TIME: dict[str, dict[str, Any]] = QUICK | {

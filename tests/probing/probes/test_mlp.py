@@ -12,7 +12,7 @@ from issl_engine.probing.features.features import Features
 from issl_engine.probing.probes.fitting.mlp_stack import MLPStack
 from issl_engine.probing.probes.mlp import MLPProbeConfig
 
-from .conftest import NUM_CLASSES, blobs, evaluated, fit_data, shuffled_labels, top1
+from ..conftest import NUM_CLASSES, blobs, evaluated, fit_data, shuffled_labels, top1
 
 PROBE = MLPProbeConfig(hidden_widths=(16, 8), lrs=(0.02, 0.1), weight_decays=(0.0, 0.05), epochs=3, batch_size=16)
 
