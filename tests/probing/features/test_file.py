@@ -36,7 +36,7 @@ def test_half_the_bytes_hold_the_rows_rounded(tmp_path: Path) -> None:
     assert torch.equal(rows, ROWS.half())
 
 
-def test_a_number_too_large_for_half_is_told_and_nothing_is_kept(tmp_path: Path) -> None:
+def test_a_number_too_large_for_half_is_reported_and_nothing_is_kept(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="too large for float16"):
         write_features(tmp_path / "a", iter([torch.full((2, 3), 1e6)]), count=2, stored="float16", key={})
     assert list(tmp_path.iterdir()) == []
@@ -86,7 +86,7 @@ def test_what_a_killed_process_left_is_cleared_and_what_a_living_one_writes_is_n
         assert living.exists()
 
 
-def test_a_disk_that_is_too_small_is_told_before_it_is_full(tmp_path: Path) -> None:
+def test_a_disk_that_is_too_small_is_reported_before_it_is_full(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"the features need .* GiB, and .* GiB are free; make room"):
         write_features(tmp_path / "a", iter([ROWS]), count=2**50, stored="float32", key={})
     assert list(tmp_path.iterdir()) == []

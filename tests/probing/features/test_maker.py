@@ -101,7 +101,7 @@ def test_other_images_strengths_seeds_and_types_are_computed(tmp_path: Path) -> 
     assert seen(half) == 10
 
 
-def test_a_damaged_file_is_told_and_made_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_damaged_file_is_reported_and_made_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     rows = maker(tmp_path).features(images()).x_ND.clone()
     (path,) = tmp_path.glob("*.features")
     path.write_bytes(path.read_bytes()[:-3])

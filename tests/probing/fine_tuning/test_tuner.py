@@ -21,7 +21,7 @@ PREPROCESSING = Preprocessing(resize=16, crop=16, mean=(0.5,) * 3, std=(0.25,) *
 
 
 def stripes(count: int, seed: int) -> ImageSet:
-    """The class is the width of the stripes, their place and colour chance: no linear function of pixels tells it."""
+    """The class is the width of the stripes, their place and colour chance: no linear function of pixels finds it."""
     rng = np.random.default_rng(seed)
     labels = np.arange(count) % CLASSES
     period = np.array([2, 4, 8])[labels]
@@ -133,12 +133,12 @@ def test_label_share_takes_of_each_class_and_two_at_least(share: float, of_each:
         assert not np.array_equal(taken, label_share(labels, share, seed=4))
 
 
-def test_a_class_with_one_image_is_told() -> None:
+def test_a_class_with_one_image_is_reported() -> None:
     with pytest.raises(ValueError, match="class 1 has a single training image"):
         label_share(np.array([0, 0, 1]), 1.0, seed=0)
 
 
-def test_learning_rates_that_diverge_are_told() -> None:
+def test_learning_rates_that_diverge_are_reported() -> None:
     with pytest.raises(ValueError, match=r"diverged at every lr of \[1e\+30\]; lower fine_tuning.lrs"):
         accuracy(tuner(encoder(), lrs=(1e30,), epochs=1), train=stripes(48, 0), judged=stripes(12, 1))
 

@@ -178,7 +178,7 @@ def test_a_test_image_that_was_fitted_is_an_error_unless_the_recipe_allows_it(
     assert "1 of 30 judged images" in caplog.text
 
 
-def test_equal_images_inside_the_training_split_are_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_equal_images_inside_the_training_split_are_reported(caplog: pytest.LogCaptureFixture) -> None:
     train = images(90, 0)
     assert train.pixels is not None
     train.pixels[45:] = train.pixels[:45]

@@ -126,7 +126,7 @@ def test_the_interval_is_that_of_resampled_images() -> None:
     assert found["common"].interval == pytest.approx(tuple(np.percentile(drawn, (2.5, 97.5))), abs=2)
 
 
-def test_other_values_and_no_attributes_are_told() -> None:
+def test_other_values_and_no_attributes_are_reported() -> None:
     train, held_out, test = data(50, 0), data(50, 1), data(50, 2)
     with pytest.raises(ValueError, match="an attribute is 2, but attributes are 1"):
         results(changed(train, lambda values_NT: values_NT.__setitem__((3, 1), 2)), held_out, test)

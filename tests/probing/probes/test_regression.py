@@ -120,6 +120,6 @@ def test_a_constant_target_has_no_r2_and_is_left_out_of_the_mean() -> None:
         results(train, held_out, changed(test, lambda values_NT: values_NT.fill(1)))
 
 
-def test_a_source_without_numbers_is_told_so() -> None:
+def test_a_source_without_numbers_is_reported() -> None:
     with pytest.raises(ValueError, match=r"gives no numbers to predict.*take it out of probes"):
         results(blobs(50, seed=0), blobs(50, seed=1), blobs(50, seed=2))

@@ -172,7 +172,7 @@ def test_peers_use_as_many_workers_as_we_have_threads(photos: ImageSet) -> None:
     assert [one._loader.num_workers for one in started if isinstance(one, TorchvisionViews)] == [1, 1]
 
 
-def test_a_soak_samples_the_process_and_tells_its_growth(photos: ImageSet) -> None:
+def test_a_soak_samples_the_process_and_reports_its_growth(photos: ImageSet) -> None:
     seen: list[int] = []
     measured = soak(case_of(photos), 20, seen.append)
     assert measured.batches == tuple(range(1, 21))

@@ -104,7 +104,9 @@ def _detached_in_training(loss: Tensor) -> Tensor:
     return loss.detach()
 
 
-def test_a_wrong_value_is_told_in_the_table_and_in_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_value_is_reported_in_the_table_and_in_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(bench_module, "make_providers", _soft_with("peer", lambda x: 2 * x, other_library=True))
     out = tmp_path / "kernels.csv"
     result = call("kernels", "--op", "soft_cross_entropy", "--repeats", "1", "--out", str(out))

@@ -39,7 +39,7 @@ def test_another_header_is_refused_and_the_file_left_alone(tmp_path: Path) -> No
         read_rows(path)
 
 
-def test_missing_and_empty_files_are_told(tmp_path: Path) -> None:
+def test_missing_and_empty_files_are_reported(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"there is no file .*bench kernels"):
         read_rows(tmp_path / "none.csv")
     add_times(tmp_path / "empty.csv", [], MADE_BY)

@@ -1,4 +1,4 @@
-"""Other libraries: called as they want to be called, their value compared, their absence told.
+"""Other libraries: called as they want to be called, their value compared, their absence reported.
 
 Stand-ins with the libraries' signatures compute the same losses in their own words.
 """
@@ -152,7 +152,7 @@ def broken(call: Callable[[tuple[Tensor, ...]], Tensor]) -> Callable[[tuple[Tens
 
 
 @pytest.mark.usefixtures("libraries")
-def test_a_wrong_value_is_told() -> None:
+def test_a_wrong_value_is_reported() -> None:
     provider = make("lightly-dino", SOFT)
     wrong = Provider(
         name="wrong", call=broken(provider.call), prepare=provider.prepare, differentiable_inputs=1, other_library=True
@@ -160,7 +160,7 @@ def test_a_wrong_value_is_told() -> None:
     assert compare_values(discover_operations()["soft_cross_entropy"], SOFT, [wrong], CPU) == {"wrong": "differs"}
 
 
-def test_absent_libraries_are_told_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_absent_libraries_are_reported_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     for place in ("lightly.loss", "lightly", "inf_cl", "liger_kernel.transformers", "liger_kernel"):
         monkeypatch.setitem(sys.modules, place, None)
     operation = discover_operations()["info_nce"]

@@ -70,7 +70,7 @@ def test_a_resnet_50_has_its_published_size(counts50: Counts) -> None:
     assert counts50.encoder_flops_per_image == pytest.approx(3 * forward, rel=0.03)
 
 
-def test_pairs_of_images_are_told_from_single_ones() -> None:
+def test_pairs_of_images_are_distinguished_from_single_ones() -> None:
     """Twice as many images make twice the heads' work and four times the contrast's."""
     contrastive, alone = count(smoke()), count(smoke("arms.simclr.objective={name: simsiam, hidden_dim: 32}"))
     assert contrastive.objective_flops_per_pair > 0

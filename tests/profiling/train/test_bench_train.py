@@ -166,12 +166,12 @@ def test_the_command_measures_an_arm_and_keeps_its_lines(tmp_path: Path) -> None
     arguments = ["smoke", *SMALL, "--arm", "simclr", "--rounds", "1", "--steps", "1", "--out", str(out)]
     result = bench(*arguments, "--json")
     assert result.exit_code == 0, result.output
-    told = json.loads(result.stdout)
+    reported = json.loads(result.stdout)
     with out.open(newline="") as file:
         kept = {line["name"]: line for line in csv.DictReader(file)}
     assert tuple(next(iter(kept.values()))) == COLUMNS
     assert list(kept) == [WHOLE, CACHED, LOADER, ENCODER, HEADS, PLAIN]
-    assert {one["name"] for one in told["arms"]["simclr"]["left_out"]} >= {"solo-learn"}
+    assert {one["name"] for one in reported["arms"]["simclr"]["left_out"]} >= {"solo-learn"}
     for line in kept.values():
         assert float(line["views_per_second"]) == pytest.approx(3 * float(line["images_per_second"]), rel=1e-3)
         assert line["commit"]

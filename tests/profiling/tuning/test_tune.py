@@ -104,7 +104,7 @@ def test_rounds_go_through_all_settings_in_turn() -> None:
     assert [recipe.training.channels_last for recipe in machine.calls[1:]] == [True, False] * 3
 
 
-def test_what_changes_results_is_told_and_taken_only_if_asked_for() -> None:
+def test_what_changes_results_is_reported_and_taken_only_if_asked_for() -> None:
     machine = Machine(precision__bf16=0.5)
     tuned = tune(recipe_of(), machine, settings())
     assert tuned.overrides == ()
@@ -117,7 +117,7 @@ def test_what_changes_results_is_told_and_taken_only_if_asked_for() -> None:
     assert "faster and taken" in tuned.warnings[0]
 
 
-def test_more_passes_than_the_recipe_s_are_told_of_and_recomputing_is_tried() -> None:
+def test_more_passes_than_the_recipe_s_are_reported_and_recomputing_is_tried() -> None:
     machine = Machine(memory=LIBRARIES + 24 * 10 * MIB, activation_checkpointing__true=1.1)
     tuned = tune(recipe_of(), machine, settings(only=("training.activation_checkpointing",)))
     # 1.2 s x 1.1 with all images in one pass, against 1.4 s in two.
@@ -195,10 +195,10 @@ def test_a_trial_trains_in_a_process_of_its_own_and_the_command_prints_what_to_r
     ]
     result = CliRunner().invoke(main, [*arguments, "--memory", "8", "--json", "--write", str(tmp_path / "tuned.yaml")])
     assert result.exit_code == 0, result.output
-    told = json.loads(result.stdout)
-    assert told["command"] == " ".join(["issl-engine", "run", "smoke", *overrides])
-    assert told["before_seconds"] > 0
-    assert 100 * MIB < told["peak_bytes"] < 4096 * MIB
+    reported = json.loads(result.stdout)
+    assert reported["command"] == " ".join(["issl-engine", "run", "smoke", *overrides])
+    assert reported["before_seconds"] > 0
+    assert 100 * MIB < reported["peak_bytes"] < 4096 * MIB
     text = (tmp_path / "tuned.yaml").read_text()
     assert text.startswith("# Keys to lay over a recipe, found on ")
     assert yaml.safe_load(text) == {}

@@ -194,7 +194,7 @@ def test_the_csv_says_what_each_number_is(tmp_path: Path) -> None:
         assert line["date"]
 
 
-def test_a_probe_that_tells_nothing_has_no_relative_drop() -> None:
+def test_a_probe_that_learns_nothing_has_no_relative_drop() -> None:
     clean = ProbeResult(
         probe="p", metric="top1", value=0.0, split="test", num_train_images=1, num_split_images=1, held_out_value=0.0
     )

@@ -262,11 +262,11 @@ def test_a_stopped_pack_leaves_whole_shards_and_goes_on_to_the_same_bytes(
     whole = files(tmp_path / "whole")
     assert all(whole[name] == content for name, content in left.items() if name != "pack.json")
     kept = {path: path.stat().st_mtime_ns for path in out.glob("*.tar")}
-    told: list[int] = []
-    pack_dataset(dataset, out, SMALL, on_progress=lambda done, total: told.append(done))
+    reported: list[int] = []
+    pack_dataset(dataset, out, SMALL, on_progress=lambda done, total: reported.append(done))
     assert files(out) == whole
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
-    assert told[-1] == 28
+    assert reported[-1] == 28
 
 
 def test_a_stop_between_a_shard_and_its_record_loses_nothing(
@@ -427,9 +427,9 @@ def test_a_jpeg_that_cannot_be_decoded_is_left_out_when_made_smaller(
 @pytest.mark.parametrize("damage", ["flip", "cut", "remove", "list", "no list"])
 def test_verifying_names_the_broken_shard(damage: str, dataset: Dataset, out: Path) -> None:
     pack_dataset(dataset, out, SMALL)
-    told: list[tuple[int, int]] = []
-    assert broken_shards(out, on_progress=lambda *now: told.append(now)) == {}
-    assert told[-1] == (len(told), len(told))
+    reported: list[tuple[int, int]] = []
+    assert broken_shards(out, on_progress=lambda *now: reported.append(now)) == {}
+    assert reported[-1] == (len(reported), len(reported))
     path = out / "train-000001.tar"
     content = bytearray(path.read_bytes())
     table = path.with_suffix(".json")

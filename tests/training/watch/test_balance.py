@@ -24,7 +24,7 @@ CPU = torch.device("cpu")
 PROGRESS = Progress(step=2, steps_per_epoch=4, total_steps=8)
 
 
-def test_shares_of_data_device_and_host_are_told_apart_and_add_up() -> None:
+def test_shares_of_data_device_and_host_are_distinguished_and_add_up() -> None:
     interval = Interval(8, CPU)
     for loss in (1.0, 3.0):
         with interval.step_timer:
@@ -69,7 +69,7 @@ def test_metrics_hold_the_three_shares(dataset: Dataset, tmp_path: Path) -> None
         assert record["data_fraction"] + record["device_fraction"] + record["host_fraction"] == pytest.approx(1)
 
 
-def test_a_slow_loader_is_told_once_with_the_keys_that_help(
+def test_a_slow_loader_is_reported_once_with_the_keys_that_help(
     dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     healthy = TrainingViews.__next__

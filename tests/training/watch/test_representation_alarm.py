@@ -1,4 +1,4 @@
-"""Collapse is told of once, with what to change; a healthy run is left in peace."""
+"""Collapse is reported once, with what to change; a healthy run is left in peace."""
 
 import json
 import math
@@ -37,10 +37,10 @@ def line(step: int, epoch: float = 5.0, **measures: float) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("name", list(ILL))
-def test_each_sign_is_told_of_once_after_three_measurements(name: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_each_sign_is_reported_once_after_three_measurements(name: str, caplog: pytest.LogCaptureFixture) -> None:
     alarm = RepresentationAlarm("lower optimizer.lr", warmup_epochs=2)
-    told = [alarm.observe(line(step, **ILL[name])) for step in range(6)]
-    assert told == [[], [], [name], [], [], []]
+    reported = [alarm.observe(line(step, **ILL[name])) for step in range(6)]
+    assert reported == [[], [], [name], [], [], []]
     assert len(caplog.records) == 1
     assert caplog.text.count(f"step 2: {name}") == 1
     assert ("views.augmentation" if name == "no invariance" else "lower optimizer.lr") in caplog.text
@@ -58,7 +58,7 @@ def test_two_dimensions_of_few_images_are_not_judged_by_their_share() -> None:
     assert [alarm.observe(line(step, effective_rank=1.2, effective_rank_share=0.4)) for step in range(3)][-1]
 
 
-def test_nothing_is_told_during_the_warm_up_or_after_a_single_bad_batch() -> None:
+def test_nothing_is_reported_during_the_warm_up_or_after_a_single_bad_batch() -> None:
     alarm = RepresentationAlarm("", warmup_epochs=2)
     for step in range(6):
         assert alarm.observe(line(step, epoch=1.9, feature_std=0.0)) == []
@@ -68,10 +68,10 @@ def test_nothing_is_told_during_the_warm_up_or_after_a_single_bad_batch() -> Non
 
 def test_lines_without_measures_do_not_count() -> None:
     alarm = RepresentationAlarm("", warmup_epochs=0)
-    told = []
+    reported = []
     for step in range(6):
-        told += alarm.observe(line(step, feature_std=0.001) if step % 2 else {"step": step, "epoch": 5.0})
-    assert told == ["constant representation"]
+        reported += alarm.observe(line(step, feature_std=0.001) if step % 2 else {"step": step, "epoch": 5.0})
+    assert reported == ["constant representation"]
 
 
 WEAK_VIEWS = {
@@ -81,10 +81,10 @@ WEAK_VIEWS = {
 """Ones that a few steps on noisy images become invariant to."""
 
 
-def told_by_a_run(
+def reported_by_a_run(
     name: str, dataset: Dataset, folder: Path, caplog: pytest.LogCaptureFixture, *, epochs: float, **changes: Any
 ) -> list[str]:
-    """What a real training of 5 steps an epoch, which measures at every step, says of its representation."""
+    """What a real training of 5 steps per epoch, which measures at every step, says of its representation."""
     settings = {"diagnostics": {"every_steps": 1}, "online_probe": None, "checkpoint": {"every_epochs": 100}}
     training = {"epochs": epochs, "global_batch_size": 8, "log_every_steps": 1, "threads": 1}
     recipe = make_recipe(name, **({"training": training, "views": WEAK_VIEWS} | settings | changes))
@@ -96,40 +96,40 @@ def told_by_a_run(
 def test_a_healthy_run_is_left_in_peace(
     objective: str, dataset: Dataset, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert told_by_a_run(objective, dataset, tmp_path, caplog, epochs=4) == []
+    assert reported_by_a_run(objective, dataset, tmp_path, caplog, epochs=4) == []
     last = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[-1])
     assert last["epoch"] == 4
     assert 1 < last["diagnostics.effective_rank"] <= 7
     assert ("diagnostics.used_classes_share" in last) == (objective != "simclr")
 
 
-def test_dissl_without_maximality_is_told_of_dead_classes(
+def test_dissl_without_maximality_is_warned_of_dead_classes(
     dataset: Dataset, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     objective = SMALL_OBJECTIVES["dissl"] | {"entropy_weight": 0.0}
     optimizer = {"name": "adamw", "lr": 0.05}
-    told = told_by_a_run("dissl", dataset, tmp_path, caplog, epochs=6, objective=objective, optimizer=optimizer)
-    assert any("dead classes" in one and "raise objective.entropy_weight" in one for one in told)
+    reported = reported_by_a_run("dissl", dataset, tmp_path, caplog, epochs=6, objective=objective, optimizer=optimizer)
+    assert any("dead classes" in one and "raise objective.entropy_weight" in one for one in reported)
 
 
-def test_an_encoder_that_gives_every_image_the_same_is_told_of(
+def test_an_encoder_that_gives_every_image_the_same_is_reported(
     dataset: Dataset, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     healthy = SmallResNet.forward
     monkeypatch.setattr(SmallResNet, "forward", lambda self, images: 0 * healthy(self, images) + 1)
-    (told,) = told_by_a_run("byol", dataset, tmp_path, caplog, epochs=2)
-    assert "constant representation: all images have nearly the same" in told
-    assert "raise objective.ema_momentum" in told
+    (reported,) = reported_by_a_run("byol", dataset, tmp_path, caplog, epochs=2)
+    assert "constant representation: all images have nearly the same" in reported
+    assert "raise objective.ema_momentum" in reported
 
 
-def test_augmentations_that_the_encoder_does_not_ignore_are_told_of(
+def test_augmentations_that_the_encoder_does_not_ignore_are_reported(
     dataset: Dataset, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     harsh = {"groups": [{"count": 2, "size": 16, "area": [0.1, 1.0]}]}
     optimizer = {"name": "sgd", "lr": 1e-6}
-    (told,) = told_by_a_run("simclr", dataset, tmp_path, caplog, epochs=3, views=harsh, optimizer=optimizer)
-    assert "no invariance: views of one image are as far apart" in told
-    assert "weaken views.augmentation" in told
+    (reported,) = reported_by_a_run("simclr", dataset, tmp_path, caplog, epochs=3, views=harsh, optimizer=optimizer)
+    assert "no invariance: views of one image are as far apart" in reported
+    assert "weaken views.augmentation" in reported
 
 
 @pytest.mark.parametrize("objective", ["dissl", "byol", "vicreg"])
@@ -143,7 +143,7 @@ def test_advice_names_keys_of_the_recipe(objective: str) -> None:
             assert not key or key in settings[section], word
 
 
-def test_dissl_that_learns_nothing_is_told_by_its_conditional_entropy(caplog: pytest.LogCaptureFixture) -> None:
+def test_dissl_that_learns_nothing_is_reported_by_its_conditional_entropy(caplog: pytest.LogCaptureFixture) -> None:
     shape = ObjectiveShape(feature_dim=4, num_views=2, num_global_views=2, batch_size=4)
     objective = make_recipe("dissl").objective.build(shape, None)
     alarm = collapse_alarm(objective)
@@ -156,14 +156,14 @@ def test_dissl_that_learns_nothing_is_told_by_its_conditional_entropy(caplog: py
         for weight in head.layers[-1].parameters():
             torch.nn.init.zeros_(weight)
     uniform = objective(z, None, progress).metrics["conditional_entropy"].item()
-    told = [alarm.observe(uniform, step) for step in range(120)]
-    assert told.index(True) == 99
-    assert told.count(True) == 1
+    reported = [alarm.observe(uniform, step) for step in range(120)]
+    assert reported.index(True) == 99
+    assert reported.count(True) == 1
     assert "the conditional entropy has been at its collapse value" in caplog.text
 
 
 @pytest.mark.parametrize(("start", "said"), [(2.3, "until step 589 of the ramp"), (1.2, ""), (None, "")])
-def test_a_ramp_above_lambda_minus_one_is_told(
+def test_a_ramp_above_lambda_minus_one_is_reported(
     start: float | None, said: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     ramp = {} if start is None else {"invariance_weight_start": start, "invariance_ramp_steps": 1000}

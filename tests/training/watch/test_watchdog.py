@@ -36,11 +36,11 @@ class Rank:
 
     def __init__(self, rank: int, world_size: int, store: dist.Store | None) -> None:
         self.heartbeat = Heartbeat()
-        self.told: list[str] = []
+        self.reported: list[str] = []
         self.ended = threading.Event()
         self.watchdog = Watchdog(
             self.heartbeat, seconds=SECONDS, rank=rank, world_size=world_size, host=f"host{rank}", store=store,
-            last_checkpoint=lambda: Path("run/step_00000100"), on_hung=self.told.append,
+            last_checkpoint=lambda: Path("run/step_00000100"), on_hung=self.reported.append,
         )  # fmt: skip
 
 
@@ -76,7 +76,7 @@ def test_a_rank_that_hangs_in_data_is_named_with_its_host(monkeypatch: pytest.Mo
         for rank in ranks:
             assert rank.ended.wait(4 * SECONDS)
     for rank in ranks:
-        (sentence,) = rank.told
+        (sentence,) = rank.reported
         assert sentence.startswith("rank 1 on host host1 has been in 'data' of step 120 for over 0.6 s, at ")
         assert "; the others wait for it; nothing has moved for 0.6 s (training.watchdog_seconds)" in sentence
         assert sentence.endswith("the last checkpoint is run/step_00000100; the same command goes on from there")
@@ -88,7 +88,7 @@ def test_it_takes_its_time_and_no_longer(monkeypatch: pytest.MonkeyPatch) -> Non
         stopped = time.monotonic()
         assert rank.ended.wait(4 * SECONDS)
         assert SECONDS <= time.monotonic() - stopped < 2 * SECONDS
-    assert rank.told[0].startswith("training has been in 'data' of step 7 for over 0.6 s, at ")
+    assert rank.reported[0].startswith("training has been in 'data' of step 7 for over 0.6 s, at ")
 
 
 def test_ranks_that_move_slowly_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,7 +97,7 @@ def test_ranks_that_move_slowly_are_left_alone(monkeypatch: pytest.MonkeyPatch) 
             for rank in ranks:
                 rank.heartbeat.enter("step", step)
             time.sleep(0.6 * SECONDS)
-        assert not any(rank.told for rank in ranks)
+        assert not any(rank.reported for rank in ranks)
 
 
 def test_one_that_waits_for_a_rank_at_work_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,7 +106,7 @@ def test_one_that_waits_for_a_rank_at_work_is_left_alone(monkeypatch: pytest.Mon
         for _ in range(4):  # such as rank 1 on its way through the phases of a long step
             ranks[1].heartbeat.enter("data", 3)
             time.sleep(0.6 * SECONDS)
-        assert not any(rank.told for rank in ranks)
+        assert not any(rank.reported for rank in ranks)
 
 
 def test_a_rank_that_never_begins_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,7 +118,7 @@ def test_a_rank_that_never_begins_is_named(monkeypatch: pytest.MonkeyPatch) -> N
         first = ranks[0]
         first.watchdog._store.delete_key(f"{first.watchdog._key}/1")  # type: ignore[union-attr]
         assert first.ended.wait(4 * SECONDS)
-    assert first.told[0].startswith("rank 1 has not begun training for over 0.6 s; the others wait for it")
+    assert first.reported[0].startswith("rank 1 has not begun training for over 0.6 s; the others wait for it")
 
 
 def test_a_rank_that_has_left_the_loop_is_not_taken_for_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,8 +128,8 @@ def test_a_rank_that_has_left_the_loop_is_not_taken_for_stopped(monkeypatch: pyt
         ranks[0].heartbeat.enter("end")
         ranks[0].watchdog.__exit__(None, None, None)
         assert ranks[1].ended.wait(4 * SECONDS)
-    assert ranks[1].told[0].startswith("rank 1 on host host1 has been in 'checkpoint' of step 9")
-    assert ranks[0].told == []
+    assert ranks[1].reported[0].startswith("rank 1 on host host1 has been in 'checkpoint' of step 9")
+    assert ranks[0].reported == []
 
 
 def test_zero_turns_it_off() -> None:
@@ -221,7 +221,7 @@ def pair() -> Iterator[Pair]:
 
 
 @pytest.mark.parametrize("stopped", [1, pytest.param(0, marks=pytest.mark.long)])
-def test_a_stopped_process_is_told_by_one_stuck_in_a_collective(stopped: int, pair: Pair) -> None:
+def test_a_stopped_process_is_reported_by_one_stuck_in_a_collective(stopped: int, pair: Pair) -> None:
     ranks = pair(1.0)
     ranks[stopped].send_signal(signal.SIGSTOP)
     left = ranks[1 - stopped]
