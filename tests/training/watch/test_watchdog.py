@@ -45,8 +45,9 @@ class Rank:
 
 
 @contextmanager
-def watched(world_size: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Rank]]:
-    """So many ranks over one store. Where a rank would end its process, its watching thread ends instead."""
+def watched(world_size: int, monkeypatch: pytest.MonkeyPatch, *, begun: int | None = None) -> Iterator[list[Rank]]:
+    """So many ranks over one store, of which the first ``begun`` are watched, or all. Where a rank would end its
+    process, its watching thread ends instead."""
     store = dist.HashStore() if world_size > 1 else None
     monkeypatch.setattr(module, "_generations", iter([0] * world_size))  # in processes of their own, each counts from 0
     ranks = [Rank(rank, world_size, store) for rank in range(world_size)]
@@ -61,7 +62,7 @@ def watched(world_size: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[R
     monkeypatch.setattr(process_end.logging, "shutdown", lambda: None)
     monkeypatch.setattr(process_end, "TELLING_SECONDS", 3600.0)
     with ExitStack() as stack:
-        for rank in ranks:
+        for rank in ranks[:begun]:
             stack.enter_context(rank.watchdog)
         yield ranks
 
@@ -110,13 +111,7 @@ def test_one_that_waits_for_a_rank_at_work_is_left_alone(monkeypatch: pytest.Mon
 
 
 def test_a_rank_that_never_begins_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    with watched(2, monkeypatch) as ranks:
-        ranks[1].watchdog._closed.set()
-        for thread in ranks[1].watchdog._threads:
-            thread.join()  # else it may publish once more, after the key is gone
-        ranks[1].watchdog._store = None
-        first = ranks[0]
-        first.watchdog._store.delete_key(f"{first.watchdog._key}/1")  # type: ignore[union-attr]
+    with watched(2, monkeypatch, begun=1) as (first, _):
         assert first.ended.wait(4 * SECONDS)
     assert first.reported[0].startswith("rank 1 has not begun training for over 0.6 s; the others wait for it")
 
