@@ -103,7 +103,7 @@ def wait_for_end(children: set[int], seconds: float, *, first_failure: bool = Fa
 
 
 def rank_environment(world_size: int, port: int) -> list[dict[str, str]]:
-    """The variables by which a launcher on this machine tells each of its ranks where it is."""
+    """The variables by which a launcher on this machine says to each of its ranks where it is."""
     places = place_ranks([Host(name="localhost", slots=world_size)])
     return [
         environment_of_rank(place, master_address="127.0.0.1", master_port=port, num_cores=world_size)

@@ -22,7 +22,7 @@ def test_records_come_with_their_time(log: logging.Logger, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("place", ["/dev/full", "/proc/version", "/nowhere/log.txt"])
-def test_what_cannot_be_written_is_told_once(
+def test_what_cannot_be_written_is_reported_once(
     place: str, log: logging.Logger, capsys: pytest.CaptureFixture[str]
 ) -> None:
     handler = LogFile(Path(place))

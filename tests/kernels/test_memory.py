@@ -98,7 +98,7 @@ def test_the_eager_path_would_be_caught() -> None:
 
 @pytest.mark.parametrize("name", ["distillation", "soft_cross_entropy", "info_nce"])
 def test_nothing_of_the_logits_size_is_saved_for_the_backward_pass(name: str) -> None:
-    """Beyond the inputs themselves: a few numbers a row, and a row of marginals a view."""
+    """Beyond the inputs themselves: a few numbers per row, and a row of marginals per view."""
     teacher, student = bf16(2, 64, 128), bf16(6, 64, 128)
     inputs = {x.untyped_storage().data_ptr() for x in (teacher, student)}
     saved: list[int] = []

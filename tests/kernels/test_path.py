@@ -80,7 +80,7 @@ def test_every_path_gives_the_same(path: str) -> None:
     assert float(found) == pytest.approx(float(expected), rel=1e-5)
 
 
-def test_an_old_gpu_keeps_the_chunked_path_and_is_told_why(
+def test_an_old_gpu_keeps_the_chunked_path_and_says_why(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, not_interpreted: None
 ) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))

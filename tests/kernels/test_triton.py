@@ -193,7 +193,7 @@ def test_gradients_in_the_logits_memory_are_the_same(operation: Operation) -> No
 
 
 def test_more_classes_than_a_block_of_partial_results_are_joined() -> None:
-    """Many blocks a row, the highest value in the last, ragged one."""
+    """Many blocks per row, the highest value in the last, ragged one."""
     teacher, student = torch.randn(2, 3, 333, device=DEVICE), torch.randn(3, 3, 333, device=DEVICE)
     teacher[0, 1, 332], student[2, 0, 332] = 30.0, 40.0
     settings = {

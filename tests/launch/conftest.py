@@ -18,7 +18,7 @@ from issl_engine.launch.tied_to_parent import end_with_parent
 end_with_parent()
 rank = int(os.environ["RANK"])
 
-def tell(kind, sentence, code=1):
+def report(kind, sentence, code=1):
     line = json.dumps({"rank": rank, "host": os.environ["ISSL_HOST"], "time": time.time(), "kind": kind,
                        "sentence": sentence}) + "\\n"
     os.write(int(os.environ["ISSL_FAILURE_PIPE"]), line.encode())
@@ -27,7 +27,7 @@ def tell(kind, sentence, code=1):
 
 
 def rank_program(text: str) -> list[str]:
-    """The command line of a rank that does this; ``rank`` and ``tell`` are there for it."""
+    """The command line of a rank that does this; ``rank`` and ``report`` are there for it."""
     return [sys.executable, "-c", START + text]
 
 

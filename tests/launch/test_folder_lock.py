@@ -1,4 +1,4 @@
-"""One run a folder: the second is told who is at work there, before anything is started or written."""
+"""One run per folder: the second learns who is at work there, before anything is started or written."""
 
 import errno
 import fcntl

@@ -87,7 +87,7 @@ def test_a_wrong_sum() -> None:
 @pytest.mark.parametrize(
     ("ahead", "sentence"), [(3.0, "b: the clock is 3.0 s ahead of that of a"), (-2.0, "2.0 s behind")]
 )
-def test_clocks_that_are_apart_are_warned_of_once_a_host(ahead: float, sentence: str) -> None:
+def test_clocks_that_are_apart_are_warned_of_once_per_host(ahead: float, sentence: str) -> None:
     late = replace(LINK, clock_ahead_seconds=ahead)
     assert sentence in only(judge_links(FACTS, [LINK, LINK, late, late]), is_error=False)
 

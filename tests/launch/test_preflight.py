@@ -1,4 +1,4 @@
-"""Preflight of a lone process: data, run folder, room for checkpoints whose size is told beforehand."""
+"""Preflight of a lone process: data, run folder, room for checkpoints whose size is known beforehand."""
 
 import shutil
 from pathlib import Path
@@ -70,14 +70,14 @@ def test_a_disk_without_room_for_two_checkpoints(
 
 
 @pytest.mark.parametrize("arm", ["simclr", "dissl"])
-def test_a_checkpoint_is_no_larger_than_told_and_not_much_smaller(
+def test_a_checkpoint_is_no_larger_than_announced_and_not_much_smaller(
     arm: str, recipes: dict[str, Recipe], dataset: Dataset, tmp_path: Path
 ) -> None:
     recipe, ranks = recipes[arm], start_ranks()
-    told = checkpoint_bytes(recipe, make_plan(recipe, dataset, ranks), 1)
+    announced = checkpoint_bytes(recipe, make_plan(recipe, dataset, ranks), 1)
     checkpoint = pretrain(recipe, dataset, ranks, folder=tmp_path, seed=0)
     written = sum(path.stat().st_size for path in checkpoint.rglob("*") if path.is_file())
-    assert 0.5 * told < written <= told
+    assert 0.5 * announced < written <= announced
 
 
 def images(names: tuple[str, ...], label: int = 0) -> Dataset:

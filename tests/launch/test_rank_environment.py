@@ -60,7 +60,7 @@ def test_a_task_of_slurm_speaks_as_a_rank_of_torchrun() -> None:
     }  # fmt: skip
 
 
-def test_a_rank_that_is_not_told_where_to_meet() -> None:
+def test_a_rank_that_does_not_know_where_to_meet() -> None:
     with pytest.raises(ValueError, match=r"rank 3 of 4 .* set MASTER_PORT to") as caught:
         join(PLACE, {"MASTER_ADDR": "a"})
     assert "issl-engine slurm" in str(caught.value)

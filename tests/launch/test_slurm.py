@@ -109,7 +109,7 @@ def test_what_slurm_would_not_take(change: tuple[str, str], sentence: str) -> No
 
 
 TASKS = """#!/bin/bash
-# As srun: a task a rank, the signal before the time limit to each, the highest exit code of all.
+# As srun: a task per rank, the signal before the time limit to each, the highest exit code of all.
 export SLURM_NTASKS=2 SLURM_STEP_ID=0 SLURM_STEP_NODELIST=node3 MASTER_ADDR=127.0.0.1
 shift 2
 for rank in 0 1; do
@@ -147,7 +147,7 @@ def test_a_run_that_ran_out_of_time_saves_and_its_second_job_finishes_it(
     job = SlurmJob(arguments=arguments, nodes=1, gpus_per_node=2, time_limit="01:00:00", job_name="smoke")
     first = submit(batch_script(job), tmp_path, TASKS)
     assert first.returncode == 0, first.stderr
-    assert first.stderr.count("stopped by SIGTERM at step") == 1  # told by one rank
+    assert first.stderr.count("stopped by SIGTERM at step") == 1  # reported by one rank
     assert "stops because of" not in first.stderr
     assert "queued again" in first.stdout
     second = submit(batch_script(job), tmp_path, TASKS)

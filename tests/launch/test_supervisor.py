@@ -33,9 +33,9 @@ def test_all_went_well(start: Start) -> None:
 def test_the_cause_is_named_and_not_what_followed_from_it(start: Start) -> None:
     ranks = start("""
 if rank == 0:
-    tell("connection", "lost the connection to another rank")
+    report("connection", "lost the connection to another rank")
 time.sleep(0.2)
-tell("mistake", "the disk is full")
+report("mistake", "the disk is full")
 """)
     assert supervise([ranks], 2) == Outcome(exit_code=1, message="rank 1 on here: the disk is full")
 
@@ -60,12 +60,12 @@ time.sleep(60)
 
 
 def test_what_the_supervisor_ends_is_no_failure(start: Start) -> None:
-    outcome = supervise([start("time.sleep(0.3 * (1 - rank)); tell('defect', 'bug') if rank else time.sleep(60)")], 2)
+    outcome = supervise([start("time.sleep(0.3 * (1 - rank)); report('defect', 'bug') if rank else time.sleep(60)")], 2)
     assert outcome == Outcome(exit_code=1, message="rank 1 on here: bug")
 
 
 def test_a_rank_that_the_supervisor_ends_is_no_cause_of_a_broken_connection(start: Start) -> None:
-    outcome = supervise([start("time.sleep(60) if rank else tell('connection', 'lost the connection')")], 2)
+    outcome = supervise([start("time.sleep(60) if rank else report('connection', 'lost the connection')")], 2)
     assert outcome == Outcome(exit_code=1, message="rank 0 on here: lost the connection")
 
 
@@ -77,10 +77,10 @@ def test_ctrl_c_reaches_ranks_by_way_of_the_supervisor_alone(start: Start, tmp_p
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_stop_is_passed_on_and_told_once(number: int, start: Start, tmp_path: Path) -> None:
+def test_a_stop_is_passed_on_and_reported_once(number: int, start: Start, tmp_path: Path) -> None:
     ranks = start("""
 def stop(number, frame):
-    tell("interrupted", f"stopped by {signal.Signals(number).name}; saved", 75)
+    report("interrupted", f"stopped by {signal.Signals(number).name}; saved", 75)
 signal.signal(signal.SIGTERM, stop)
 signal.signal(signal.SIGINT, stop)
 Path(os.environ["ISSL_RANK_LOG"] + ".ready").touch()
@@ -105,7 +105,7 @@ def test_a_stop_before_training_is_no_failure(start: Start) -> None:
 def test_a_failure_after_a_stop_is_a_failure(start: Start, tmp_path: Path) -> None:
     ranks = start("""
 def stop(number, frame):
-    tell("mistake", "the disk is full") if rank else tell("interrupted", "stopped; saved", 75)
+    report("mistake", "the disk is full") if rank else report("interrupted", "stopped; saved", 75)
 signal.signal(signal.SIGTERM, stop)
 Path(os.environ["ISSL_RANK_LOG"] + ".ready").touch()
 time.sleep(60)

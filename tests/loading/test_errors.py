@@ -102,7 +102,7 @@ def replace_by_larger(path: Path) -> None:
 
 
 def replace_by_other_sides(path: Path) -> None:
-    """As many pixels, so that nothing but the sides tells."""
+    """As many pixels, so that nothing but the sides differs."""
     Image.new("RGB", (64, 16)).save(path)
 
 

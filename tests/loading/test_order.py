@@ -182,7 +182,7 @@ def joined_masks(masks: tuple[torch.Tensor | None, ...]) -> torch.Tensor | None:
 
 @pytest.mark.parametrize(("views", "consumed"), [(USUAL, 1), (USUAL, 4), (USUAL, 5), (USUAL, 13), (EVERYTHING, 4)])
 def test_a_start_after_some_batches_goes_on_byte_for_byte(jpegs: ImageSet, views: ViewsConfig, consumed: int) -> None:
-    """5 batches an epoch: in its middle, before its end, at its end, two epochs on."""
+    """5 batches per epoch: in its middle, before its end, at its end, two epochs on."""
     whole = take(jpegs, consumed + 6, views)
     for ours, theirs in zip(whole[consumed:], take(jpegs, 6, views, start_batch=consumed), strict=True):
         assert_same(ours, theirs)

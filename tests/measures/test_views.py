@@ -1,4 +1,4 @@
-"""Measures of several views an image: LiDAR and invariance, against loops over pairs and explicit matrices."""
+"""Measures of several views per image: LiDAR and invariance, against loops over pairs and explicit matrices."""
 
 import numpy as np
 import pytest
@@ -34,7 +34,7 @@ def test_lidar_equals_its_definition_with_explicit_matrices(images: int, views: 
     assert lidar(z_NVD, within_floor=1e-3) == pytest.approx(explicit_lidar(z_NVD.numpy(), 1e-3), rel=1e-8)
 
 
-def test_lidar_counts_directions_that_tell_images_apart() -> None:
+def test_lidar_counts_directions_that_distinguish_images() -> None:
     flat_ND = orthonormal(200, 10) * 200**0.5
     assert lidar(views_around(flat_ND, 50, 0.1)) == pytest.approx(10, abs=0.1)
     one_direction_ND = normal(200, 1) @ normal(1, 10, seed=2)

@@ -307,7 +307,7 @@ def test_settings_that_name_no_encoder_are_refused(settings: dict) -> None:
 
 
 class PooledToy(nn.Module):
-    """Stands in for a timm model: 3 → ``width`` channels, pooled unless told not to."""
+    """Stands in for a timm model: 3 → ``width`` channels, pooled unless asked not to."""
 
     def __init__(self, width: int, pooled: bool = True) -> None:
         super().__init__()

@@ -89,7 +89,7 @@ def test_centre_follows_the_mean_of_the_teachers_outputs_after_use() -> None:
 
 
 def test_last_layer_gets_no_gradient_while_frozen() -> None:
-    objective = build("dino", freeze_last_layer_epochs=0.2)  # two of ten steps an epoch
+    objective = build("dino", freeze_last_layer_epochs=0.2)  # two of ten steps per epoch
     for step in range(4):
         objective.zero_grad()
         z = features()
@@ -129,7 +129,7 @@ def test_invariance_weight_ramps_linearly_and_enters_the_loss() -> None:
         assert metrics["invariance_weight"].item() == pytest.approx(weight)
 
 
-def test_projection_spread_tells_a_sphere_from_a_point() -> None:
+def test_projection_spread_distinguishes_a_sphere_from_a_point() -> None:
     objective = build("byol", images=512)
     z = features(images=512)
     spread = torch.randn(2, 512, 4, dtype=torch.float64)

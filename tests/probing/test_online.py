@@ -21,7 +21,7 @@ def batch(seed: int, count: int = 32, dim: int = 6) -> tuple[Tensor, Tensor]:
 
 
 def state_of(probe: OnlineProbe, metrics: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Adam hardly sees the size of a gradient: the weights alone would not tell a mean from a sum."""
+    """Adam hardly sees the size of a gradient: the weights alone would not distinguish a mean from a sum."""
     assert probe.weight.grad is not None
     return {
         "weight": probe.weight.detach(),

@@ -220,7 +220,7 @@ BAD_FILES: dict[str, tuple[str | bytes, str]] = {
 
 
 @pytest.mark.parametrize("case", BAD_FILES)
-def test_a_bad_file_is_told_in_one_sentence_with_its_line(case: str, folder: Path) -> None:
+def test_a_bad_file_is_reported_in_one_sentence_with_its_line(case: str, folder: Path) -> None:
     text, sentence = BAD_FILES[case]
     assert mistakes(text) == [sentence]
 
@@ -305,7 +305,7 @@ def test_no_sentence_speaks_of_the_machinery(folder: Path) -> None:
         ("objective.num_classes=0", "command line: objective.num_classes: "),
     ],
 )  # fmt: skip
-def test_a_bad_override_is_told_as_the_command_lines(override: str, sentence: str, folder: Path) -> None:
+def test_a_bad_override_is_reported_as_the_command_lines(override: str, sentence: str, folder: Path) -> None:
     lines = mistakes(GOOD, override)
     assert lines[0].startswith(sentence)
     assert len(lines) == (2 if override == "objective.num_classes=0" else 1)
@@ -317,14 +317,14 @@ def test_a_key_that_fits_some_arms_only_names_the_arms(folder: Path) -> None:
     assert line.endswith("(in arm simclr)")
 
 
-def test_an_unknown_arm_is_told(folder: Path) -> None:
+def test_an_unknown_arm_is_reported(folder: Path) -> None:
     assert mistakes(GOOD, arms=["disl"]) == [
         "command line: the recipe has no arm 'disl'; did you mean 'dissl'? (its arms: simclr, dissl)"
     ]
 
 
 @pytest.mark.parametrize("path", ["missing.yaml", "missing", "swav_compar", ".", "x" * 300])
-def test_a_file_that_is_not_there_is_told(path: str, folder: Path) -> None:
+def test_a_file_that_is_not_there_is_reported(path: str, folder: Path) -> None:
     with pytest.raises(RecipeError) as caught:
         load_recipe(path)
     assert str(caught.value).startswith(f"{path}: ")

@@ -50,7 +50,7 @@ probes: [{name: linear}]
          "package.module:name; write where the function is"),
     ],
 )  # fmt: skip
-def test_a_mistake_is_told_in_one_sentence(good: str, bad: str, sentence: str, tmp_path: Path) -> None:
+def test_a_mistake_is_reported_in_one_sentence(good: str, bad: str, sentence: str, tmp_path: Path) -> None:
     path = tmp_path / "x.yaml"
     path.write_text(RECIPE)
     load_recipe(path)

@@ -92,7 +92,7 @@ def write_controls(run: Path, seed: int, *, untrained: float = 40.0, dim: int = 
 
 
 def tiny_dataset(count: int = NUM_IMAGES) -> Dataset:
-    """Images of one colour a class."""
+    """Images of one colour per class."""
     labels = np.arange(count, dtype=np.int64) % len(CLASSES)
     colours = np.array([[200, 30, 30], [30, 200, 30], [30, 30, 200]], dtype=np.uint8)
     pixels = np.broadcast_to(colours[labels][:, None, None, :], (count, 20, 20, 3))

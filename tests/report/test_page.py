@@ -27,7 +27,7 @@ def embedded(page: str, name: str) -> Any:
 
 
 def table(page: str, name: str) -> list[list[tuple[str, str]]]:
-    """(attributes, text) of each cell, a list a row, the head first."""
+    """(attributes, text) of each cell, a list per row, the head first."""
     (content,) = re.findall(rf'<table id="{name}-table">(.*?)</table>', page)
     return [re.findall(r"<t[hd]([^>]*)>(.*?)</t[hd]>", row) for row in re.findall(r"<tr[^>]*>(.*?)</tr>", content)]
 
@@ -113,7 +113,7 @@ def test_recipe_table_holds_the_keys_that_differ_and_no_others(tmp_path: Path) -
     assert rows == [["key", "a", "b"], ["objective.temperature", "0.1", "0.2"]]
 
 
-def test_a_comparison_tells_runs_of_one_name_apart(tmp_path: Path) -> None:
+def test_a_comparison_distinguishes_runs_of_one_name(tmp_path: Path) -> None:
     runs = [make_run(tmp_path / place / "run", {"a": 60.0}) for place in ("one", "two")]
     (runs[1] / "environment.json").write_text(json.dumps({"cpu": "another CPU", "commit": "def"}))
     both = compare_runs(runs)

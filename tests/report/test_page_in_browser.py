@@ -110,12 +110,12 @@ def test_legend_switches_arms_off_everywhere(page: Browser) -> None:
     assert page.run("document.querySelector('#table tbody tr').classList.contains('off')")
 
 
-def test_curves_tell_their_values_at_the_pointer_and_by_arrow_keys(page: Browser) -> None:
+def test_curves_show_their_values_at_the_pointer_and_by_arrow_keys(page: Browser) -> None:
     box = place_of(page, "#curves svg")
     page.point(box["x"] + box["width"] - 13, box["y"] + 60)
-    told = page.run("document.querySelector('#curves .readout:not([hidden])').innerText")
-    assert "epoch 5" in told
-    assert told.count("4") >= 4  # the loss of every arm ends at 4
+    reported = page.run("document.querySelector('#curves .readout:not([hidden])').innerText")
+    assert "epoch 5" in reported
+    assert reported.count("4") >= 4  # the loss of every arm ends at 4
     page.point(5, 5)
     assert page.run("document.querySelector('#curves .readout:not([hidden])')") is None
     page.run("document.querySelector('#curves svg').focus()")
@@ -161,7 +161,7 @@ def test_a_class_alone_has_its_own_thumbnails_and_neighbours(page: Browser) -> N
             assert page.run("document.querySelector('#map-readout strong').textContent") == name
             page.wait("document.querySelector('#map-readout canvas').dataset.drawn !== undefined")
             pixel = page.run(colour)
-            assert pixel.index(max(pixel[:3])) == label  # images are of one colour a class
+            assert pixel.index(max(pixel[:3])) == label  # images are of one colour per class
         page.key("Enter", "\r")
         titles = page.run("[...document.querySelectorAll('.neighbours button')].map(b => b.title)")
         assert len(titles) == 4 * 8

@@ -67,7 +67,7 @@ def test_each_arm_is_compared_with_its_own_untrained_encoder(tmp_path: Path) -> 
     assert lines["untrained encoder (2048)", "1", "linear"]["over_untrained"] == ""
 
 
-def test_untrained_encoders_of_one_width_are_told_apart_by_their_arms(tmp_path: Path) -> None:
+def test_untrained_encoders_of_one_width_are_distinguished_by_their_arms(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", {"a": 60.0, "b": 70.0}, seeds=[0], untrained={"b": (2048, 55.0)})
     for named in run.glob("*/seed0/controls.json"):
         named.write_text(named.read_text().replace('"dim": 2048', '"dim": 512'))

@@ -107,7 +107,7 @@ def test_mistakes_about_mnist_are_named(tmp_path: Path) -> None:
 
 # CIFAR ----------------------------------------------------------------------------------------------------------------
 
-COUNT = 3  # images a file
+COUNT = 3  # images per file
 
 
 def planes(seed: int) -> Pixels:
@@ -262,7 +262,7 @@ def test_a_damaged_binary_file_is_named(tmp_path: Path) -> None:
         CifarConfig(folder=folder).load()
 
 
-def test_a_wrong_folder_is_told_where_the_archive_is(tmp_path: Path) -> None:
+def test_a_wrong_folder_is_refused_with_where_the_archive_is(tmp_path: Path) -> None:
     folder = write_cifar(tmp_path, "cifar-10-batches-bin")
     with pytest.raises(SourceError, match=r"has the archive's folder in it; name cifar-10-batches-bin there"):
         CifarConfig(folder=tmp_path).load()

@@ -12,7 +12,7 @@ from issl_engine.sources.byte_ranges import ByteRanges, file_stamp
 
 @pytest.fixture
 def ranges(tmp_path: Path) -> ByteRanges:
-    """Six of three bytes each, two a file."""
+    """Six of three bytes each, two per file."""
     files = []
     for number in range(3):
         files.append(str(tmp_path / f"{number}.bin"))
@@ -37,13 +37,15 @@ def test_many_are_read_in_the_order_asked_for(
     assert ranges.read_many(wanted) == [ranges.read(index) for index in wanted.tolist()]
 
 
-def test_the_disk_is_told_of_all_before_the_first_is_read(ranges: ByteRanges, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_disk_is_asked_for_all_before_the_first_is_read(
+    ranges: ByteRanges, monkeypatch: pytest.MonkeyPatch
+) -> None:
     calls: list[tuple[str, int, int]] = []
     advise, read = os.posix_fadvise, os.pread
 
     def recorded_advice(descriptor: int, start: int, length: int, advice: int) -> None:
         assert advice == os.POSIX_FADV_WILLNEED
-        calls.append(("told", start, length))
+        calls.append(("announced", start, length))
         advise(descriptor, start, length, advice)
 
     def recorded_read(descriptor: int, length: int, start: int) -> bytes:
@@ -53,4 +55,4 @@ def test_the_disk_is_told_of_all_before_the_first_is_read(ranges: ByteRanges, mo
     monkeypatch.setattr(os, "posix_fadvise", recorded_advice)
     monkeypatch.setattr(os, "pread", recorded_read)
     ranges.read_many(np.array([4, 3]))
-    assert calls == [("told", 2, 3), ("told", 4, 3), ("read", 2, 3), ("read", 4, 3)]
+    assert calls == [("announced", 2, 3), ("announced", 4, 3), ("read", 2, 3), ("read", 4, 3)]

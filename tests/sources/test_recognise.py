@@ -1,4 +1,4 @@
-"""Which source reads a folder, told by its files."""
+"""Which source reads a folder, found by its files."""
 
 from pathlib import Path
 from typing import Literal
@@ -49,7 +49,7 @@ def touch(path: Path) -> None:
         ("data/train-00000-of-00001.parquet", Table),
     ],
 )
-def test_files_tell_the_source(file: str, config: type[SourceConfig], tmp_path: Path) -> None:
+def test_files_show_the_source(file: str, config: type[SourceConfig], tmp_path: Path) -> None:
     touch(tmp_path / file)
     found = source_of_folder(tmp_path)
     assert type(found) is config

@@ -69,7 +69,7 @@ def test_a_subset_of_images_keeps_their_rows(tmp_path: Path) -> None:
     assert len(part.attributes) == 2
 
 
-def test_a_lost_or_shortened_table_of_shapes_is_told(tmp_path: Path) -> None:
+def test_a_lost_or_shortened_table_of_shapes_is_reported(tmp_path: Path) -> None:
     config = ShapesConfig(**SMALL, folder=tmp_path / "made")
     config.load()
     table = tmp_path / "made" / "nuisances.csv"
@@ -126,7 +126,7 @@ def test_one_column_may_have_one_axis(tmp_path: Path) -> None:
         ({"value_names": ["one"]}, "source.value_names: there are 1 names, but .* has 2 columns"),
     ],
 )
-def test_tables_that_fit_nothing_are_told(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
+def test_tables_that_fit_nothing_are_reported(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=message):
         arrays(tmp_path, **changes).load()
 

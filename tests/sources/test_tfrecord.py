@@ -86,7 +86,7 @@ def test_labels_from_1_on_and_names_of_classes(folder: Path, shards: Any) -> Non
         plain.model_copy(update={"label_offset": 2}).load()
 
 
-def test_two_classes_of_one_name_are_told_apart(folder: Path, shards: Any) -> None:
+def test_two_classes_of_one_name_are_distinguished(folder: Path, shards: Any) -> None:
     """As ImageNet's two cranes."""
     imagenet(shards, folder, ("crane", "dog", "crane"))
     config = TFRecordConfig(

@@ -55,7 +55,7 @@ def test_the_number_of_separable_labelings_is_covers() -> None:
 
 
 def points(vectors_Cd: Tensor, labelings_LC: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Three images a class, at the class's vector, and their labels."""
+    """Three images per class, at the class's vector, and their labels."""
     classes = torch.arange(len(vectors_Cd)).repeat_interleave(3)
     labels = labels_of_images(labelings_LC, classes)
     return vectors_Cd[classes].float(), labels, vectors_Cd[classes].float(), labels

@@ -10,7 +10,7 @@ from issl_engine.theory.overlap import connected_components, estimate_classes, j
 def views_of_classes(
     num_classes: int, per_class: int, *, spread: float = 0.05, num_views: int = 6, seed: int = 0
 ) -> tuple[Tensor, Tensor]:
-    """Views [n, V, 8] scattered around a point a class, and the class of each image."""
+    """Views [n, V, 8] scattered around a point per class, and the class of each image."""
     generator = torch.Generator().manual_seed(seed)
     centres = torch.randn(num_classes, 8, generator=generator)
     classes = torch.arange(num_classes).repeat_interleave(per_class)
@@ -41,7 +41,7 @@ def test_of_a_sample_the_classes_of_all_images_are_estimated() -> None:
     assert 30 <= labelled.estimate <= 75
 
 
-def test_accidents_are_told_from_equivalence_by_labels() -> None:
+def test_accidents_are_distinguished_from_equivalence_by_labels() -> None:
     """Views that overlap everywhere, whatever the label: nothing shows that any two images are equivalent."""
     views, _ = views_of_classes(240, 1, spread=1.0)
     labels = torch.arange(240) % 6

@@ -46,7 +46,7 @@ def call(*arguments: str | Path) -> Result:
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_it_writes_a_line_a_point_and_seed_and_draws_them(name: str, tmp_path: Path) -> None:
+def test_it_writes_a_line_per_point_and_seed_and_draws_them(name: str, tmp_path: Path) -> None:
     overrides, metrics = EXPERIMENTS[name]
     result = call("theory", "run", f"theory/{name}", *TINY, *overrides, "--out", tmp_path / "out")
     assert result.exit_code == 0, result.output
@@ -65,7 +65,7 @@ def test_it_writes_a_line_a_point_and_seed_and_draws_them(name: str, tmp_path: P
     assert str(tmp_path / "out" / "results.csv") in result.stdout
 
 
-def test_pretraining_separates_the_classes_of_its_augmentations_and_views_tell_how_many() -> None:
+def test_pretraining_separates_the_classes_of_its_augmentations_and_views_show_how_many() -> None:
     config = WorldConfig(kinds=1, sizes=1, hues=4, train_images=24, test_images=48)
     world = draw_world(config, 0)
     classes = world.classes(("hue",))
@@ -78,7 +78,7 @@ def test_pretraining_separates_the_classes_of_its_augmentations_and_views_tell_h
     found = geometry(representations, classes[world.test.finest])
     assert found.within > 0.8
     assert found.between_mean < -0.2
-    # Twelve images a class, of four views each: the classes that training made are found without labels.
+    # Twelve images per class, of four views each: the classes that training made are found without labels.
     views = torch.nn.functional.normalize(representations, dim=1).reshape(48, 4, -1)
     assert estimate_classes(views, None, num_images=48).estimate == 4
 

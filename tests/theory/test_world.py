@@ -26,7 +26,7 @@ def test_the_equivalence_class_is_the_kept_factors() -> None:
     assert invariant_of_finest(SMALL, ("kind", "size", "hue")).tolist() == list(range(8))
 
 
-def test_sizes_and_hues_can_be_told_apart() -> None:
+def test_sizes_and_hues_can_be_distinguished() -> None:
     world = draw_world(SMALL.model_copy(update={"train_images": 16}), 0)
     pixels = world.train.images_FnCHW * 0.25 + 0.5
     coloured = (pixels.amax(2) - pixels.amin(2) > 0.3).double().mean((1, 2, 3))  # backgrounds are grey

@@ -11,7 +11,7 @@ from issl_engine.sources.base import Dataset, ImageSet
 from ..objectives.small_objectives import SMALL
 
 NUM_TRAIN = 40
-BATCH = 8  # five steps an epoch
+BATCH = 8  # five steps per epoch
 
 
 def make_images(count: int, seed: int) -> ImageSet:

@@ -101,7 +101,7 @@ def train(case: str, stretch: Stretch, root: Path, ranks: Ranks) -> dict[str, An
 
 
 def save_where_the_second_rank_cannot(root: Path, ranks: Ranks) -> list[str]:
-    """What each rank is told when the second one's files are refused by the system."""
+    """What each rank reports when the second one's files are refused by the system."""
     recipe = make_recipe("simclr")
     dataset = Dataset(name="tiny", classes=("a", "b", "c", "d"), train=make_images(40, 0), test=make_images(16, 1))
     plan = make_plan(recipe, dataset, ranks)
@@ -113,14 +113,14 @@ def save_where_the_second_rank_cannot(root: Path, ranks: Ranks) -> list[str]:
     if ranks.rank == 1:
         resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
     saver.save(plan.progress(1), seconds=0.0)
-    told = "nothing"
+    reported = "nothing"
     try:
         saver.wait()
     except CheckpointError as error:
-        told = str(error)
+        reported = str(error)
     resource.setrlimit(resource.RLIMIT_FSIZE, before)
     engine.close()
-    return ranks.gather(told)
+    return ranks.gather(reported)
 
 
 def run_stretches(ranks: Ranks, root: Path, stretches: list[Stretch]) -> dict[str, Any]:

@@ -79,18 +79,18 @@ def recipe_of(zero_stage: int) -> Any:
     )  # fmt: skip
 
 
-def install_moments(tell: Callable[[str, str], None]) -> None:
-    """From now on ``tell(kind, place)`` is called at each moment, before the patched function does its work."""
+def install_moments(report: Callable[[str, str], None]) -> None:
+    """From now on ``report(kind, place)`` is called at each moment, before the patched function does its work."""
 
     def patch(owner: Any, name: str, kind: str, only: Callable[..., bool] = lambda *_, **__: True) -> None:
         work = getattr(owner, name)
 
-        def told(*args: Any, **named: Any) -> Any:
+        def reported(*args: Any, **named: Any) -> Any:
             if only(*args, **named):
-                tell(kind, f"{getattr(owner, '__name__', owner)}.{name}")
+                report(kind, f"{getattr(owner, '__name__', owner)}.{name}")
             return work(*args, **named)
 
-        setattr(owner, name, told)
+        setattr(owner, name, reported)
 
     patch(Learner, "forward", "forward")
     patch(dist, "all_reduce", "all-reduce")
@@ -109,7 +109,7 @@ def run_rank(
     os.environ |= variables
     count = 0
 
-    def tell(kind: str, place: str) -> None:
+    def report(kind: str, place: str) -> None:
         nonlocal count
         if plan is None or kind != plan[0]:
             return
@@ -119,7 +119,7 @@ def run_rank(
             if plan[2]:
                 time.sleep(HOLD_SECONDS)
 
-    install_moments(tell)
+    install_moments(report)
     ranks = start_ranks(timeout_seconds=60)
     dataset = Dataset(name="tiny", classes=("a", "b", "c", "d"), train=make_images(40, 0), test=make_images(16, 1))
     pretrain(recipe_of(zero_stage), dataset, ranks, folder=folder, seed=3)
@@ -197,7 +197,7 @@ class Trials:
 
 
 def read_line(pipe: int) -> str | None:
-    """The place that a rank tells of, or None where all ranks ended without a word."""
+    """The place that a rank reports, or None where all ranks ended without a word."""
     ready, _, _ = select.select([pipe], [], [], LIMIT_SECONDS)
     return (os.read(pipe, 200).decode().partition("\n")[0] or None) if ready else None
 

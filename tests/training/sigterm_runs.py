@@ -45,7 +45,7 @@ def run_spot(folder: Path, spot: str, came: Callable[[], None]) -> None:
     work = getattr(owner, name)
     is_first = True
 
-    def told(*args: Any, **named: Any) -> Any:
+    def reported(*args: Any, **named: Any) -> Any:
         nonlocal is_first
         if is_first:
             is_first = False
@@ -57,7 +57,7 @@ def run_spot(folder: Path, spot: str, came: Callable[[], None]) -> None:
             time.sleep(seconds)
         return work(*args, **named)
 
-    setattr(owner, name, told)
+    setattr(owner, name, reported)
     sys.argv = ["issl-engine", *ARGUMENTS, "--out", str(folder)]
     main(sys.argv[1:])
 

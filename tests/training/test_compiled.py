@@ -110,16 +110,16 @@ def test_checkpoints_are_those_of_uncompiled_training(dataset: Dataset, tmp_path
     assert encoder(torch.zeros(2, 3, 16, 16)).shape == (2, 16)
 
 
-def test_a_missing_compiler_is_told_once_and_training_goes_on(
+def test_a_missing_compiler_is_reported_once_and_training_goes_on(
     dataset: Dataset, caplog: pytest.LogCaptureFixture
 ) -> None:
     plain, _, _ = train(recipe_of(), dataset)
     no_compiler = {"cpp.cxx": (None, "nonexistent"), "force_disable_caches": True}
     with torch._inductor.config.patch(no_compiler), caplog.at_level(logging.WARNING, logger="issl_engine"):
         without, graphs, _ = train(recipe_of(compile=True), dataset)
-    (told,) = [message for message in caplog.messages if "compil" in message]
-    assert told.startswith("training.compile: compiling failed, so training goes on without it (")
-    assert "No working C++ compiler found" in told
+    (reported,) = [message for message in caplog.messages if "compil" in message]
+    assert reported.startswith("training.compile: compiling failed, so training goes on without it (")
+    assert "No working C++ compiler found" in reported
     assert without == plain, "to the bit: weights, statistics and random numbers are as they were"
     assert graphs[0] == graphs[-1]
 

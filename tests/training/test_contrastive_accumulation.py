@@ -158,7 +158,7 @@ def test_the_second_pass_draws_the_dropout_of_the_first() -> None:
         states.append(torch.get_rng_state())
         return model.compare(embeddings)
 
-    parts = [in_parts(all_crops())[0]] * 3  # the same images, so that only the dropout tells them apart
+    parts = [in_parts(all_crops())[0]] * 3  # the same images, so that only the dropout distinguishes them
     result = contrastive_accumulation(parts, embed, compare, module=model, dim=1)
     first, second = [pair[0] for pair in drawn[:3]], [pair[0] for pair in drawn[3:]]
     assert len(second) == 3

@@ -79,8 +79,8 @@ def test_random_numbers_on_other_ranks_are_each_ranks_own_and_the_same_again(out
 
 
 def test_a_rank_that_cannot_write_is_named_on_all_ranks(root: Path, outcomes: dict[str, Outcome]) -> None:
-    told = outcomes["refused"]
-    assert len(told) == 2
-    for sentence in told:
+    reported = outcomes["refused"]
+    assert len(reported) == 2
+    for sentence in reported:
         assert "step_00000001: the checkpoint could not be written (rank 1: File too large)" in sentence
     assert not list((root / "refused").glob("step_*"))

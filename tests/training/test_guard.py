@@ -1,4 +1,4 @@
-"""Steps that are not finite change nothing, on any rank, and are told of: where, and with which images.
+"""Steps that are not finite change nothing, on any rank, and are reported: where, and with which images.
 
 A run with such a step left out is compared, to the bit, with one that throws that step's images away.
 """
@@ -185,7 +185,7 @@ def test_steps_launched_before_the_host_reads_of_a_failure_change_nothing(case: 
     assert f"{sentence} the images with ids " in message
 
 
-def test_skipped_steps_are_logged_and_told_once_then_at_lines(
+def test_skipped_steps_are_logged_and_reported_once_then_at_lines(
     dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     healthy = SimCLR.forward
@@ -202,10 +202,10 @@ def test_skipped_steps_are_logged_and_told_once_then_at_lines(
     # Of steps 3 and 4 none counted: their line waits for the next.
     assert [(record["step"], record["skipped_steps"]) for record in records] == [(2, 0), (6, 3), (8, 1), (10, 0)]
     assert all(math.isfinite(value) for record in records for value in record.values())
-    told = [message for message in caplog.messages if "left out" in message]
-    assert [message.split(":")[0] for message in told] == ["step 2", "step 4", "step 6", "step 8"]
-    assert "the loss is nan for the images with ids" in told[0]
-    assert "1 more steps were left out" in told[1]
+    reported = [message for message in caplog.messages if "left out" in message]
+    assert [message.split(":")[0] for message in reported] == ["step 2", "step 4", "step 6", "step 8"]
+    assert "the loss is nan for the images with ids" in reported[0]
+    assert "1 more steps were left out" in reported[1]
 
 
 def test_after_a_stop_the_same_folder_goes_on_with_skip(

@@ -17,7 +17,7 @@ def test_the_interface_towards_this_machine_is_the_loopback_one() -> None:
     assert interface_towards("127.0.0.1") == "lo"
 
 
-def test_an_interface_that_cannot_be_told() -> None:
+def test_an_interface_that_cannot_be_found_out() -> None:
     assert interface_towards("no.such.host.invalid") is None
 
 
@@ -30,7 +30,7 @@ def two_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("two_ranks")
-def test_a_port_that_is_taken_is_told_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_port_that_is_taken_is_reported_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -41,7 +41,7 @@ def test_a_port_that_is_taken_is_told_as_such(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.usefixtures("two_ranks")
-def test_ranks_that_do_not_come_are_told_of_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ranks_that_do_not_come_are_reported_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         monkeypatch.setenv("MASTER_PORT", str(free.getsockname()[1]))

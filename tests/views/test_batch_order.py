@@ -4,7 +4,7 @@ import pytest
 
 from issl_engine.views.batch_order import BatchOrder
 
-NUM_IMAGES, GLOBAL_BATCH, STEPS = 46, 8, 12  # 5 steps an epoch; 6 images wait, more than a pass of 1, 2 or 4 holds
+NUM_IMAGES, GLOBAL_BATCH, STEPS = 46, 8, 12  # 5 steps per epoch; 6 images wait, more than a pass of 1, 2 or 4 holds
 
 
 def steps(world_size: int, passes: int) -> list[list[int]]:

@@ -82,7 +82,7 @@ WITH_OTHERS = configure(EVERYTHING, CropGroup(count=1, size=8, augmentation=TRIV
 def draw(
     views: ViewsConfig, count: int, *, first: int = 0, seed: int = 0, epoch: int = 0
 ) -> list[dict[str, np.ndarray]]:
-    """For each view all that is drawn, by name; a transform's place tells those of one kind apart."""
+    """For each view all that is drawn, by name; a transform's place distinguishes those of one kind."""
     streams = ViewStreams(views, seed=seed, channels=3)
     sizes_HW = np.tile(np.array([[48, 64]], dtype=np.int32), (count, 1))
     drawn = []

@@ -150,7 +150,7 @@ def test_what_is_missing_and_left_over_is_named_with_the_layout(resnet18: nn.Mod
     assert "module.layer4.1.bn3.weight, module.surprise left over" in text
 
 
-def test_a_file_of_heads_alone_is_told_so(tmp_path: Path) -> None:
+def test_a_file_of_heads_alone_is_reported_as_such(tmp_path: Path) -> None:
     torch.save({"state_dict": {"fc.weight": some(10, 512), "fc.bias": some(10)}}, tmp_path / "linear.pth")
     with pytest.raises(ValueError, match=r"no encoder is in it: its 2 tensors are state_dict\.fc\.weight.*head alone"):
         open_encoder(str(tmp_path / "linear.pth"))

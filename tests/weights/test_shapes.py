@@ -1,4 +1,4 @@
-"""Architectures are told from the shapes of tensors alone."""
+"""Architectures are found from the shapes of tensors alone."""
 
 from pathlib import Path
 

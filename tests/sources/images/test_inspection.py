@@ -66,7 +66,7 @@ def test_images_whose_pixels_are_broken_are_corrupt_too(folder: Path) -> None:
     assert any(path.endswith("4.png") for path, _ in found_in(folder).corrupt)
 
 
-def test_the_same_bytes_and_look_alikes_are_told_apart(folder: Path) -> None:
+def test_the_same_bytes_and_look_alikes_are_distinguished(folder: Path) -> None:
     repeated = found_in(folder).repeated
     ((first, second),) = repeated.same_bytes
     assert {Path(first[1]).name, Path(second[1]).name} == {"0.png", "copy.png"}
@@ -103,9 +103,9 @@ def test_each_image_is_decoded_once_and_progress_counts_them(folder: Path, monke
 
     monkeypatch.setattr(inspection, "decode_image", counted)
     monkeypatch.setattr(inspection, "SAMPLE", 3)
-    told: list[tuple[int, int]] = []
-    found = inspect_dataset(ImageFolderConfig(folder=folder).survey(), on_progress=lambda *now: told.append(now))
-    assert told == [(number, 11) for number in range(1, 12)]
+    reported: list[tuple[int, int]] = []
+    found = inspect_dataset(ImageFolderConfig(folder=folder).survey(), on_progress=lambda *now: reported.append(now))
+    assert reported == [(number, 11) for number in range(1, 12)]
     assert len(decoded) == 11
     assert decoded.count(None) == 3 + 2  # three of train's nine and both of val's are decoded whole
     assert (found.splits["train"].sampled, found.splits["test"].sampled) == (3, 2)

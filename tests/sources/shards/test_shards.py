@@ -356,7 +356,7 @@ def test_patterns_choose_files(source: str, folder: Path) -> None:
         config(source, folder, test="x*").load()
 
 
-def test_words_in_names_tell_splits_apart_and_validation_comes_before_test(source: str, folder: Path) -> None:
+def test_words_in_names_distinguish_splits_and_validation_comes_before_test(source: str, folder: Path) -> None:
     suffix = next(folder.glob("train-000000.*")).suffix
     (folder / f"train-000001{suffix}").rename(folder / f"pretrain-000000{suffix}")
     assert len(config(source, folder).load().train) == 5

@@ -113,7 +113,7 @@ def test_random_numbers_of_a_gpu_come_back(tmp_path: Path, monkeypatch: pytest.M
     assert torch.rand(3, device="cuda").equal(expected)
 
 
-def test_one_write_at_a_time_and_a_wait_is_told_once(
+def test_one_write_at_a_time_and_a_wait_is_reported_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(saver_module, "LONG_WAIT_SECONDS", 0.05)
@@ -182,7 +182,7 @@ def test_another_format_is_refused_and_nothing_overwritten(tmp_path: Path) -> No
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
 
-def test_the_manifest_tells_the_probes_accuracy_since_the_one_before(tmp_path: Path) -> None:
+def test_the_manifest_holds_the_probes_accuracy_since_the_one_before(tmp_path: Path) -> None:
     recipe = make_recipe(checkpoint={"every_epochs": 1, "keep": 1, "keep_best": True, "keep_every_epochs": 1})
     newest = pretrain(recipe, tiny(), start_ranks(), folder=tmp_path, seed=0)
     records = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
