@@ -2,12 +2,13 @@
 
 Equality is judged twice. In fp64, where DeepSpeed has no reduction and the gradients' means are written out, rounding
 is out of the way, and what is left is whether every sum goes over all ranks. In fp32 the steps are DeepSpeed's, with
-ZeRO 0, 1 and 2; sums over ranks round otherwise than sums on one, so a weight may differ by 1e-5 (of its tensor's
+ZeRO 0, 1 and 2; sums over ranks round otherwise than sums on one, so a weight may differ by 5e-6 (of its tensor's
 largest, where that is above 1), or by a few times the most that one rank differs from itself under several roundings:
 with the images of each pass in another order, or with every weight nudged to a neighbouring number. The order alone
 says too little: Barlow Twins under AdamW, whose first step divides each gradient by its own size, differs several times
 as much with nudged weights. A ReLU's kink would make all of this a matter of luck (2 of 24 roundings of SwAV crossed
-one), so networks in fp32 have GELU instead (``make_smooth``); those in fp64 keep ReLU.
+one), so networks in fp32 have GELU instead (``make_smooth``); those in fp64 keep ReLU. A kink also made much of true
+inequalities: without it, 1e-3 of one rank's share of a Sinkhorn sum is 7e-6 in the weights.
 
 One rank makes as many forward passes a step as each of the ranks do: batch-norm and most losses see the images of one
 pass. Where the loss is a mean over images and batch-norm is frozen, and with exact accumulation, one rank makes one.
@@ -137,7 +138,7 @@ def check(case: Case, of_ranks: list[dict[str, Any]], one_rank: OneRank) -> None
         assert max(difference(other, results[0]).values()) == 0, "the ranks differ among themselves"
     alone = one_rank(case)
     assert alone["moved"] > 1e-3, "nothing was trained"
-    share = 1e-8 if case.dtype == "fp64" else 1e-5
+    share = 1e-8 if case.dtype == "fp64" else 5e-6
     values = {"losses": alone["losses"], **alone["weights"]}
     bounds = {name: share * max(1, float(value.abs().max())) for name, value in values.items()}
     gaps = difference(results[0], alone)
@@ -164,7 +165,7 @@ def test_ranks_compute_what_one_does_to_1e_8_in_fp64(
 
 
 @pytest.mark.parametrize(("world_size", "case"), cases(FP32))
-def test_ranks_compute_what_one_does_to_1e_5_or_rounding_in_fp32(
+def test_ranks_compute_what_one_does_to_5e_6_or_rounding_in_fp32(
     world_size: int, case: Case, several_ranks: Results, one_rank: OneRank
 ) -> None:
     check(case, several_ranks[world_size], one_rank)
