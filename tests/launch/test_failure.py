@@ -93,7 +93,7 @@ from issl_engine.launch.failure import Failure
 
 rank_failure.NOTICE_SECONDS = 0.2
 store = dist.HashStore()
-with rank_failure.failures_told_once() as failures:
+with rank_failure.failures_reported_once() as failures:
     failures.meet(store)
     cause = Failure(rank=1, host="b", time=1.0, kind=KIND, sentence="the disk is full")
     store.set(rank_failure.KEY, json.dumps(asdict(cause)))

@@ -43,7 +43,7 @@ def test_every_key_is_there_with_its_meaning_once() -> None:
     meaning = "# Passes over the training split; fractions are allowed."
     assert text.count(meaning) == 1
     assert f"  {meaning}\n  epochs: 1.0\n" in text
-    assert text.count("# Crops an image.") == 1
+    assert text.count("# Crops per image.") == 1
     assert max(map(len, text.splitlines())) <= 110
 
 

@@ -15,7 +15,7 @@ from issl_engine.launch.failure import INTERRUPTED_EXIT_CODE
 from issl_engine.launch.folder_lock import Resume, check_folder_is_free
 from issl_engine.launch.hosts import Host, read_hostfile
 from issl_engine.launch.rank_environment import FAILURE_PIPE, joined_place
-from issl_engine.launch.rank_failure import RankFailures, failures_told_once
+from issl_engine.launch.rank_failure import RankFailures, failures_reported_once
 from issl_engine.launch.start import Reach, run_ranks, this_machine
 from issl_engine.mistakes import Mistake
 from issl_engine.ranks import Ranks, start_ranks
@@ -39,7 +39,7 @@ def as_rank() -> Iterator[RankFailures]:
     A run that was asked to stop has saved: it says so and ends with exit code 75, without a traceback.
     """
     try:
-        with failures_told_once() as failures:
+        with failures_reported_once() as failures:
             yield failures
     except Interrupted as error:
         raise InterruptedRun(str(error)) from error

@@ -86,7 +86,7 @@ class RankFailures:
 
 
 @contextlib.contextmanager
-def failures_told_once() -> Iterator[RankFailures]:
+def failures_reported_once() -> Iterator[RankFailures]:
     """Around all that a rank does. A lone process is left alone; a rank that fails ends here, its reason reported.
 
     SIGTERM raises Interrupted, so that a run which is not training just then ends like one that is, in any case within

@@ -78,7 +78,7 @@ class CropGroup(Config):
     """``count`` crops of one size, cut from the same image with the same distribution."""
 
     count: Annotated[int, Field(ge=1)]
-    """Crops an image."""
+    """Crops per image."""
     size: Annotated[int, Field(ge=8)]
     """Side of the square crop after resizing, in pixels."""
     area: Range = (0.08, 1.0)

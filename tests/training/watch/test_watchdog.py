@@ -60,7 +60,7 @@ def watched(world_size: int, monkeypatch: pytest.MonkeyPatch, *, begun: int | No
 
     monkeypatch.setattr(process_end.os, "_exit", end)
     monkeypatch.setattr(process_end.logging, "shutdown", lambda: None)
-    monkeypatch.setattr(process_end, "TELLING_SECONDS", 3600.0)
+    monkeypatch.setattr(process_end, "REPORT_SECONDS", 3600.0)
     with ExitStack() as stack:
         for rank in ranks[:begun]:
             stack.enter_context(rank.watchdog)

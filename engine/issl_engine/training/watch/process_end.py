@@ -7,14 +7,14 @@ import threading
 from collections.abc import Callable
 from typing import NoReturn
 
-TELLING_SECONDS = 5.0
+REPORT_SECONDS = 5.0
 """For telling why; the process ends in any case."""
 
 
 def end_process(exit_code: int, tell: Callable[[], None]) -> NoReturn:
     """Says why, from any thread, and ends. Nothing is unwound: the main thread may hang where it holds what that would
     need."""
-    end = threading.Timer(TELLING_SECONDS, os._exit, [exit_code])
+    end = threading.Timer(REPORT_SECONDS, os._exit, [exit_code])
     end.daemon = True
     end.start()
     try:

@@ -14,7 +14,7 @@ class RandAugment(Policy):
 
     name: Literal["rand_augment"]
     num_ops: Annotated[int, Field(ge=1, le=8)] = 2
-    """Operations an image."""
+    """Operations per image."""
     magnitude: Annotated[float, Field(ge=0, le=LARGEST_MAGNITUDE)] = 9
     """Strength, from 0 (weakest) to 30: shear to 0.3, shift to 150/331 of the side, rotation to 30 degrees, colour
     factors to 1 ± 0.9, 8 to 4 bits."""
