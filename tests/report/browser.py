@@ -83,8 +83,10 @@ class Browser:
         return answer["result"].get("value")
 
     def wait(self, script: str) -> Any:
-        """Until the expression is true."""
-        return until(lambda: self.run(script), script)
+        """Until the expression is true. An element that it names may be drawn only later: until then it is not true."""
+        unless = "if (error instanceof TypeError) return false; throw error"
+        careful = f"(() => {{ try {{ return {script} }} catch (error) {{ {unless} }} }})()"
+        return until(lambda: self.run(careful), script)
 
     def key(self, name: str, text: str = "") -> None:
         codes = {"Enter": 13, "Escape": 27, "Tab": 9, "ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40}

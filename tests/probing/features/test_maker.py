@@ -33,11 +33,13 @@ def images(seed: int = 0) -> ImageSet:
     return ImageSet(labels=np.arange(10) % 3, sizes_HW=np.full((10, 2), 16, np.int32), pixels=pixels)
 
 
-def maker(folder: Path | None, key: str = "e", **preprocessing) -> FeatureMaker:
+def maker(
+    folder: Path | None, key: str = "e", corruption: Corruption | None = None, **preprocessing
+) -> FeatureMaker:  # fmt: skip
     settings = {"resize": 16, "crop": 12, "mean": (0.5,) * 3, "std": (0.2,) * 3, "interpolation": "bilinear"}
     return FeatureMaker(
         encoder=Counting(), encoder_key=key, preprocessing=Preprocessing(**settings | preprocessing),
-        device=torch.device("cpu"), batch_size=4, num_threads=1,
+        corruption=corruption, device=torch.device("cpu"), batch_size=4, num_threads=1,
         cache=None if folder is None else FeatureCache(folder=folder),
     )  # fmt: skip
 
