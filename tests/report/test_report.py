@@ -2,6 +2,7 @@
 
 import csv
 import json
+import logging
 import math
 import re
 from pathlib import Path
@@ -109,6 +110,15 @@ def test_a_recipe_in_another_encoding_and_lines_without_a_speed_do_not_hinder_th
     (run / "recipe.yaml").write_bytes(b"name: caf\xe9\n")
     (run / "a" / "seed0" / "metrics.jsonl").write_text('{"step": 1, "epoch": 0.1, "loss": 1.0}\n')
     assert "60.0" in write_report(run).read_text()
+
+
+def test_controls_of_an_older_version_are_spoken_of_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    run = make_run(tmp_path / "run", {"a": 60.0, "b": 70.0}, controls=False)
+    (run / "controls" / "seed0").mkdir(parents=True)
+    (run / "controls" / "seed0" / "untrained.json").write_text("[]")
+    with caplog.at_level(logging.INFO, "issl_engine"):
+        assert load_run(run).controls == load_run(run).controls == []
+    assert caplog.text.count("run the recipe again to see them") == 1
 
 
 def test_a_control_is_never_read_from_elsewhere(tmp_path: Path) -> None:

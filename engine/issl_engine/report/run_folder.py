@@ -3,6 +3,7 @@
 import json
 import logging
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -245,8 +246,7 @@ def _seeds(run: Path, arm: str, seeds: list[int]) -> list[SeedRun]:
 def _controls(run: Path, named: Path) -> dict[str, Control]:
     """What an arm's controls.json names; nothing before its controls are made."""
     if not named.is_file():
-        if any(run.glob("controls/seed*/untrained.json")):
-            _log.info("%s: its controls were kept by an older version; run the recipe again to see them", run)
+        _say_where_controls_are_older(run)
         return {}
     content = read_json(named)
     wrong = _wrong_in_controls(content)
@@ -278,6 +278,13 @@ def _wrong_in_controls(content: Any) -> str | None:
         if not isinstance(entry.get("diagnostics"), str | None) or not isinstance(entry.get("dim"), int | None):
             return f"the dim or the diagnostics of {kind!r} are of another type"
     return None
+
+
+@cache
+def _say_where_controls_are_older(run: Path) -> None:
+    """Once per run, however many arms look for theirs."""
+    if any(run.glob("controls/seed*/untrained.json")):
+        _log.info("%s: its controls were kept by an older version; run the recipe again to see them", run)
 
 
 def _control_rows(arms: list[ArmRuns], folder: Path) -> list[ArmRuns]:
