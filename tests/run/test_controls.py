@@ -62,6 +62,15 @@ def test_controls_are_made_once(run: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in times} == times
 
 
+def test_pretraining_alone_leaves_the_controls_of_a_probed_run(run: Path) -> None:
+    before, probes = named(run, "simclr"), (run / "simclr" / "seed0" / "probes.json").read_bytes()
+    arguments = ["pretrain", "smoke", "--arm", "simclr", "--out", str(run), *SMALL]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 0, result.output
+    assert named(run, "simclr") == before
+    assert (run / "simclr" / "seed0" / "probes.json").read_bytes() == probes
+
+
 def test_with_other_probes_the_old_controls_are_not_shown(run: Path) -> None:
     before = named(run, "simclr")
     call(run, "arms.dissl.encoder.dim=24", "probes=[{name: nearest_mean}]")

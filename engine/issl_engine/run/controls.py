@@ -29,8 +29,10 @@ _log = logging.getLogger("issl_engine")
 def run_controls(recipe: Recipe, run: Path, arm: Path, seed: int, ranks: Ranks) -> None:
     """Makes the controls of the arm in the folder ``arm`` that are not there yet, and names them in its controls.json.
 
-    Call it on the first rank alone.
+    A recipe without probes compares nothing, so it leaves the names that are there. Call it on the first rank alone.
     """
+    if not recipe.probes and (arm / CONTROLS).exists():
+        return
     untrained: Encoder = build_encoder(recipe, seed).to(ranks.device)
     of = recipe.model_dump(mode="json", include={"encoder"}) | {"image_size": recipe.views.largest_size}
     named = {UNTRAINED: _control(UNTRAINED, of, untrained, recipe, run, seed, ranks) | {"dim": untrained.dim}}
