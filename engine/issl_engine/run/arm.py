@@ -18,7 +18,7 @@ from issl_engine.probing.probes.base import ProbeResult
 from issl_engine.ranks import Ranks
 from issl_engine.recipe.schema import Recipe
 from issl_engine.recipe.show import render
-from issl_engine.run.dataset import content_of, load_dataset
+from issl_engine.run.dataset import load_dataset
 from issl_engine.run.kept import Kept
 from issl_engine.run.made_of import diagnosed_by, probed_by
 from issl_engine.run.maps import keep_map
@@ -56,7 +56,8 @@ def run_arm(
 def _show_what_is_run(recipe: Recipe, dataset: Dataset, plan: Plan, folder: Path, seed: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / RESOLVED, render(recipe, derived=asdict(plan)))
-    key = recipe.model_dump(mode="json", include={"views"}) | {"images": content_of(dataset), "seed": seed}
+    # By the source's settings: to read all images for it would keep every rank waiting before training.
+    key = recipe.model_dump(mode="json", include={"views", "source"}) | {"seed": seed}
     images = dataset.pretraining_images
     Kept(folder).file(
         VIEWS, key, lambda path: write_contact_sheet(path, images, recipe.views, num_images=4, seed=seed)
