@@ -62,10 +62,10 @@ def pretrain(
         with reserved_stdout():
             ranks = train_here(file, folder, failures)
         if ranks.is_first:
-            from issl_engine.layout import arm_folder
+            from issl_engine.layout import CHECKPOINTS, arm_folder
             from issl_engine.training.checkpoints.verify import latest_checkpoint
 
-            checkpoint = latest_checkpoint(arm_folder(folder, name, chosen.seeds[0]) / "checkpoints")
+            checkpoint = latest_checkpoint(arm_folder(folder, name, chosen.seeds[0]) / CHECKPOINTS)
             click.echo(json.dumps({"checkpoint": str(checkpoint)}) if as_json else str(checkpoint))
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from issl_engine.launch.rank_environment import host_name
+from issl_engine.layout import RECORD
 from issl_engine.mistakes import Mistake
 
 if TYPE_CHECKING:  # a supervisor asks for the lock without loading torch
@@ -54,7 +55,7 @@ def check_folder_is_free(out: Path, resume: Resume) -> None:
 
 
 def _check_resume(out: Path, resume: Resume) -> None:
-    if resume == "never" and (out / "run.json").exists():
+    if resume == "never" and (out / RECORD).exists():
         raise Mistake(f"{out}: a run is here already; choose another --out, or --resume auto to go on with it")
 
 

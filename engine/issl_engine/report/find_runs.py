@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from issl_engine.layout import RECORD
 from issl_engine.report.read_json import ReportError
 
 DEEPEST = 6
@@ -23,7 +24,7 @@ def find_runs(roots: list[Path]) -> list[Path]:
 
 
 def _below(folder: Path, levels: int) -> list[Path]:
-    if (folder / "run.json").is_file():
+    if (folder / RECORD).is_file():
         return [folder]
     if levels == 0:
         return []

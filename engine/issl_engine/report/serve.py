@@ -16,6 +16,7 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+from issl_engine.layout import RECORD
 from issl_engine.mistakes import Mistake
 from issl_engine.report.find_runs import find_runs
 from issl_engine.report.html import facts, render_page
@@ -162,7 +163,7 @@ def _news(folder: Path) -> bytes:
 
 def _quiet_seconds(folder: Path) -> float:
     """Since anything was logged there; a run that was killed outright still says that it is running."""
-    written = [path.stat().st_mtime for path in (folder / "run.json", *folder.glob("*/seed*/*.json*"))]
+    written = [path.stat().st_mtime for path in (folder / RECORD, *folder.glob("*/seed*/*.json*"))]
     return max(0.0, time.time() - max(written))
 
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from issl_engine.layout import PAGE, RESULTS
 from issl_engine.report.csv_file import write_csv
 from issl_engine.report.html import write_page
 from issl_engine.report.run_folder import Run, load_run
@@ -16,7 +17,7 @@ def write_report(folder: Path) -> Path:
 def write_both(folder: Path, run: Run) -> Path:
     """Writes both into ``folder``, which is made if it is missing; returns the page."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_csv(folder / "results.csv", run)
-    page = folder / "report.html"
+    write_csv(folder / RESULTS, run)
+    page = folder / PAGE
     write_page(page, run.recipe, run)
     return page

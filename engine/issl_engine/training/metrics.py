@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from issl_engine.layout import METRICS
 from issl_engine.mistakes import Mistake
 from issl_engine.whole_file import write_whole
 
@@ -21,7 +22,7 @@ class MetricsLog:
     """
 
     def __init__(self, folder: Path, *, resume_step: int) -> None:
-        self.path = folder / "metrics.jsonl"
+        self.path = folder / METRICS
         kept = _lines_up_to(self.path, resume_step) if resume_step else []
         write_whole(self.path, "".join(kept))
         self._file = self.path.open("ab", buffering=0)  # nothing is held back: closing it can fail no more

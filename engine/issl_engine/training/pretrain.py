@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from issl_engine.layout import CHECKPOINTS
 from issl_engine.loading import check_views_fit
 from issl_engine.ranks import Ranks
 from issl_engine.recipe.schema import Recipe
@@ -50,7 +51,7 @@ def pretrain(
         torch.set_num_threads(recipe.training.threads)
     plan = plan or make_plan(recipe, dataset, ranks)
     check_views_fit(dataset.pretraining_images, recipe.views)
-    checkpoints = folder / "checkpoints"
+    checkpoints = folder / CHECKPOINTS
     found = agreed_latest_checkpoint(checkpoints, ranks)
     if found is not None and read_manifest(found).finished:
         _log.info("%s is already trained", folder)

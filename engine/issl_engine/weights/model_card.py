@@ -8,6 +8,7 @@ import torch
 
 import issl_engine
 from issl_engine.environment import git_commit, version
+from issl_engine.layout import CHECKPOINTS, PROBES
 from issl_engine.probing.judging.results import results_from_json
 from issl_engine.probing.probes.base import ProbeResult
 from issl_engine.weights.open_encoder import OpenedEncoder
@@ -121,9 +122,9 @@ def probe_results_of(opened: OpenedEncoder) -> list[ProbeResult]:
     """
     if opened.manifest is None or not opened.manifest.finished or opened.place is None:
         return []
-    if opened.place.parent.name != "checkpoints":
+    if opened.place.parent.name != CHECKPOINTS:
         return []
-    path = opened.place.parent.parent / "probes.json"
+    path = opened.place.parent.parent / PROBES
     if not path.is_file():
         return []
     try:
