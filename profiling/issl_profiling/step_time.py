@@ -72,9 +72,11 @@ def measure_step(recipe: Recipe, dataset: Dataset, ranks: Ranks, *, steps: int, 
             after_step(engine, progress, result)
             engine.guard.read(ranks, newest=False)
             batch = next(views).to(ranks.device)
-            encoder, z_VBD = clock.time(partial(learner.encode, batch.crops))
-            teacher = learner.teacher_projections(batch)
-            objective, _ = clock.time(partial(learner.loss, z_VBD, batch.ids, teacher, progress))
+            # The parts are called past the engine, whose precision they take.
+            with torch.autocast(ranks.device.type, torch.bfloat16, enabled=recipe.training.precision == "bf16"):
+                encoder, z_VBD = clock.time(partial(learner.encode, batch.crops))
+                teacher = learner.teacher_projections(batch)
+                objective, _ = clock.time(partial(learner.loss, z_VBD, batch.ids, teacher, progress))
             if index >= warmup:
                 columns["step"].append(step)
                 columns["data"].append(1000 * result.data_seconds)

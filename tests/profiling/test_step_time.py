@@ -9,8 +9,10 @@ from click.testing import CliRunner
 from issl_engine.cli import main
 
 
-def test_parts_add_up_to_the_step() -> None:
-    result = CliRunner().invoke(main, ["profile", "smoke", "--arm", "dissl", "--steps", "3", "--json"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_parts_add_up_to_the_step(precision: str) -> None:
+    command = ["profile", "smoke", "--arm", "dissl", "--steps", "3", "--json", f"training.precision={precision}"]
+    result = CliRunner().invoke(main, command)
     assert result.exit_code == 0, result.output
     milliseconds = json.loads(result.stdout)["milliseconds"]
     assert milliseconds["images_per_step"] == 32
