@@ -104,13 +104,13 @@ def test_the_gap_is_the_duality_gap() -> None:
     probability_NC = (x_ND @ weight_CD.T + bias_C).softmax(1)
     entropy = -(probability_NC * probability_NC.log()).sum(1).mean()
     residual_NC = probability_NC - torch.nn.functional.one_hot(features.labels_N, NUM_CLASSES)
-    assert float(residual_NC.sum(0).abs().max()) / N < 1e-5
+    assert float(residual_NC.sum(0).abs().max()) / N < 1e-4
     dual_CD = -(residual_NC.T @ x_ND) / (decay * N)
     gap = loss64(x_ND, features.labels_N, weight_CD, bias_C, decay) - float(
         entropy - decay / 2 * dual_CD.square().sum()
     )
     assert gap > 1e-4
-    assert path.gaps_S[0] == pytest.approx(gap, rel=1e-2)
+    assert path.gaps_S[0] == pytest.approx(gap, rel=5e-2)
 
 
 @pytest.mark.parametrize("kind", ["softmax", "bernoulli"])
