@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from issl_engine.objectives.base import Objective
+from issl_engine.objectives.base import Objective, ObjectiveShape
+from issl_engine.objectives.dino import DINOConfig
 
 from .conftest import build, features, forward, progress, teacher_output
 from .small_objectives import SMALL
@@ -96,6 +97,30 @@ def test_last_layer_gets_no_gradient_while_frozen() -> None:
         objective(z, teacher_output(objective, z), progress(step)).loss.backward()
         assert (objective.projector.last_layer.grad is None) == (step < 2)
         assert objective.projector.mlp.layers[0].weight.grad is not None
+
+
+def test_last_layers_rows_start_as_those_of_a_linear_layer() -> None:
+    objective = build("dino", bottleneck_dim=256, num_prototypes=1000)
+    torch.manual_seed(0)
+    linear = torch.nn.Linear(256, 1000, bias=False, dtype=torch.float64).weight.detach()
+    own = objective.projector.last_layer.detach()
+    assert own.norm(dim=1).mean().item() == pytest.approx(linear.norm(dim=1).mean().item(), rel=0.005)
+    assert own.norm(dim=1).mean().item() == pytest.approx(1 / math.sqrt(3), rel=0.005)
+    assert own.abs().max().item() <= 1 / 16
+    assert own.square().mean().item() == pytest.approx(linear.square().mean().item(), rel=0.01)
+
+
+def test_published_sizes_of_dinos_heads() -> None:
+    shape = ObjectiveShape(feature_dim=2048, num_views=2, num_global_views=2, batch_size=8)
+    tiny = DINOConfig(num_prototypes=1000, hidden_dim=1024, hidden_layers=1, batch_norm=True)
+    with torch.device("meta"):
+        sizes = [
+            [tuple(weight.shape) for weight in config.build(shape, None).projector.parameters() if weight.ndim == 2]
+            for config in (DINOConfig(), tiny)
+        ]
+    # The last layer, a parameter of the head itself, comes first.
+    assert sizes[0] == [(65536, 256), (2048, 2048), (2048, 2048), (256, 2048)]
+    assert sizes[1] == [(1000, 256), (1024, 2048), (256, 1024)]
 
 
 def test_teacher_temperature_warms_up_linearly() -> None:
