@@ -158,6 +158,9 @@ class ObjectiveConfig(Config):
     loss_compares_embeddings: ClassVar[bool] = False
     """Whether the Module has ``embed`` and ``compare``, as ``training.exact_accumulation`` needs."""
 
+    has_predictor: ClassVar[bool] = False
+    """Whether the Module has a ``predictor``, as ``optimizer.groups`` may ask for."""
+
     def build(self, shape: ObjectiveShape, group: ProcessGroup | None) -> Objective:
         """The objective with freshly initialised heads; ``group`` None means this process alone."""
         raise AssertionError(f"{type(self).__name__} must implement build")

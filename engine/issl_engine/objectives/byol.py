@@ -4,7 +4,7 @@ Letters: V views, the first G global; B images on this rank; D width of the repr
 projection.
 """
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from torch import Tensor
 from torch.distributed import ProcessGroup
@@ -28,6 +28,8 @@ class BYOLConfig(ObjectiveConfig):
     """Width of the hidden layer of head and predictor (batch-norm, ReLU)."""
     projection_dim: PositiveInt = 256
     """Width of the output of head and predictor."""
+
+    has_predictor: ClassVar[bool] = True
 
     def build(self, shape: ObjectiveShape, group: ProcessGroup | None) -> Objective:
         shape.check_two_views(self.name)

@@ -4,7 +4,7 @@ Letters: V views, the first G global; B images on this rank, N of all ranks; D w
 projection.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -40,6 +40,8 @@ class MatrixSSLConfig(ObjectiveConfig):
     """Width of the head's output (batch-norm) and of the predictor's, the side of the covariances."""
     predictor_hidden_dim: PositiveInt = 512
     """Width of the predictor's hidden layer (batch-norm, ReLU)."""
+
+    has_predictor: ClassVar[bool] = True
 
     def build(self, shape: ObjectiveShape, group: ProcessGroup | None) -> Objective:
         shape.check_two_views(self.name)

@@ -4,7 +4,7 @@ Letters: V views, the first G global; B images on this rank; D width of the repr
 each; P width of the projection.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -37,6 +37,8 @@ class SEMConfig(ObjectiveConfig):
     """Width of the hidden layer of projector and predictor (batch-norm, ReLU)."""
     projection_dim: PositiveInt = 256
     """Width of the output of projector and predictor."""
+
+    has_predictor: ClassVar[bool] = True
 
     def build(self, shape: ObjectiveShape, group: ProcessGroup | None) -> Objective:
         shape.check_two_views(self.name)

@@ -4,7 +4,7 @@ Letters: V views, the first G global; B images on this rank; D width of the repr
 projection.
 """
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from torch import Tensor
 from torch.distributed import ProcessGroup
@@ -26,6 +26,8 @@ class SimSiamConfig(ObjectiveConfig):
     """Width of the head's output (batch-norm) and of the predictor's."""
     predictor_hidden_dim: PositiveInt = 512
     """Width of the predictor's hidden layer (batch-norm, ReLU)."""
+
+    has_predictor: ClassVar[bool] = True
 
     def build(self, shape: ObjectiveShape, group: ProcessGroup | None) -> Objective:
         shape.check_two_views(self.name)

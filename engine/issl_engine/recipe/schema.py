@@ -242,6 +242,16 @@ class Recipe(Config):
         return self
 
     @model_validator(mode="after")
+    def _predictor_is_there(self) -> Self:
+        if any(group.of == "predictor" for group in self.optimizer.groups) and not self.objective.has_predictor:
+            able = [name for name, config in variants(objectives, ObjectiveConfig).items() if config.has_predictor]
+            raise Mistake(
+                f"optimizer.groups has one of the predictor, and objective {self.objective.name} has no predictor; "
+                f"leave the group out or choose one of {', '.join(able)}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _regularizers_fit(self) -> Self:
         names = [one.name for one in self.regularizers]
         if len(set(names)) != len(names):
