@@ -163,9 +163,22 @@ def test_projection_spread_distinguishes_a_sphere_from_a_point() -> None:
     assert objective(z, point, progress()).metrics["projection_std"].item() == pytest.approx(0, abs=1e-6)
 
 
-@pytest.mark.parametrize(("name", "head"), [("dissl", "residual"), ("dissl", "mlp")])
-def test_other_heads_train(name: str, head: str) -> None:
-    objective = build(name, teacher_head=head, student_head="mlp")
+@pytest.mark.parametrize(("name", "head"), [("simsiam", "head"), ("matrix_ssl", "projector")])
+def test_projections_are_normalised_without_gain_and_bias(name: str, head: str) -> None:
+    objective = build(name, images=64)
+    module = getattr(objective, head)
+    z = features(images=64)
+    rows = module(z).flatten(0, 1)
+    torch.testing.assert_close(rows.mean(0), torch.zeros(rows.shape[1], dtype=torch.float64), atol=1e-12, rtol=0)
+    torch.testing.assert_close(
+        rows.var(0, correction=0), torch.ones(rows.shape[1], dtype=torch.float64), atol=0.02, rtol=0
+    )
+    assert [weight for weight, _ in module.layers[-1].named_parameters()] == []
+
+
+@pytest.mark.parametrize(("teacher", "student"), [("block_bottleneck", "mlp"), ("mlp", "bottleneck_block")])
+def test_other_heads_train(teacher: str, student: str) -> None:
+    objective = build("dissl", teacher_head=teacher, student_head=student, hidden_layers=2)
     objective(features(), None, progress()).loss.backward()
     assert all(weight.grad is not None for weight in objective.parameters())
 
