@@ -65,7 +65,10 @@ class TrainingConfig(Config):
     """Length, batch and numerics of pretraining."""
 
     epochs: Annotated[float, Field(gt=0)]
-    """Passes over the training split; fractions are allowed."""
+    """Passes over the images that pretraining sees; fractions are allowed."""
+    image_share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Share of the source's images that pretraining sees, as many of each class, and the same ones with every seed.
+    Probes are fitted on all."""
     global_batch_size: Annotated[int, Field(ge=2)]
     """Images per optimiser step, over all ranks and accumulation steps."""
     accumulation_steps: PositiveInt = 1

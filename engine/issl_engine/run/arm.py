@@ -58,6 +58,8 @@ def _show_what_is_run(recipe: Recipe, dataset: Dataset, plan: Plan, folder: Path
     write_whole(folder / RESOLVED, render(recipe, derived=asdict(plan)))
     # By the source's settings: to read all images for it would keep every rank waiting before training.
     key = recipe.model_dump(mode="json", include={"views", "source"}) | {"seed": seed}
+    if recipe.training.image_share != 1:
+        key["image_share"] = recipe.training.image_share
     images = dataset.pretraining_images
     Kept(folder).file(
         VIEWS, key, lambda path: write_contact_sheet(path, images, recipe.views, num_images=4, seed=seed)

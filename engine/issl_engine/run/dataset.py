@@ -6,12 +6,15 @@ from issl_engine.sources.images.digests import listing_digest
 
 
 def load_dataset(recipe: Recipe) -> Dataset:
-    """The recipe's source. One source is held at a time. Raises SourceError."""
-    key = recipe.source.model_dump_json()
+    """The recipe's source, and its share of it for pretraining. One source is held at a time. Raises SourceError."""
+    key, share = recipe.source.model_dump_json(), recipe.training.image_share
     if key not in _datasets:
         _datasets.clear()
-        _datasets[key] = recipe.source.load()
-    return _datasets[key]
+        _datasets[key] = {1.0: recipe.source.load()}
+    of_share = _datasets[key]
+    if share not in of_share:
+        of_share[share] = of_share[1.0].with_share(share)
+    return of_share[share]
 
 
 def content_of(dataset: Dataset) -> str:
@@ -21,6 +24,7 @@ def content_of(dataset: Dataset) -> str:
     return _last[0][1]
 
 
-_datasets: dict[str, Dataset] = {}
+_datasets: dict[str, dict[float, Dataset]] = {}
+"""Source → share for pretraining → the images."""
 _last: list[tuple[Dataset, str]] = []
 """The dataset whose fingerprint was taken last, since that can take seconds."""
