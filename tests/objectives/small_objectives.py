@@ -85,7 +85,7 @@ SMALL: dict[str, SmallObjective] = {
         training={"num_classes": 24, "hidden_dim": 32, "bottleneck_dim": 16},
         metrics={
             "distillation_ce", "marginal_entropy", "conditional_entropy", "invariance_ce", "kl_invariance",
-            "kl_distillation", "perplexity", "classes_used", "invariance_weight",
+            "kl_distillation", "perplexity", "classes_used", "invariance_weight", "teacher_temperature",
         },
         out_of_range=[
             {"teacher_temperature": 0}, {"entropy_weight": -1}, {"num_classes": 1}, {"teacher_head": "residual"},

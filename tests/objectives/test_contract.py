@@ -135,10 +135,13 @@ def test_diet_takes_one_view_and_needs_to_know_how_many_images_there_are() -> No
 
 
 def test_half_a_ramp_is_refused() -> None:
-    with pytest.raises(ValidationError, match=r"invariance_weight_start \(2\.3\).*set both or neither"):
-        config("dissl", invariance_weight_start=2.3)
-    with pytest.raises(ValidationError, match=r"invariance_ramp_steps \(100\).*set both or neither"):
-        config("dissl", invariance_ramp_steps=100)
+    halves = {
+        "invariance_weight_start": 2.3, "invariance_ramp_steps": 100, "teacher_temperature_start": 1.5,
+        "teacher_temperature_ramp_steps": 100,
+    }  # fmt: skip
+    for key, value in halves.items():
+        with pytest.raises(ValidationError, match=rf"{key} \({value}\).*set both or neither"):
+            config("dissl", **{key: value})
 
 
 def test_a_queue_that_batches_do_not_fill_evenly_is_refused_with_a_length_that_works() -> None:

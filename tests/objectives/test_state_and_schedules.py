@@ -154,6 +154,17 @@ def test_invariance_weight_ramps_linearly_and_enters_the_loss() -> None:
         assert metrics["invariance_weight"].item() == pytest.approx(weight)
 
 
+@pytest.mark.parametrize("in_blocks", [False, True])
+def test_dissl_teacher_temperature_ramps_linearly_and_enters_the_loss(in_blocks: bool) -> None:
+    ramp = {"teacher_temperature": 0.5, "teacher_temperature_start": 1.5, "teacher_temperature_ramp_steps": 10}
+    objective = build("dissl", logits_in_blocks=in_blocks, **ramp)
+    for step, temperature in ((0, 1.5), (5, 1.0), (10, 0.5), (50, 0.5)):
+        loss, metrics = objective(features(), None, progress(step))
+        expected = build("dissl", teacher_temperature=temperature)(features(), None, progress()).loss
+        torch.testing.assert_close(loss, expected)
+        assert metrics["teacher_temperature"].item() == pytest.approx(temperature)
+
+
 def test_projection_spread_distinguishes_a_sphere_from_a_point() -> None:
     objective = build("byol", images=512)
     z = features(images=512)

@@ -4,7 +4,7 @@ Letters: V views, the first G global; B images on this rank; D width of the repr
 """
 
 import math
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -40,14 +40,13 @@ class AnInfoNCE(Contrastive):
     rows of P + 1 numbers, (Λa, 1)·(b, −½ bᵀΛb), which the kernel of InfoNCE takes.
     """
 
-    keep_self: ClassVar[bool] = False
     collapse_advice = (
         "lower objective.initial_temperature, lower optimizer.lr, lengthen schedule.warmup_epochs or make "
         "training.global_batch_size larger"
     )
 
     def __init__(self, config: AnInfoNCEConfig, shape: ObjectiveShape, group: ProcessGroup | None) -> None:
-        super().__init__(config, shape, group)
+        super().__init__(config, shape, group, keep_self=False)
         self.head = MLPHead(
             shape.feature_dim, config.projection_dim, hidden_dim=config.hidden_dim, hidden_layers=config.hidden_layers,
             batch_norm_out=True,

@@ -3,7 +3,7 @@
 Letters: V views, the first G global; B images on this rank; D width of the representation, P of the projection.
 """
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 from torch import Tensor
 from torch.distributed import ProcessGroup
@@ -23,6 +23,9 @@ class CISSLConfig(ContrastiveConfig):
     """Cosines are divided by this; 0.07 was used on TinyImageNet, 0.1 on ImageNet."""
     student_head: Literal["linear", "mlp"] = "linear"
     """The student's head: take the architecture of the probe that the representation is meant for."""
+    keep_own_row: bool = True
+    """With true, the teacher's row of the anchor's own view is a target too and a positive, as in the paper; with false
+    it is left out, as SimCLR leaves it out. This key and student_head tell the two differences from SimCLR apart."""
     hidden_dim: PositiveInt = 1024
     """Width of an MLP head's hidden layers (batch-norm, ReLU); 2048 was used on ImageNet."""
     hidden_layers: PositiveInt = 1
@@ -42,10 +45,8 @@ class CISSLConfig(ContrastiveConfig):
 class CISSL(Contrastive):
     """Contrast of the student's unit projections of all views with the teacher's of the global ones, all G·N."""
 
-    keep_self: ClassVar[bool] = True
-
     def __init__(self, config: CISSLConfig, shape: ObjectiveShape, group: ProcessGroup | None) -> None:
-        super().__init__(config, shape, group)
+        super().__init__(config, shape, group, keep_self=config.keep_own_row)
         self.temperature = config.temperature
         dims = (shape.feature_dim, config.projection_dim)
         self.student_head = (

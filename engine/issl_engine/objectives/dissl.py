@@ -28,7 +28,7 @@ from issl_kernels import DistillationTerms, distillation, linear_distillation
 
 _log = logging.getLogger("issl_engine")
 
-Deep = Literal["mlp", "block_bottleneck", "bottleneck_block"]
+HeadKind = Literal["linear", "mlp", "block_bottleneck", "bottleneck_block"]
 
 
 class DISSLConfig(ObjectiveConfig):
@@ -40,6 +40,12 @@ class DISSLConfig(ObjectiveConfig):
     """Classes C among which both heads choose."""
     teacher_temperature: PositiveFloat = 0.5
     """The teacher's logits are divided by this."""
+    teacher_temperature_start: PositiveFloat | None = None
+    """The teacher's temperature at the first step of its ramp, or null for no ramp. A high one lets the classes spread
+    before they are told apart."""
+    teacher_temperature_ramp_steps: Annotated[int, Field(ge=0)] = 0
+    """Optimiser steps in which the teacher's temperature goes from teacher_temperature_start to teacher_temperature,
+    linearly."""
     student_temperature: PositiveFloat = 1.0
     """The student's logits are divided by this."""
     entropy_weight: Weight = 2.3
@@ -52,17 +58,17 @@ class DISSLConfig(ObjectiveConfig):
     ramp."""
     invariance_ramp_steps: Annotated[int, Field(ge=0)] = 0
     """Optimiser steps in which beta goes from invariance_weight_start to invariance_weight, linearly."""
-    teacher_head: Deep = "mlp"
-    """mlp: hidden layers, then the bottleneck. block_bottleneck: a residual block of hidden layers on the
-    representation, then the bottleneck; published for ResNet-50 with 2048 dimensions, where the block is
-    2048-2048-2048 (hidden_dim 2048, hidden_layers 1). bottleneck_block: the bottleneck, then the block; published for
-    8192 dimensions, where the block is 512-2048-2048-512 (hidden_dim 2048, hidden_layers 2)."""
+    teacher_head: HeadKind = "mlp"
+    """linear: the bottleneck alone. mlp: hidden layers, then the bottleneck. block_bottleneck: a residual block of
+    hidden layers on the representation, then the bottleneck; published for ResNet-50 with 2048 dimensions, where the
+    block is 2048-2048-2048 (hidden_dim 2048, hidden_layers 1). bottleneck_block: the bottleneck, then the block;
+    published for 8192 dimensions, where the block is 512-2048-2048-512 (hidden_dim 2048, hidden_layers 2)."""
     teacher_init: LinearInit = "linear"
     """How those of the teacher's layers start that have fewer outputs than inputs: linear, as torch's linear layers do;
     johnson_lindenstrauss, as random projections (normal, variance 1 / outputs), published for 8192 dimensions."""
-    student_head: Literal["linear"] | Deep = "linear"
-    """The student's head: take the architecture of the probe that the representation is meant for. linear has the
-    bottleneck alone, the others are as the teacher's."""
+    student_head: HeadKind = "linear"
+    """The student's head, one of the same kinds: take the architecture of the probe that the representation is meant
+    for."""
     hidden_dim: PositiveInt = 1024
     """Width of the hidden layers of all heads but linear ones (batch-norm, ReLU)."""
     hidden_layers: PositiveInt = 1
@@ -75,12 +81,14 @@ class DISSLConfig(ObjectiveConfig):
     memory with many classes and takes about as long."""
 
     @model_validator(mode="after")
-    def _ramp_is_whole(self) -> Self:
-        if (self.invariance_weight_start is None) != (self.invariance_ramp_steps == 0):
-            raise Mistake(
-                f"invariance_weight_start ({self.invariance_weight_start}) and invariance_ramp_steps "
-                f"({self.invariance_ramp_steps}) belong together: set both or neither"
-            )
+    def _ramps_are_whole(self) -> Self:
+        for name in ("invariance", "teacher_temperature"):
+            start_key = "invariance_weight_start" if name == "invariance" else f"{name}_start"
+            start, steps = getattr(self, start_key), getattr(self, f"{name}_ramp_steps")
+            if (start is None) != (steps == 0):
+                raise Mistake(
+                    f"{start_key} ({start}) and {name}_ramp_steps ({steps}) belong together: set both or neither"
+                )
         return self
 
     def build(self, shape: ObjectiveShape, group: ProcessGroup | None) -> Objective:
@@ -129,30 +137,40 @@ class DISSL(Objective):
     def invariance_weight(self, progress: Progress) -> float:
         """β at this step."""
         config = self.config
-        if config.invariance_weight_start is None:
-            return config.invariance_weight
-        done = min(1.0, progress.step / config.invariance_ramp_steps)
-        return config.invariance_weight_start + done * (config.invariance_weight - config.invariance_weight_start)
+        return _ramped(
+            config.invariance_weight_start, config.invariance_weight, config.invariance_ramp_steps, progress.step
+        )
+
+    def teacher_temperature(self, progress: Progress) -> float:
+        """τ_t at this step."""
+        config = self.config
+        return _ramped(
+            config.teacher_temperature_start, config.teacher_temperature, config.teacher_temperature_ramp_steps,
+            progress.step,
+        )  # fmt: skip
 
     def forward(self, z_VBD: Tensor, teacher_GBP: Tensor | None, progress: Progress) -> ObjectiveOutput:
-        invariance_weight = self.invariance_weight(progress)
+        invariance_weight, temperature = self.invariance_weight(progress), self.teacher_temperature(progress)
         if self.config.logits_in_blocks:
-            loss, terms = self._loss_from_features(z_VBD, invariance_weight)
+            loss, terms = self._loss_from_features(z_VBD, invariance_weight, temperature)
         else:
             loss, terms = distillation(
                 self.teacher_head(z_VBD[: self.num_global_views]),
                 self.student_head(z_VBD),
-                teacher_temperature=self.config.teacher_temperature,
+                teacher_temperature=temperature,
                 student_temperature=self.config.student_temperature,
                 entropy_weight=self.config.entropy_weight,
                 invariance_weight=invariance_weight,
                 group=self.group,
                 overwrite_logits=True,  # nothing else reads them
             )
-        weight = loss.detach().new_full((), invariance_weight)
-        return ObjectiveOutput(loss, terms._asdict() | {"invariance_weight": weight})
+        settings = {"invariance_weight": invariance_weight, "teacher_temperature": temperature}
+        scalars = {name: loss.detach().new_full((), value) for name, value in settings.items()}
+        return ObjectiveOutput(loss, terms._asdict() | scalars)
 
-    def _loss_from_features(self, z_VBD: Tensor, invariance_weight: float) -> tuple[Tensor, DistillationTerms]:
+    def _loss_from_features(
+        self, z_VBD: Tensor, invariance_weight: float, teacher_temperature: float
+    ) -> tuple[Tensor, DistillationTerms]:
         teacher_GBH, teacher_last = self.teacher_head.before_last(z_VBD[: self.num_global_views])
         student_VBH, student_last = self.student_head.before_last(z_VBD)
         return linear_distillation(
@@ -162,7 +180,7 @@ class DISSL(Objective):
             student_VBH,
             student_last.weight,
             student_last.bias,
-            teacher_temperature=self.config.teacher_temperature,
+            teacher_temperature=teacher_temperature,
             student_temperature=self.config.student_temperature,
             entropy_weight=self.config.entropy_weight,
             invariance_weight=invariance_weight,
@@ -170,7 +188,14 @@ class DISSL(Objective):
         )
 
 
-def _head(config: DISSLConfig, kind: Literal["linear"] | Deep, feature_dim: int) -> Head:
+def _ramped(start: float | None, end: float, ramp_steps: int, step: int) -> float:
+    """From ``start`` to ``end`` over ``ramp_steps`` steps, then ``end``; without a start always ``end``."""
+    if start is None:
+        return end
+    return start + min(1.0, step / ramp_steps) * (end - start)
+
+
+def _head(config: DISSLConfig, kind: HeadKind, feature_dim: int) -> Head:
     dims = (feature_dim, config.num_classes)
     if kind == "linear":
         return LinearHead(*dims, bottleneck_dim=config.bottleneck_dim)

@@ -3,7 +3,7 @@
 Letters: V views, the first G global; B images on this rank; D width of the representation, P of the projection.
 """
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 from torch import Tensor
 from torch.distributed import ProcessGroup
@@ -31,10 +31,8 @@ class SimCLRConfig(ContrastiveConfig):
 class SimCLR(Contrastive):
     """Contrast within one set of unit projections: the first G views are targets, and never the anchor's own row."""
 
-    keep_self: ClassVar[bool] = False
-
     def __init__(self, config: SimCLRConfig, shape: ObjectiveShape, group: ProcessGroup | None) -> None:
-        super().__init__(config, shape, group)
+        super().__init__(config, shape, group, keep_self=False)
         self.temperature = config.temperature
         self.head = MLPHead(
             shape.feature_dim, config.projection_dim, hidden_dim=config.hidden_dim, hidden_layers=config.hidden_layers,
