@@ -141,7 +141,7 @@ SMALL: dict[str, SmallObjective] = {
         formula={"num_simplices": 3, "simplex_dim": 4, "temperature": 0.5, "hidden_dim": 7, "projection_dim": 4},
         training={"num_simplices": 8, "simplex_dim": 4, "hidden_dim": 32, "projection_dim": 16},
         metrics={"cosine", "projection_std", "simplex_entropy"},
-        out_of_range=[{"simplex_dim": 1}, {"temperature": 0}],
+        out_of_range=[{"simplex_dim": 1}, {"temperature": 0}, {"probe_temperatures": [1, 0]}],
     ),
     "falcon": SmallObjective(
         formula={"code_dim": 8, "num_codes": 9, "epsilon": 1e-3},
