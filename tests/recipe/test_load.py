@@ -89,7 +89,7 @@ BAD_FILES: dict[str, tuple[str | bytes, str]] = {
     "missing key": (
         changed("  epochs: 3\n", ""),
         "x.yaml:12: training.epochs: missing; add 'epochs' under 'training' "
-        "(Passes over the training split; fractions are allowed)",
+        "(Passes over the images that pretraining sees; fractions are allowed)",
     ),
     "missing part": (
         changed("evaluation: {resize: 32, crop: 28}\n", ""),
