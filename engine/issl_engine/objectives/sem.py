@@ -4,7 +4,8 @@ Letters: V views, the first G global; B images on this rank; D width of the repr
 each; P width of the projection.
 """
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -16,6 +17,7 @@ from issl_engine.objectives.base import Objective, ObjectiveConfig, ObjectiveOut
 from issl_engine.objectives.cosine_regression import agreement
 from issl_engine.objectives.ema_objective import EmaObjective
 from issl_engine.objectives.number_ranges import Momentum, PositiveFloat, PositiveInt
+from issl_engine.ranges import Choice, LogUniform, Multiples, Range
 from issl_kernels.collectives import all_reduce_sum_, world_size
 from issl_kernels.precision import arithmetic_dtype
 
@@ -37,6 +39,12 @@ class SEMConfig(ObjectiveConfig):
     """Width of the hidden layer of projector and predictor (batch-norm, ReLU)."""
     projection_dim: PositiveInt = 256
     """Width of the output of projector and predictor."""
+
+    search_ranges: ClassVar[Mapping[str, Range]] = {
+        "temperature": LogUniform(0.1, 2),
+        "num_simplices": Multiples((0.25, 0.5, 1, 2)),
+        "ema_momentum": Choice((0.9, 0.97, 0.99, 0.996, 0.999)),
+    }
 
     def build(self, shape: ObjectiveShape, group: ProcessGroup | None) -> Objective:
         shape.check_two_views(self.name)

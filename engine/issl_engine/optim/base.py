@@ -1,13 +1,14 @@
 """What an optimiser is to a recipe."""
 
-from collections.abc import Iterable
-from typing import Annotated
+from collections.abc import Iterable, Mapping
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
 from torch import nn
 
 from issl_engine.config import Config
+from issl_engine.ranges import Factor, LogUniform, Range
 
 NamedParameters = Iterable[tuple[str, nn.Parameter]]
 
@@ -24,6 +25,9 @@ class OptimizerConfig(Config):
     """Weight decay of convolution and linear weights; biases and norms have none unless decay_all."""
     decay_all: bool = False
     """Apply weight decay to biases and norms too, as some published recipes do."""
+
+    search_ranges: ClassVar[Mapping[str, Range]] = {"lr": Factor(0.125, 8), "weight_decay": LogUniform(1e-8, 1e-2)}
+    """Key → the values that ``issl-engine search`` tries, in every arm, unless the recipe says otherwise."""
 
     def peak_lr(self, global_batch_size: int) -> float:
         """The scaled peak learning rate."""

@@ -1,16 +1,22 @@
 """The images of a recipe, read once for all arms and seeds that share them."""
 
+from dataclasses import replace
+
 from issl_engine.recipe.schema import Recipe
-from issl_engine.sources.base import Dataset
+from issl_engine.sources.base import Dataset, no_images
 from issl_engine.sources.images.digests import listing_digest
 
 
 def load_dataset(recipe: Recipe) -> Dataset:
-    """The recipe's source. One source is held at a time. Raises SourceError."""
-    key = recipe.source.model_dump_json()
+    """The recipe's source. One source is held at a time. Raises SourceError.
+
+    Where the recipe reports on held-out images the test split is empty: nothing that follows can read it.
+    """
+    key = f"{recipe.evaluation.report_on} {recipe.source.model_dump_json()}"
     if key not in _datasets:
         _datasets.clear()
-        _datasets[key] = recipe.source.load()
+        dataset = recipe.source.load()
+        _datasets[key] = dataset if recipe.evaluation.report_on == "test" else replace(dataset, test=no_images())
     return _datasets[key]
 
 
