@@ -161,9 +161,7 @@ def test_choices_at_an_edge_are_named(tmp_path: Path, quick: Callable[..., list[
     assert json.loads(best["at_edge"])["optimizer.lr"] == "high"
 
 
-def test_a_chosen_recipe_is_the_users_with_few_lines_changed(
-    tmp_path: Path, quick: Callable[..., list[str]]
-) -> None:
+def test_a_chosen_recipe_is_the_users_with_few_lines_changed(tmp_path: Path, quick: Callable[..., list[str]]) -> None:
     quick(lambda recipe: recipe.optimizer.lr)
     call(*SMOKE, "training.epochs=2", "--trials", "4", "--out", tmp_path)
     text = (tmp_path / "chosen.yaml").read_text()
