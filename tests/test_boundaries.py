@@ -21,6 +21,7 @@ ORDER = [
     *(
         "mistakes",
         "config",
+        "ranges",
         "variants",
         "whole_file",
         "log_file",
@@ -32,7 +33,7 @@ ORDER = [
         "layout",
     ),
     *("optim", "sources", "views", "loading", "models", "objectives", "regularizers", "measures", "probing"),
-    *("recipe", "training", "weights", "diagnosis", "launch", "report", "theory", "run"),
+    *("recipe", "training", "weights", "diagnosis", "launch", "report", "theory", "run", "search"),
     *("commands", "cli", "docs", "__main__"),
 ]
 """Rooms of issl_engine; each may import from itself and from those before it."""

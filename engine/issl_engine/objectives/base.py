@@ -4,6 +4,7 @@ Letters: V views (crops) per image, the first G of them global; B images on this
 representation; P width of a projection.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
@@ -12,6 +13,7 @@ from torch.distributed import ProcessGroup
 
 from issl_engine.config import Config
 from issl_engine.mistakes import Mistake
+from issl_engine.ranges import Range
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,8 +167,14 @@ class ObjectiveConfig(Config):
 
     name: str
 
+    search_ranges: ClassVar[Mapping[str, Range]] = {}
+    """Key → the values that ``issl-engine search`` tries unless the recipe says otherwise: those that authors tuned."""
     loss_compares_embeddings: ClassVar[bool] = False
     """Whether the Module has ``embed`` and ``compare``, as ``training.exact_accumulation`` needs."""
+
+    def unfit_for_search(self) -> str | None:
+        """Why a search should not try these settings together although a recipe may have them; None where it may."""
+        return None
 
     has_predictor: ClassVar[bool] = False
     """Whether the Module has a ``predictor``, as ``optimizer.groups`` may ask for."""

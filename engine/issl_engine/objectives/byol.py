@@ -4,6 +4,7 @@ Letters: V views, the first G global; B images on this rank; D width of the repr
 projection.
 """
 
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 from torch import Tensor
@@ -14,6 +15,7 @@ from issl_engine.objectives.base import Objective, ObjectiveConfig, ObjectiveOut
 from issl_engine.objectives.cosine_regression import agreement
 from issl_engine.objectives.ema_objective import EmaObjective
 from issl_engine.objectives.number_ranges import Momentum, PositiveInt
+from issl_engine.ranges import Choice, Range
 
 
 class BYOLConfig(ObjectiveConfig):
@@ -30,6 +32,10 @@ class BYOLConfig(ObjectiveConfig):
     """Width of the output of head and predictor."""
 
     has_predictor: ClassVar[bool] = True
+
+    search_ranges: ClassVar[Mapping[str, Range]] = {
+        "ema_momentum": Choice((0.9, 0.97, 0.99, 0.996, 0.999)),
+    }
 
     def build(self, shape: ObjectiveShape, group: ProcessGroup | None) -> Objective:
         shape.check_two_views(self.name)

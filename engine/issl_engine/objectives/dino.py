@@ -4,7 +4,8 @@ Letters: V views, the first G global; B images on this rank; D width of the repr
 """
 
 import math
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +26,7 @@ from issl_engine.objectives.base import (
 )
 from issl_engine.objectives.ema_objective import EmaObjective
 from issl_engine.objectives.number_ranges import Momentum, PositiveFloat, PositiveInt
+from issl_engine.ranges import Choice, LogUniform, Multiples, Range
 from issl_kernels import linear_soft_cross_entropy, soft_cross_entropy
 from issl_kernels.collectives import all_reduce_sum, all_reduce_sum_, world_size
 from issl_kernels.precision import arithmetic_dtype
@@ -64,6 +66,12 @@ class DINOConfig(ObjectiveConfig):
     logits_in_blocks: bool = False
     """Compute the logits inside the loss, one block of images at a time, and never hold all of them. That needs less
     memory with many prototypes and takes about as long."""
+
+    search_ranges: ClassVar[Mapping[str, Range]] = {
+        "teacher_temperature": LogUniform(0.02, 0.1),
+        "ema_momentum": Choice((0.9, 0.97, 0.99, 0.996, 0.999)),
+        "num_prototypes": Multiples((0.25, 0.5, 1, 2, 4)),
+    }
 
     def build(self, shape: ObjectiveShape, group: ProcessGroup | None) -> Objective:
         shape.check_two_views(self.name)

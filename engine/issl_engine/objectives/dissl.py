@@ -7,7 +7,8 @@ classes.
 
 import logging
 import math
-from typing import Annotated, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 from torch import Tensor
@@ -24,6 +25,7 @@ from issl_engine.objectives.base import (
     Progress,
 )
 from issl_engine.objectives.number_ranges import PositiveFloat, PositiveInt, Weight
+from issl_engine.ranges import LogUniform, Multiples, Range, Uniform
 from issl_kernels import DistillationTerms, distillation, linear_distillation
 
 _log = logging.getLogger("issl_engine")
@@ -80,6 +82,13 @@ class DISSLConfig(ObjectiveConfig):
     """Compute the logits inside the loss, one block of images at a time, and never hold all of them. That needs less
     memory with many classes and takes about as long."""
 
+    search_ranges: ClassVar[Mapping[str, Range]] = {
+        "teacher_temperature": LogUniform(0.1, 1.5),
+        "num_classes": Multiples((0.25, 0.5, 1, 2, 4)),
+        "entropy_weight": Uniform(1.5, 3.0),
+        "invariance_weight": Uniform(0.4, 1.0),
+    }
+
     @model_validator(mode="after")
     def _ramps_are_whole(self) -> Self:
         for name in ("invariance", "teacher_temperature"):
@@ -90,6 +99,11 @@ class DISSLConfig(ObjectiveConfig):
                     f"{start_key} ({start}) and {name}_ramp_steps ({steps}) belong together: set both or neither"
                 )
         return self
+
+    def unfit_for_search(self) -> str | None:
+        if self.entropy_weight < self.invariance_weight + 1:
+            return "entropy_weight is below invariance_weight + 1, where the classes tend to collapse"
+        return None
 
     def build(self, shape: ObjectiveShape, group: ProcessGroup | None) -> Objective:
         shape.check_two_views(self.name)

@@ -4,6 +4,7 @@ Letters: V views, the first G global; B images on this rank, N of all ranks; D w
 projection.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
 import torch
@@ -17,6 +18,7 @@ from issl_engine.objectives.cosine_regression import projection_spread
 from issl_engine.objectives.ema_objective import EmaObjective
 from issl_engine.objectives.number_ranges import Momentum, PositiveInt, Weight
 from issl_engine.objectives.spectra import LOG_EPSILON, symmetric_log, trace_log
+from issl_engine.ranges import Choice, LogUniform, Range
 from issl_kernels.collectives import all_gather, gather_rows
 
 
@@ -43,6 +45,12 @@ class MatrixSSLConfig(ObjectiveConfig):
     """Width of the predictor's hidden layer (batch-norm, ReLU)."""
 
     has_predictor: ClassVar[bool] = True
+
+    search_ranges: ClassVar[Mapping[str, Range]] = {
+        "uniformity_weight": LogUniform(0.1, 2),
+        "alignment_weight": LogUniform(0.3, 3),
+        "ema_momentum": Choice((0.9, 0.97, 0.99, 0.996, 0.999)),
+    }
 
     def build(self, shape: ObjectiveShape, group: ProcessGroup | None) -> Objective:
         shape.check_two_views(self.name)

@@ -4,6 +4,7 @@ Letters: V views, the first G global; B images on this rank; D width of the repr
 each; P width of the projection.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
 import torch
@@ -23,6 +24,7 @@ from issl_engine.objectives.base import (
 from issl_engine.objectives.cosine_regression import agreement
 from issl_engine.objectives.ema_objective import EmaObjective
 from issl_engine.objectives.number_ranges import Momentum, PositiveFloat, PositiveInt
+from issl_engine.ranges import Choice, LogUniform, Multiples, Range
 from issl_kernels.collectives import all_reduce_sum_, world_size
 from issl_kernels.precision import arithmetic_dtype
 
@@ -48,6 +50,12 @@ class SEMConfig(ObjectiveConfig):
     """Width of the hidden layer of projector and predictor (batch-norm, ReLU)."""
     projection_dim: PositiveInt = 256
     """Width of the output of projector and predictor."""
+
+    search_ranges: ClassVar[Mapping[str, Range]] = {
+        "temperature": LogUniform(0.1, 2),
+        "num_simplices": Multiples((0.25, 0.5, 1, 2)),
+        "ema_momentum": Choice((0.9, 0.97, 0.99, 0.996, 0.999)),
+    }
 
     has_predictor: ClassVar[bool] = True
 

@@ -4,6 +4,7 @@ Letters: V views, the first G global; B images on this rank; D width of the repr
 projection.
 """
 
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 from torch import Tensor
@@ -13,6 +14,7 @@ from issl_engine.models.heads import MLPHead
 from issl_engine.objectives.base import Objective, ObjectiveConfig, ObjectiveOutput, ObjectiveShape, Progress
 from issl_engine.objectives.cosine_regression import agreement
 from issl_engine.objectives.number_ranges import PositiveInt
+from issl_engine.ranges import Multiples, Range
 
 
 class SimSiamConfig(ObjectiveConfig):
@@ -28,6 +30,11 @@ class SimSiamConfig(ObjectiveConfig):
     """Width of the predictor's hidden layer (batch-norm, ReLU)."""
 
     has_predictor: ClassVar[bool] = True
+
+    search_ranges: ClassVar[Mapping[str, Range]] = {
+        "predictor_hidden_dim": Multiples((0.5, 1, 2)),
+        "projection_dim": Multiples((0.5, 1, 2)),
+    }
 
     def build(self, shape: ObjectiveShape, group: ProcessGroup | None) -> Objective:
         shape.check_two_views(self.name)

@@ -1,7 +1,7 @@
 """What an optimiser is to a recipe."""
 
-from collections.abc import Iterable
-from typing import Annotated, Self
+from collections.abc import Iterable, Mapping
+from typing import Annotated, ClassVar, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -10,6 +10,7 @@ from torch import nn
 from issl_engine.config import Config
 from issl_engine.mistakes import Mistake
 from issl_engine.optim.group_config import GroupConfig
+from issl_engine.ranges import Factor, LogUniform, Range
 
 NamedParameters = Iterable[tuple[str, nn.Parameter]]
 
@@ -39,6 +40,9 @@ class OptimizerConfig(Config):
         if len(set(kinds)) != len(kinds):
             raise Mistake(f"groups must be of different weights, not {kinds}; leave out all but one of each")
         return self
+
+    search_ranges: ClassVar[Mapping[str, Range]] = {"lr": Factor(0.125, 8), "weight_decay": LogUniform(1e-8, 1e-2)}
+    """Key → the values that ``issl-engine search`` tries, in every arm, unless the recipe says otherwise."""
 
     def peak_lr(self, global_batch_size: int) -> float:
         """The scaled peak learning rate."""

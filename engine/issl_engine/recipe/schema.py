@@ -20,6 +20,7 @@ from issl_engine.optim.base import OptimizerConfig
 from issl_engine.optim.schedules import ScheduleConfig
 from issl_engine.probing.config import EvaluationConfig
 from issl_engine.probing.probes.base import ProbeConfig
+from issl_engine.recipe.search_config import SearchConfig
 from issl_engine.regularizers.base import RegularizerConfig
 from issl_engine.sources.base import SourceConfig
 from issl_engine.variants import one_of, variants
@@ -208,6 +209,8 @@ class Recipe(Config):
     """How collapse is measured, and the distance of the representation from the optimum of the theory."""
     controls: bool = True
     """With true, raw pixels and the untrained encoder are probed too."""
+    search: SearchConfig = SearchConfig()
+    """What 'issl-engine search' tries; 'issl-engine run' does not read it."""
 
     @property
     def preprocessing(self) -> Preprocessing:

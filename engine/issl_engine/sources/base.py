@@ -118,6 +118,11 @@ class ImageSet:
         )
 
 
+def no_images() -> ImageSet:
+    """An empty split."""
+    return ImageSet(labels=np.zeros(0, np.int64), sizes_HW=np.zeros((0, 2), np.int32), paths=())
+
+
 @dataclass(frozen=True, kw_only=True)
 class CorruptFile:
     """An image file that was left out, and why."""
