@@ -39,7 +39,7 @@ ORDER = [
 """Rooms of issl_engine; each may import from itself and from those before it."""
 
 ORDER_IN_SOURCES = [
-    *("byte_ranges", "base", "formats", "images", "image_files", "shards", "packing", "drawing"),
+    *("byte_ranges", "balanced_subset", "base", "formats", "images", "image_files", "shards", "packing", "drawing"),
     *("a source", "recognise"),
 ]
 """Rooms of issl_engine.sources, in the same way; ``a source`` is any file that is not named: no source imports another.

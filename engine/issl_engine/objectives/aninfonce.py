@@ -53,7 +53,10 @@ class AnInfoNCE(Contrastive):
 
     def __init__(self, config: AnInfoNCEConfig, shape: ObjectiveShape, group: ProcessGroup | None) -> None:
         super().__init__(config, shape, group, keep_self=False)
-        self.head = MLPHead(shape.feature_dim, config.projection_dim, hidden_dim=config.hidden_dim, batch_norm_out=True)
+        self.head = MLPHead(
+            shape.feature_dim, config.projection_dim, hidden_dim=config.hidden_dim, hidden_layers=config.hidden_layers,
+            batch_norm_out=True,
+        )  # fmt: skip
         start = 1 / config.initial_temperature
         # The inverse of softplus, in a form that neither overflows nor cancels.
         self.raw_weights = nn.Parameter(torch.full((config.projection_dim,), start + math.log(-math.expm1(-start))))

@@ -26,8 +26,8 @@ class BarlowTwinsConfig(ObjectiveConfig):
 
     name: Literal["barlow_twins"] = "barlow_twins"
     """Which objective this is."""
-    off_diagonal_weight: Weight = 0.005
-    """Weight lambda of the squared correlations between different dimensions."""
+    off_diagonal_weight: Weight = 0.0051
+    """Weight lambda of the squared correlations between different dimensions; 0.0051 is the authors' program's."""
     hidden_dim: PositiveInt = 8192
     """Width of the head's hidden layers (batch-norm, ReLU)."""
     hidden_layers: PositiveInt = 2

@@ -74,6 +74,16 @@ class ObjectiveOutput(NamedTuple):
     metrics: dict[str, Tensor]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Readout:
+    """``module`` maps representations [N, D] to what a probe reads, [N, D']. ``name`` and ``value`` are the
+    hyper-parameter that sets it apart from the method's other readings."""
+
+    module: nn.Module
+    name: str
+    value: float
+
+
 class AssignmentMetrics(NamedTuple):
     """Which of an objective's metrics say how it uses its classes (or prototypes)."""
 
@@ -165,6 +175,19 @@ class ObjectiveConfig(Config):
     def unfit_for_search(self) -> str | None:
         """Why a search should not try these settings together although a recipe may have them; None where it may."""
         return None
+
+    has_predictor: ClassVar[bool] = False
+    """Whether the Module has a ``predictor``, as ``optimizer.groups`` may ask for."""
+
+    @property
+    def offers_readouts(self) -> bool:
+        """Whether probes read something of the objective in place of the representation: see ``readouts``."""
+        return False
+
+    def readouts(self, projector: nn.Module) -> list[Readout]:
+        """What probes read, several readings, among which held-out images choose. ``projector`` is that of the network
+        which is probed: the objective's own, or the EMA teacher's. Only where ``offers_readouts``."""
+        raise AssertionError(f"{type(self).__name__} has no readouts")
 
     def build(self, shape: ObjectiveShape, group: ProcessGroup | None) -> Objective:
         """The objective with freshly initialised heads; ``group`` None means this process alone."""

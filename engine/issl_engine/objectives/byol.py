@@ -31,6 +31,8 @@ class BYOLConfig(ObjectiveConfig):
     projection_dim: PositiveInt = 256
     """Width of the output of head and predictor."""
 
+    has_predictor: ClassVar[bool] = True
+
     search_ranges: ClassVar[Mapping[str, Range]] = {
         "ema_momentum": Choice((0.9, 0.97, 0.99, 0.996, 0.999)),
     }

@@ -55,7 +55,9 @@ class DINOConfig(ObjectiveConfig):
     freeze_last_layer_epochs: Annotated[float, Field(ge=0)] = 1.0
     """Epochs in which the head's last layer keeps its initial values."""
     hidden_dim: PositiveInt = 2048
-    """Width of the head's two hidden layers (GELU)."""
+    """Width of the head's hidden layers (GELU)."""
+    hidden_layers: PositiveInt = 2
+    """Hidden layers of the head."""
     bottleneck_dim: PositiveInt = 256
     """Width before the last layer (L2-normalised)."""
     batch_norm: bool = False
@@ -77,7 +79,12 @@ class DINOConfig(ObjectiveConfig):
 
 
 class DINOHead(nn.Module):
-    """[..., D] → MLP → L2-normalised bottleneck → cosines with K unit rows."""
+    """[..., D] → MLP → L2-normalised bottleneck → cosines with K unit rows.
+
+    The last layer's rows may have any length, and are divided by it. They start as a linear layer's do, with a norm of
+    about 1/sqrt(3) = 0.58 whatever the bottleneck's width: Adam moves a row by the learning rate in each number, and
+    the longer the row, the less that turns it.
+    """
 
     def __init__(self, config: DINOConfig, feature_dim: int) -> None:
         super().__init__()
@@ -85,7 +92,7 @@ class DINOHead(nn.Module):
             feature_dim,
             config.bottleneck_dim,
             hidden_dim=config.hidden_dim,
-            hidden_layers=2,
+            hidden_layers=config.hidden_layers,
             batch_norm=config.batch_norm,
             activation="gelu",
         )
@@ -94,7 +101,8 @@ class DINOHead(nn.Module):
                 nn.init.trunc_normal_(layer.weight, std=0.02)
                 if layer.bias is not None:
                     nn.init.zeros_(layer.bias)
-        self.last_layer = nn.Parameter(torch.randn(config.num_prototypes, config.bottleneck_dim))
+        self.last_layer = nn.Parameter(torch.empty(config.num_prototypes, config.bottleneck_dim))
+        nn.init.kaiming_uniform_(self.last_layer, a=math.sqrt(5))  # nn.Linear's own
 
     def forward(self, x: Tensor, *, freeze_last_layer: bool = False) -> Tensor:
         return F.linear(*self.before_last(x, freeze_last_layer=freeze_last_layer))

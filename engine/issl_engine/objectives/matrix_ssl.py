@@ -39,9 +39,12 @@ class MatrixSSLConfig(ObjectiveConfig):
     hidden_dim: PositiveInt = 2048
     """Width of the head's two hidden layers (batch-norm, ReLU)."""
     projection_dim: PositiveInt = 2048
-    """Width of the head's output (batch-norm) and of the predictor's, the side of the covariances."""
+    """Width of the head's output (batch-norm without gain and bias) and of the predictor's, the side of the
+    covariances."""
     predictor_hidden_dim: PositiveInt = 512
     """Width of the predictor's hidden layer (batch-norm, ReLU)."""
+
+    has_predictor: ClassVar[bool] = True
 
     search_ranges: ClassVar[Mapping[str, Range]] = {
         "uniformity_weight": LogUniform(0.1, 2),
@@ -76,7 +79,7 @@ class MatrixSSL(EmaObjective):
         self.group = group
         dim = config.projection_dim
         self.projector = MLPHead(
-            shape.feature_dim, dim, hidden_dim=config.hidden_dim, hidden_layers=2, batch_norm_out=True
+            shape.feature_dim, dim, hidden_dim=config.hidden_dim, hidden_layers=2, batch_norm_out=True, scale_out=False
         )
         self.predictor = MLPHead(dim, dim, hidden_dim=config.predictor_hidden_dim)
 

@@ -41,7 +41,10 @@ class SimCLR(Contrastive):
     def __init__(self, config: SimCLRConfig, shape: ObjectiveShape, group: ProcessGroup | None) -> None:
         super().__init__(config, shape, group, keep_self=False)
         self.temperature = config.temperature
-        self.head = MLPHead(shape.feature_dim, config.projection_dim, hidden_dim=config.hidden_dim, batch_norm_out=True)
+        self.head = MLPHead(
+            shape.feature_dim, config.projection_dim, hidden_dim=config.hidden_dim, hidden_layers=config.hidden_layers,
+            batch_norm_out=True,
+        )  # fmt: skip
 
     def embed(self, z_VBD: Tensor) -> tuple[Tensor, ...]:
         """(projections [V, B, P], normalised): anchors, and the targets among them."""

@@ -25,9 +25,11 @@ class SimSiamConfig(ObjectiveConfig):
     hidden_dim: PositiveInt = 2048
     """Width of the head's two hidden layers (batch-norm, ReLU)."""
     projection_dim: PositiveInt = 2048
-    """Width of the head's output (batch-norm) and of the predictor's."""
+    """Width of the head's output (batch-norm without gain and bias) and of the predictor's."""
     predictor_hidden_dim: PositiveInt = 512
     """Width of the predictor's hidden layer (batch-norm, ReLU)."""
+
+    has_predictor: ClassVar[bool] = True
 
     search_ranges: ClassVar[Mapping[str, Range]] = {
         "predictor_hidden_dim": Multiples((0.5, 1, 2)),
@@ -51,7 +53,9 @@ class SimSiam(Objective):
         self.num_global_views = shape.num_global_views
         self.group = group
         dim = config.projection_dim
-        self.head = MLPHead(shape.feature_dim, dim, hidden_dim=config.hidden_dim, hidden_layers=2, batch_norm_out=True)
+        self.head = MLPHead(
+            shape.feature_dim, dim, hidden_dim=config.hidden_dim, hidden_layers=2, batch_norm_out=True, scale_out=False
+        )
         self.predictor = MLPHead(dim, dim, hidden_dim=config.predictor_hidden_dim)
 
     def forward(self, z_VBD: Tensor, teacher_GBP: Tensor | None, progress: Progress) -> ObjectiveOutput:

@@ -42,6 +42,8 @@ class SSLHSICConfig(ObjectiveConfig):
     projection_dim: PositiveInt = 256
     """Width of the output of head and predictor."""
 
+    has_predictor: ClassVar[bool] = True
+
     search_ranges: ClassVar[Mapping[str, Range]] = {
         "regularization_weight": LogUniform(0.5, 10),
         "kernel_scale": LogUniform(0.3, 3),

@@ -66,7 +66,10 @@ class TrainingConfig(Config):
     """Length, batch and numerics of pretraining."""
 
     epochs: Annotated[float, Field(gt=0)]
-    """Passes over the training split; fractions are allowed."""
+    """Passes over the images that pretraining sees; fractions are allowed."""
+    image_share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Share of the source's images that pretraining sees, as many of each class, and the same ones with every seed.
+    Probes are fitted on all."""
     global_batch_size: Annotated[int, Field(ge=2)]
     """Images per optimiser step, over all ranks and accumulation steps."""
     accumulation_steps: PositiveInt = 1
@@ -241,6 +244,16 @@ class Recipe(Config):
             raise Mistake(
                 "checkpoint.keep_best goes by the online probe's accuracy, and online_probe is null; set "
                 "checkpoint.keep_best to false or give an online_probe"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _predictor_is_there(self) -> Self:
+        if any(group.of == "predictor" for group in self.optimizer.groups) and not self.objective.has_predictor:
+            able = [name for name, config in variants(objectives, ObjectiveConfig).items() if config.has_predictor]
+            raise Mistake(
+                f"optimizer.groups has one of the predictor, and objective {self.objective.name} has no predictor; "
+                f"leave the group out or choose one of {', '.join(able)}"
             )
         return self
 

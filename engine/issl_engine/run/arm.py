@@ -22,6 +22,7 @@ from issl_engine.run.dataset import load_dataset
 from issl_engine.run.kept import Kept
 from issl_engine.run.made_of import diagnosed_by, probed_by
 from issl_engine.run.maps import keep_map
+from issl_engine.run.readouts import probe_readouts
 from issl_engine.sources.base import Dataset
 from issl_engine.training.checkpoints.layout import ENCODER, part_of
 from issl_engine.training.checkpoints.learner import load_learner
@@ -58,6 +59,8 @@ def _show_what_is_run(recipe: Recipe, dataset: Dataset, plan: Plan, folder: Path
     write_whole(folder / RESOLVED, render(recipe, derived=asdict(plan)))
     # By the source's settings: to read all images for it would keep every rank waiting before training.
     key = recipe.model_dump(mode="json", include={"views", "source"}) | {"seed": seed}
+    if recipe.training.image_share != 1:
+        key["image_share"] = recipe.training.image_share
     images = dataset.pretraining_images
     Kept(folder).file(
         VIEWS, key, lambda path: write_contact_sheet(path, images, recipe.views, num_images=4, seed=seed)
@@ -88,8 +91,8 @@ def _measure(trained: Trained, recipe: Recipe, dataset: Dataset, folder: Path, s
     encoder = {"encoder": weights[ENCODER]}
     if recipe.probes:
         kept.results(
-            PROBES, probed_by(recipe, dataset, seed) | encoder,
-            lambda: probe_encoder(trained.learner.encoder, recipe, dataset, seed=seed, device=trained.ranks.device),
+            PROBES, probed_by(recipe, dataset, seed) | encoder | _reads(recipe, weights),
+            lambda: _probe_learner(trained.learner, recipe, dataset, seed=seed, device=trained.ranks.device),
         )  # fmt: skip
         keep_map(
             kept, Kept(folder.parent.parent), recipe, of=encoder, encoder=lambda: trained.learner.encoder,
@@ -104,6 +107,24 @@ def _measure(trained: Trained, recipe: Recipe, dataset: Dataset, folder: Path, s
         return as_json(diagnose_learner(trained.learner, recipe, dataset, trained.ranks, seed=seed))
 
     kept.json(DIAGNOSTICS, diagnosed_by(recipe, dataset, seed) | {"learner": weights}, diagnosis)
+
+
+def _reads(recipe: Recipe, weights: dict[str, str]) -> dict[str, Any]:
+    """What results depend on beside the encoder, where probes read something that the objective offers."""
+    if not recipe.objective.offers_readouts:
+        return {}
+    return recipe.model_dump(mode="json", include={"objective"}) | {"learner": weights}
+
+
+def _probe_learner(
+    learner: Learner, recipe: Recipe, dataset: Dataset, *, seed: int, device: torch.device
+) -> list[ProbeResult]:
+    """The recipe's probes on the encoder, or on what the objective offers in place of its representation."""
+    objective = recipe.objective
+    return probe_readouts(
+        learner.encoder, objective.readouts(learner.objective.projector) if objective.offers_readouts else [],
+        lambda encoder: probe_encoder(encoder, recipe, dataset, seed=seed, device=device),
+    )  # fmt: skip
 
 
 def probe_encoder(

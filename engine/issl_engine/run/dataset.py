@@ -8,16 +8,21 @@ from issl_engine.sources.images.digests import listing_digest
 
 
 def load_dataset(recipe: Recipe) -> Dataset:
-    """The recipe's source. One source is held at a time. Raises SourceError.
+    """The recipe's source, and its share of it for pretraining. One source is held at a time. Raises SourceError.
 
     Where the recipe reports on held-out images the test split is empty: nothing that follows can read it.
     """
     key = f"{recipe.evaluation.report_on} {recipe.source.model_dump_json()}"
+    share = recipe.training.image_share
     if key not in _datasets:
         _datasets.clear()
         dataset = recipe.source.load()
-        _datasets[key] = dataset if recipe.evaluation.report_on == "test" else replace(dataset, test=no_images())
-    return _datasets[key]
+        whole = dataset if recipe.evaluation.report_on == "test" else replace(dataset, test=no_images())
+        _datasets[key] = {1.0: whole}
+    of_share = _datasets[key]
+    if share not in of_share:
+        of_share[share] = of_share[1.0].with_share(share)
+    return of_share[share]
 
 
 def content_of(dataset: Dataset) -> str:
@@ -27,6 +32,7 @@ def content_of(dataset: Dataset) -> str:
     return _last[0][1]
 
 
-_datasets: dict[str, Dataset] = {}
+_datasets: dict[str, dict[float, Dataset]] = {}
+"""Source → share for pretraining → the images."""
 _last: list[tuple[Dataset, str]] = []
 """The dataset whose fingerprint was taken last, since that can take seconds."""
