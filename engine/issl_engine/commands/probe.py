@@ -13,6 +13,7 @@ from issl_engine.commands.stdout import reserved_stdout
 from issl_engine.mistakes import Mistake
 
 if TYPE_CHECKING:
+    from issl_engine.probing.config import EvaluationConfig
     from issl_engine.recipe.schema import Recipe
     from issl_engine.recipe.suite import Suite
     from issl_engine.weights.open_encoder import OpenedEncoder
@@ -33,6 +34,10 @@ OF_SUITE = "suite."
     "--out", type=click.Path(file_okay=False, path_type=Path), metavar="FOLDER",
     help="Folder of the results; default suite_NAME in the arm's folder. Without --suite none is written.",
 )  # fmt: skip
+@click.option(
+    "--network", type=click.Choice(["student", "teacher", "both"]),
+    help="Which network of a checkpoint whose objective has an EMA teacher; default as evaluation.network says.",
+)  # fmt: skip
 @click.option("--seed", type=SEED, help="Seed of the held-out split and of the probes; default the checkpoint's, or 0.")
 @click.option(
     "--cache/--no-cache", default=True, show_default=True, help="Keep features on disk, and use those that are kept."
@@ -44,7 +49,8 @@ OF_SUITE = "suite."
 @json_option
 def probe(
     reference: str, overrides: tuple[str, ...], suite: str | None, recipe: str | None, out: Path | None,
-    seed: int | None, cache: bool, cache_type: Literal["float32", "float16"], as_json: bool,
+    network: Literal["student", "teacher", "both"] | None, seed: int | None, cache: bool,
+    cache_type: Literal["float32", "float16"], as_json: bool,
 ) -> None:  # fmt: skip
     """Probe the encoder REFERENCE: a checkpoint folder, the folder of a run's arm and seed (its newest one), a file of
     weights, or a name of 'issl-engine list weights'.
@@ -59,6 +65,7 @@ def probe(
       issl-engine probe runs/swav_compare/dissl/seed0
       issl-engine probe runs/swav_compare/dissl/seed0 probes='[{name: knn}]'
       issl-engine probe runs/swav_compare/dissl/seed0 --suite robustness
+      issl-engine probe runs/mine/dino/seed0 --network both
       issl-engine probe swav_800ep_pretrain.pth.tar --recipe imagenet/e100
       issl-engine probe runs/mine/dissl/seed0 --suite transfer suite.sources.2.source.folder=MNIST
     """
@@ -77,13 +84,14 @@ def probe(
         opened = open_encoder(reference)
         own = _recipe(opened, recipe, overrides, chosen)
         folder = out or (suite_folder(reference, chosen) if suite else None)
-        subject = Subject.of(
-            chosen, opened, own, seed=_seed(seed, opened),
-            device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
-            cache=FeatureCache(folder=default_feature_folder(), stored=cache_type) if cache else None,
-        )  # fmt: skip
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        features = FeatureCache(folder=default_feature_folder(), stored=cache_type) if cache else None
+        subjects = [
+            Subject.of(chosen, one, own, seed=_seed(seed, one), device=device, cache=features)
+            for one in _networks(opened, reference, network, chosen.evaluation or own.evaluation)
+        ]
         outcome = run_suite(
-            chosen, subject, own.source, folder=folder,
+            chosen, subjects, own.source, folder=folder,
             on_part=write_outcome(
                 folder, encoder=opened.name, suite=chosen.name, command=shlex.join(["issl-engine", *sys.argv[1:]])
             ),
@@ -129,6 +137,19 @@ def _recipe(opened: "OpenedEncoder", name: str | None, overrides: tuple[str, ...
             "one with --recipe"
         )
     return change_recipe(opened.recipe, own)
+
+
+def _networks(
+    opened: "OpenedEncoder", reference: str, asked: Literal["student", "teacher", "both"] | None,
+    evaluation: "EvaluationConfig",
+) -> list["OpenedEncoder"]:  # fmt: skip
+    """The networks to probe: those asked for on the command line, else those that the evaluation names."""
+    from issl_engine.weights.open_encoder import open_encoder
+
+    if asked is None and evaluation.network == "student":
+        return [opened]  # an exported teacher is probed as what it is
+    wanted = evaluation if asked is None else evaluation.model_copy(update={"network": asked})
+    return [opened if name == opened.network else open_encoder(reference, name) for name in wanted.networks]
 
 
 def _seed(seed: int | None, opened: "OpenedEncoder") -> int:

@@ -94,6 +94,7 @@ class Objective(nn.Module):
     one."""
 
     uses_ema_teacher: bool = False
+    """As its Config's."""
 
     uses_image_ids: bool = False
     """Whether ``forward`` takes a further argument ``ids_B``, int64 [B]: each image's place among those that
@@ -157,6 +158,10 @@ class ObjectiveConfig(Config):
 
     loss_compares_embeddings: ClassVar[bool] = False
     """Whether the Module has ``embed`` and ``compare``, as ``training.exact_accumulation`` needs."""
+
+    uses_ema_teacher: ClassVar[bool] = False
+    """Whether a slow copy of encoder and projector, the EMA teacher, is trained beside them: a second network that
+    ``evaluation.network`` can name."""
 
     def build(self, shape: ObjectiveShape, group: ProcessGroup | None) -> Objective:
         """The objective with freshly initialised heads; ``group`` None means this process alone."""

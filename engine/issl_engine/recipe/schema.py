@@ -242,6 +242,12 @@ class Recipe(Config):
         return self
 
     @model_validator(mode="after")
+    def _network_is_trained(self) -> Self:
+        if self.evaluation.network != "student" and not self.objective.uses_ema_teacher:
+            raise Mistake(no_teacher(self))
+        return self
+
+    @model_validator(mode="after")
     def _regularizers_fit(self) -> Self:
         names = [one.name for one in self.regularizers]
         if len(set(names)) != len(names):
@@ -266,6 +272,15 @@ class Recipe(Config):
                 f"{self.objective.name}; set training.exact_accumulation to false or choose one of those"
             )
         return self
+
+
+def no_teacher(recipe: Recipe) -> str:
+    """The sentence for a network that the recipe's objective does not train."""
+    able = [name for name, config in variants(objectives, ObjectiveConfig).items() if config.uses_ema_teacher]
+    return (
+        f"evaluation.network asks for the EMA teacher, and objective.name {recipe.objective.name} has none (those with "
+        f"one: {', '.join(able)}); set evaluation.network to student"
+    )
 
 
 class RecipeFile(Config):

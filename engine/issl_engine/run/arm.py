@@ -13,6 +13,7 @@ from issl_engine.diagnosis.diagnose import diagnose_learner
 from issl_engine.diagnosis.measure import as_json
 from issl_engine.layout import DIAGNOSTICS, PROBES, RESOLVED, VIEWS
 from issl_engine.loading.contact_sheet import write_contact_sheet
+from issl_engine.probing.config import Network
 from issl_engine.probing.judging.evaluate import evaluate
 from issl_engine.probing.probes.base import ProbeResult
 from issl_engine.ranks import Ranks
@@ -20,12 +21,13 @@ from issl_engine.recipe.schema import Recipe
 from issl_engine.recipe.show import render
 from issl_engine.run.dataset import load_dataset
 from issl_engine.run.kept import Kept
-from issl_engine.run.made_of import diagnosed_by, probed_by
+from issl_engine.run.made_of import diagnosed_by, network_key, probed_by
 from issl_engine.run.maps import keep_map
 from issl_engine.sources.base import Dataset
-from issl_engine.training.checkpoints.layout import ENCODER, part_of
+from issl_engine.training.checkpoints.encoder import file_of
+from issl_engine.training.checkpoints.layout import weight_files
 from issl_engine.training.checkpoints.learner import load_learner
-from issl_engine.training.checkpoints.manifest import read_manifest
+from issl_engine.training.checkpoints.manifest import Manifest, read_manifest
 from issl_engine.training.learner import Learner
 from issl_engine.training.lines import OnLog
 from issl_engine.training.plan import Plan, make_plan
@@ -76,24 +78,37 @@ class Trained:
         """Encoder, heads and teacher, on the rank's device. Raises CheckpointError."""
         return load_learner(self._checkpoint, self._dataset, self.ranks)[0]
 
+    def encoder(self, network: Network) -> nn.Module:
+        """The encoder that takes gradients, or the EMA teacher's."""
+        return self.learner.network(network)
+
     @property
     def weights(self) -> dict[str, str]:
         """File → its SHA-256: other weights give other results."""
-        files = read_manifest(self._checkpoint).files
-        return {name: one.sha256 for name, one in files.items() if part_of(name) in ("encoder", "learner", "ranks")}
+        files = self._manifest.files
+        return {name: files[name].sha256 for name in weight_files(files)}
+
+    def weights_of(self, network: Network) -> str:
+        """SHA-256 of the file with this network's weights."""
+        return self._manifest.files[file_of(network, self._manifest)[0]].sha256
+
+    @cached_property
+    def _manifest(self) -> Manifest:
+        return read_manifest(self._checkpoint)
 
 
 def _measure(trained: Trained, recipe: Recipe, dataset: Dataset, folder: Path, seed: int) -> None:
-    kept, weights = Kept(folder), trained.weights
-    encoder = {"encoder": weights[ENCODER]}
+    kept, evaluation = Kept(folder), recipe.evaluation
     if recipe.probes:
+        encoders = network_key({network: trained.weights_of(network) for network in evaluation.networks})
+        shown = evaluation.shown_network
         kept.results(
-            PROBES, probed_by(recipe, dataset, seed) | encoder,
-            lambda: probe_encoder(trained.learner.encoder, recipe, dataset, seed=seed, device=trained.ranks.device),
+            PROBES, probed_by(recipe, dataset, seed) | encoders,
+            lambda: _probe_networks(trained, recipe, dataset, seed),
         )  # fmt: skip
         keep_map(
-            kept, Kept(folder.parent.parent), recipe, of=encoder, encoder=lambda: trained.learner.encoder,
-            dataset=dataset, seed=seed, device=trained.ranks.device,
+            kept, Kept(folder.parent.parent), recipe, of=network_key({shown: trained.weights_of(shown)}),
+            encoder=lambda: trained.encoder(shown), dataset=dataset, seed=seed, device=trained.ranks.device,
         )  # fmt: skip
     if recipe.diagnostics.after_images is None:
         kept.drop(DIAGNOSTICS)
@@ -103,7 +118,18 @@ def _measure(trained: Trained, recipe: Recipe, dataset: Dataset, folder: Path, s
         _log.info("%s: measuring the representation", folder)
         return as_json(diagnose_learner(trained.learner, recipe, dataset, trained.ranks, seed=seed))
 
-    kept.json(DIAGNOSTICS, diagnosed_by(recipe, dataset, seed) | {"learner": weights}, diagnosis)
+    kept.json(DIAGNOSTICS, diagnosed_by(recipe, dataset, seed) | {"learner": trained.weights}, diagnosis)
+
+
+def _probe_networks(trained: Trained, recipe: Recipe, dataset: Dataset, seed: int) -> list[ProbeResult]:
+    """The recipe's probes on each network that it asks for."""
+    return [
+        result.of_network(network)
+        for network in recipe.evaluation.networks
+        for result in probe_encoder(
+            trained.encoder(network), recipe, dataset, seed=seed, device=trained.ranks.device
+        )
+    ]  # fmt: skip
 
 
 def probe_encoder(

@@ -4,13 +4,14 @@ Letters: N images, D width of the representation.
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import final
 
 import torch
 from torch import Tensor
 
 from issl_engine.config import Config
+from issl_engine.probing.config import Network
 from issl_engine.probing.features.features import CPU, Features
 
 Value = float | int | bool | str
@@ -36,6 +37,9 @@ class ProbeResult:
     setting: str = ""
     """What sets this number apart from others of the same probe, in words: "1 % of labels", "5-shot", a source, a
     corruption; empty for the plain one."""
+    network: str = ""
+    """teacher for the EMA teacher's; empty for the encoder that took gradients (the student), and where there is one
+    network."""
     interval: tuple[float, float] | None = None
     """Ends of a 95 % interval: a percentile bootstrap over the images that were judged, or Student's t over ``draws``
     where there are several. None where none was made."""
@@ -48,6 +52,10 @@ class ProbeResult:
     preprocessing: str = ""
     """How the images became features, in words."""
     seed: int = 0
+
+    def of_network(self, network: Network) -> "ProbeResult":
+        """The same, said to be of this network."""
+        return replace(self, network="" if network == "student" else network)
 
 
 @dataclass(frozen=True, kw_only=True)

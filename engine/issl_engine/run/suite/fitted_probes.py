@@ -45,7 +45,7 @@ class FittedProbes:
     def _judged(self, judged: Features, maker: FeatureMaker) -> list[ProbeResult]:
         text = maker.describe()
         return [
-            replace(result, split=self._splits.judged_split, preprocessing=text)
+            replace(result, split=self._splits.judged_split, preprocessing=text).of_network(self.subject.network)
             for fitted in self._fitted
             for result in fitted.judge(judged)
         ]

@@ -12,6 +12,7 @@ from issl_engine.run.suite.run import SuiteOutcome
 
 COLUMNS: dict[str, Literal["left", "right"]] = {
     "probe": "left",
+    "network": "left",
     "setting": "left",
     "metric": "left",
     "value": "right",
@@ -61,10 +62,10 @@ def print_suite(outcome: SuiteOutcome, title: str, console: Console | None = Non
 
 def _without_repeats(rows: list[dict[str, str]]) -> list[dict[str, str]]:
     """What a probe chose is shown once where the probe is judged many times."""
-    seen: set[tuple[str, str]] = set()
+    seen: set[tuple[str, str, str]] = set()
     shown = []
     for row in rows:
-        choice = (row["probe"], row["chosen"])
+        choice = (row["probe"], row["network"], row["chosen"])
         shown.append(row | {"chosen": "″"} if choice in seen and row["chosen"] else row)
         seen.add(choice)
     return shown
@@ -76,6 +77,7 @@ def _cells(result: ProbeResult) -> dict[str, str]:
     low, high = result.interval or (0.0, 0.0)
     return {
         "probe": result.probe.replace("_", " "),
+        "network": result.network,
         "setting": result.setting.replace("_", " "),
         "metric": f"{result.metric.replace('_', ' ')} {unit}".rstrip(),
         "value": f"{result.value:.2f}",
