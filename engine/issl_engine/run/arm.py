@@ -6,7 +6,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from issl_engine.diagnosis.diagnose import diagnose_learner
@@ -23,6 +22,7 @@ from issl_engine.run.dataset import load_dataset
 from issl_engine.run.kept import Kept
 from issl_engine.run.made_of import diagnosed_by, network_key, probed_by
 from issl_engine.run.maps import keep_map
+from issl_engine.run.together import measure_together
 from issl_engine.sources.base import Dataset
 from issl_engine.training.checkpoints.encoder import file_of
 from issl_engine.training.checkpoints.layout import weight_files
@@ -50,8 +50,8 @@ def run_arm(
     checkpoint = pretrain(
         recipe, dataset, ranks, folder=folder, seed=seed, plan=plan, on_log=on_log, on_hung=on_hung
     )  # fmt: skip
-    if ranks.is_first:
-        _measure(Trained(checkpoint, dataset, ranks), recipe, dataset, folder, seed)
+    trained = Trained(checkpoint, dataset, ranks)
+    measure_together(recipe, seed, ranks, lambda: _measure(trained, recipe, dataset, folder, seed))
     ranks.barrier()
 
 
@@ -127,15 +127,15 @@ def _probe_networks(trained: Trained, recipe: Recipe, dataset: Dataset, seed: in
         result.of_network(network)
         for network in recipe.evaluation.networks
         for result in probe_encoder(
-            trained.encoder(network), recipe, dataset, seed=seed, device=trained.ranks.device
+            trained.encoder(network), recipe, dataset, seed=seed, ranks=trained.ranks
         )
     ]  # fmt: skip
 
 
 def probe_encoder(
-    encoder: nn.Module | None, recipe: Recipe, dataset: Dataset, *, seed: int, device: torch.device
+    encoder: nn.Module | None, recipe: Recipe, dataset: Dataset, *, seed: int, ranks: Ranks
 ) -> list[ProbeResult]:
-    """The recipe's probes on any encoder; None probes the raw pixels."""
+    """The recipe's probes on any encoder, on the first rank (``measure_together``); None probes the raw pixels."""
     return evaluate(
         encoder=encoder,
         dataset=dataset,
@@ -143,6 +143,7 @@ def probe_encoder(
         probes=recipe.probes,
         preprocessing=recipe.preprocessing,
         seed=seed,
-        device=device,
+        device=ranks.device,
         num_threads=recipe.data.decode_threads,
+        ranks=ranks,
     )

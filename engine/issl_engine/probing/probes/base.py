@@ -4,6 +4,7 @@ Letters: N images, D width of the representation.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import final
 
@@ -59,6 +60,34 @@ class ProbeResult:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Crops:
+    """Random crops and flips of images, ``batch_size`` of them a step."""
+
+    area: tuple[float, float]
+    """Range of the share of the image that a crop covers."""
+    ratio: tuple[float, float]
+    """Range of its width over its height."""
+    flip: float
+    """Probability of a horizontal flip."""
+    batch_size: int
+    epochs: int
+    """Passes over the images; the incomplete last batch of each is left out."""
+
+
+class TrainingCrops(ABC):
+    """The images behind the features, for probes that are fitted on more than one crop of each."""
+
+    @abstractmethod
+    def batches(self, features: Features, crops: Crops, *, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """The representations of crops of the images of ``features`` (float32 [b, d]) and their labels (int64 [b], on
+        the CPU), batch after batch, in another order and with other crops each epoch.
+
+        The encoder is in evaluation mode. Raises Mistake for an image that cannot be decoded, and for features that are
+        NaN or infinite.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
 class FitData:
     """All that a probe sees before it is judged. The images that judge it are not among it."""
 
@@ -69,6 +98,8 @@ class FitData:
     seed: int
     device: torch.device = CPU
     """Where to compute; features lie elsewhere and come block by block."""
+    crops: TrainingCrops | None = None
+    """Of the images of ``train`` and ``held_out``; None where features are all that there is."""
 
 
 class Fitted(ABC):
@@ -88,6 +119,11 @@ class ProbeConfig(Config):
 
     name: str
 
+    @property
+    def takes_crops(self) -> bool:
+        """Whether it is fitted on crops of the training images, which all ranks of a run make together."""
+        return False
+
     def fit(self, data: FitData) -> Fitted:
         """Fit on ``data.train``, choose hyper-parameters on ``data.held_out``, refit on both.
 
@@ -98,8 +134,10 @@ class ProbeConfig(Config):
     @final
     def evaluate(
         self, *, train: Features, held_out: Features, test: Features, num_classes: int, seed: int,
-        device: torch.device = CPU,
+        device: torch.device = CPU, crops: TrainingCrops | None = None,
     ) -> list[ProbeResult]:  # fmt: skip
         """Fit without ``test``, then judge on it. No probe replaces this: what chooses never sees what judges."""
-        data = FitData(train=train, held_out=held_out, num_classes=num_classes, seed=seed, device=device)
+        data = FitData(
+            train=train, held_out=held_out, num_classes=num_classes, seed=seed, device=device, crops=crops
+        )  # fmt: skip
         return self.fit(data).judge(test)

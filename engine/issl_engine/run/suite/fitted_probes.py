@@ -35,7 +35,7 @@ class FittedProbes:
         splits, subject = self._splits, self.subject
         data = FitData(
             train=splits.train, held_out=splits.held_out, num_classes=self.dataset.num_classes, seed=subject.seed,
-            device=subject.maker.device,
+            device=subject.maker.device, crops=splits.crops,
         )  # fmt: skip
         if subject.evaluation.check_leaks:
             for probe in subject.probes:
