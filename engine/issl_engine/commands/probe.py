@@ -27,6 +27,11 @@ OF_SUITE = "suite."
 @overrides_argument
 @click.option("--suite", metavar="NAME", help="A packaged suite (issl-engine list suites) or a file of your own.")
 @click.option(
+    "--protocol", "protocols", multiple=True, metavar="NAME",
+    help="A published protocol (issl-engine list protocols) instead of the recipe's or suite's probes; several times "
+    "for several.",
+)  # fmt: skip
+@click.option(
     "--recipe", metavar="RECIPE",
     help="Recipe with the source and the probes; default the checkpoint's own. Images are prepared for the encoder.",
 )  # fmt: skip
@@ -48,7 +53,8 @@ OF_SUITE = "suite."
 )  # fmt: skip
 @json_option
 def probe(
-    reference: str, overrides: tuple[str, ...], suite: str | None, recipe: str | None, out: Path | None,
+    reference: str, overrides: tuple[str, ...], suite: str | None, protocols: tuple[str, ...],
+    recipe: str | None, out: Path | None,
     network: Literal["student", "teacher", "both"] | None, seed: int | None, cache: bool,
     cache_type: Literal["float32", "float16"], as_json: bool,
 ) -> None:  # fmt: skip
@@ -65,6 +71,7 @@ def probe(
       issl-engine probe runs/swav_compare/dissl/seed0
       issl-engine probe runs/swav_compare/dissl/seed0 probes='[{name: knn}]'
       issl-engine probe runs/swav_compare/dissl/seed0 --suite robustness
+      issl-engine probe runs/swav_compare/dissl/seed0 --protocol swav
       issl-engine probe runs/mine/dino/seed0 --network both
       issl-engine probe swav_800ep_pretrain.pth.tar --recipe imagenet/e100
       issl-engine probe runs/mine/dissl/seed0 --suite transfer suite.sources.2.source.folder=MNIST
@@ -80,7 +87,7 @@ def probe(
         from issl_engine.run.suite.table import print_suite
         from issl_engine.weights.open_encoder import open_encoder
 
-        chosen = _suite(suite, overrides)
+        chosen = _suite(suite, overrides, protocols)
         opened = open_encoder(reference)
         own = _recipe(opened, recipe, overrides, chosen)
         folder = out or (suite_folder(reference, chosen) if suite else None)
@@ -104,17 +111,30 @@ def probe(
         click.echo(f"results: {folder / 'probes.csv'}")
 
 
-def _suite(name: str | None, overrides: tuple[str, ...]) -> "Suite":
-    """The named suite with its overrides; without a name, the recipe's probes on its own source."""
+def _suite(name: str | None, overrides: tuple[str, ...], protocols: tuple[str, ...]) -> "Suite":
+    """The named suite with its overrides; without a name, the recipe's probes on its own source. Protocols take the
+    place of its probes."""
     from issl_engine.recipe.load import load_suite
     from issl_engine.recipe.suite import Suite
 
     own = [override for override in overrides if override.startswith(OF_SUITE)]
     if name is not None:
-        return load_suite(name, [override.removeprefix(OF_SUITE) for override in own])
+        overrides = tuple(override.removeprefix(OF_SUITE) for override in own)
+        instead = ["protocol=", f"probes={_probes_of(protocols)}"] if protocols else []
+        return load_suite(name, [*overrides, *instead])
     if own:
         raise Mistake(f"command line: {own[0]}: there is no suite to change; name one with --suite")
-    return Suite(name="recipe")
+    probes = _probes_of(protocols) if protocols else None
+    return Suite.model_validate({"name": "recipe", "probes": probes})
+
+
+def _probes_of(protocols: tuple[str, ...]) -> list[dict[str, str]]:
+    """Raises Mistake for a protocol that is not known."""
+    from issl_engine.probing.protocols import protocol_named
+
+    for name in protocols:
+        protocol_named(name)
+    return [{"protocol": name} for name in protocols]
 
 
 def _recipe(opened: "OpenedEncoder", name: str | None, overrides: tuple[str, ...], suite: "Suite") -> "Recipe":

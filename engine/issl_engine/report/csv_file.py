@@ -13,7 +13,7 @@ from issl_engine.report.run_folder import ArmRuns, Run, SeedRun
 from issl_engine.whole_file import write_whole
 
 COLUMNS = (
-    "recipe", "run", "arm", "objective", "seed", "probe", "network", "setting", "metric", "value",
+    "recipe", "run", "arm", "objective", "seed", "probe", "protocol", "network", "setting", "metric", "value",
     "interval_low", "interval_high", "over_untrained", "draws", "split", "held_out_value", "chosen", "grid",
     "preprocessing", "num_train_images", "num_split_images", "epochs", "final_loss", "images_per_second", "seconds",
     "device", "commit", "date", "command",
@@ -41,6 +41,7 @@ def _line(run: Run, row: ArmRuns, seed: SeedRun, result: ProbeResult, environmen
         "objective": row.objective or "",
         "seed": seed.seed,
         "probe": result.probe,
+        "protocol": result.protocol,
         "network": result.network,
         "setting": result.setting,
         "metric": result.metric,

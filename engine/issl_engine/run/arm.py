@@ -127,9 +127,16 @@ def _probe_networks(trained: Trained, recipe: Recipe, dataset: Dataset, seed: in
         result.of_network(network)
         for network in recipe.evaluation.networks
         for result in probe_encoder(
-            trained.encoder(network), recipe, dataset, seed=seed, ranks=trained.ranks
+            trained.encoder(network), _probes_for(network, recipe), dataset, seed=seed, ranks=trained.ranks
         )
     ]  # fmt: skip
+
+
+def _probes_for(network: Network, recipe: Recipe) -> Recipe:
+    """The recipe without the probes whose protocol is of the other network."""
+    if not recipe.objective.uses_ema_teacher:
+        return recipe
+    return recipe.model_copy(update={"probes": tuple(probe for probe in recipe.probes if probe.is_for(network))})
 
 
 def probe_encoder(

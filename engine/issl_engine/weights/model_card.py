@@ -105,8 +105,8 @@ def _probes(opened: OpenedEncoder) -> list[str]:
     for result in results:
         interval = f" ({result.interval[0]:.2f} to {result.interval[1]:.2f})" if result.interval else ""
         lines.append(
-            f"| {result.probe} | {result.setting or 'plain'} | {result.metric} | {result.value:.2f}{interval} | "
-            f"{_held_out(result)} | {result.split} ({result.num_split_images} images) | "
+            f"| {result.protocol or result.probe} | {result.setting or 'plain'} | {result.metric} | "
+            f"{result.value:.2f}{interval} | {_held_out(result)} | {result.split} ({result.num_split_images} images) | "
             f"{result.num_train_images} images | {result.seed} |"
         )
     return ["## Probes", "\n".join(lines), f"Images: {results[0].preprocessing}."]

@@ -77,7 +77,7 @@ def run_probes(
             train=splits.train, held_out=splits.held_out, test=splits.judged, num_classes=num_classes, seed=seed,
             device=device, crops=splits.crops,
         )  # fmt: skip
-        results += [replace(result, split=splits.judged_split) for result in found]
+        results += [replace(result, split=splits.judged_split, protocol=probe.protocol) for result in found]
     return results
 
 

@@ -9,11 +9,13 @@ from dataclasses import dataclass, field, replace
 from typing import final
 
 import torch
+from pydantic import field_validator
 from torch import Tensor
 
 from issl_engine.config import Config
 from issl_engine.probing.config import Network
 from issl_engine.probing.features.features import CPU, Features
+from issl_engine.probing.protocols import protocol_named
 
 Value = float | int | bool | str
 """A hyper-parameter's."""
@@ -38,6 +40,8 @@ class ProbeResult:
     setting: str = ""
     """What sets this number apart from others of the same probe, in words: "1 % of labels", "5-shot", a source, a
     corruption; empty for the plain one."""
+    protocol: str = ""
+    """The published protocol whose settings the probe has, but for keys that were changed; empty for none."""
     network: str = ""
     """teacher for the EMA teacher's; empty for the encoder that took gradients (the student), and where there is one
     network."""
@@ -118,6 +122,21 @@ class ProbeConfig(Config):
     """Base of every probe's Config: its ``name`` is a Literal."""
 
     name: str
+    protocol: str = ""
+    """The published protocol whose settings these are, but for keys that are given beside it (issl-engine list
+    protocols); empty for none."""
+
+    @field_validator("protocol")
+    @classmethod
+    def _is_known(cls, protocol: str) -> str:
+        if protocol:
+            protocol_named(protocol)
+        return protocol
+
+    def is_for(self, network: Network) -> bool:
+        """Whether it is of this one of the two networks of an objective with an EMA teacher, as its protocol says."""
+        wanted = protocol_named(self.protocol).network if self.protocol else None
+        return wanted in (None, network)
 
     @property
     def takes_crops(self) -> bool:

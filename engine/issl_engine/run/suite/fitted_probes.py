@@ -43,9 +43,9 @@ class FittedProbes:
         return [probe.fit(data) for probe in subject.probes]
 
     def _judged(self, judged: Features, maker: FeatureMaker) -> list[ProbeResult]:
-        text = maker.describe()
+        subject, text, split = self.subject, maker.describe(), self._splits.judged_split
         return [
-            replace(result, split=self._splits.judged_split, preprocessing=text).of_network(self.subject.network)
-            for fitted in self._fitted
+            replace(result, split=split, preprocessing=text, protocol=probe.protocol).of_network(subject.network)
+            for probe, fitted in zip(subject.probes, self._fitted, strict=True)
             for result in fitted.judge(judged)
         ]

@@ -75,7 +75,7 @@ def _parts(
             _log.warning("%s is left out: %s", one.setting, error)
             left_out[one.setting] = str(error)
             continue
-        for subject in subjects:
+        for subject in (one_network.judged_by(one.metric) for one_network in subjects):
             yield Part(
                 name=subject.named(f"source {one.setting}"),
                 key=subject.key(dataset, probes=subject.probe_keys),

@@ -46,7 +46,19 @@ class Subject:
             batch_size=evaluation.batch_size, num_threads=recipe.data.decode_threads, cache=cache,
         )  # fmt: skip
         probes = recipe.probes if suite.probes is None else suite.probes
+        if recipe.objective.uses_ema_teacher:
+            probes = tuple(probe for probe in probes if probe.is_for(opened.network))
         return Subject(maker=maker, evaluation=evaluation, probes=probes, seed=seed, network=opened.network)
+
+    def judged_by(self, metric: str | None) -> "Subject":
+        """The same, its probes of classes judged by this metric alone; None leaves them theirs."""
+        if metric is None:
+            return self
+        keys = {"metrics": (metric,)}
+        probes = [
+            probe.model_copy(update=keys) if "metrics" in type(probe).model_fields else probe for probe in self.probes
+        ]  # fmt: skip
+        return replace(self, probes=tuple(probes))
 
     def named(self, part: str) -> str:
         """A part's name: a suite of two networks has each part twice."""
