@@ -68,6 +68,12 @@ def test_every_weight_gets_a_gradient(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_its_config_says_whether_it_has_a_predictor(name: str) -> None:
+    has = any(weight.startswith("predictor.") for weight, _ in build(name).named_parameters())
+    assert config(name).has_predictor == has
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_undecayed_weights_exist(name: str) -> None:
     objective = build(name)
     assert objective.no_decay_parameters() <= {key for key, _ in objective.named_parameters()}

@@ -223,7 +223,8 @@ def test_float32_stays_close_to_float64(name: str) -> None:
         ("dino", {}),
         ("dino", {"freeze_last_layer_epochs": 1.0}),
         ("dissl", {}),
-        ("dissl", {"teacher_head": "residual", "student_head": "mlp"}),
+        ("dissl", {"teacher_head": "block_bottleneck", "student_head": "mlp"}),
+        ("dissl", {"teacher_head": "bottleneck_block", "student_head": "block_bottleneck", "hidden_layers": 2}),
     ],
 )
 def test_logits_made_in_blocks_change_nothing(name: str, changes: dict[str, Any]) -> None:

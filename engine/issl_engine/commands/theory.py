@@ -56,6 +56,7 @@ def requirements(
     """
     with reserved_stdout():
         from issl_engine.recipe.load import load_recipe
+        from issl_engine.run.dataset import load_dataset
         from issl_engine.theory.overlap import estimate_classes
         from issl_engine.theory.requirements import requirements as of_theory
         from issl_engine.theory.sampled_views import sample_views
@@ -63,7 +64,7 @@ def requirements(
 
         chosen = next(iter(load_recipe(recipe, overrides, [arm] if arm else None).arms.values()))
         encoder = None if reference is None else open_encoder(reference).encoder.eval()
-        seen = chosen.source.load().pretraining_images
+        seen = load_dataset(chosen).pretraining_images
         sampled = sample_views(seen, chosen.views, num_images=images, num_views=views, encoder=encoder, seed=seed)
         estimate = estimate_classes(sampled.x_nVD, sampled.labels_n, num_images=len(seen))
         dim = chosen.encoder.build(image_size=chosen.views.largest_size).dim

@@ -4,7 +4,8 @@ Letters: V views, the first G global; B images on this rank; D width of the repr
 projection.
 """
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import ClassVar, Literal
 
 from torch import Tensor
 from torch.distributed import ProcessGroup
@@ -14,6 +15,7 @@ from issl_engine.objectives.base import Objective, ObjectiveOutput, ObjectiveSha
 from issl_engine.objectives.cosine_regression import agreement
 from issl_engine.objectives.ema_objective import EmaObjective, EmaObjectiveConfig
 from issl_engine.objectives.number_ranges import Momentum, PositiveInt
+from issl_engine.ranges import Choice, Range
 
 
 class BYOLConfig(EmaObjectiveConfig):
@@ -28,6 +30,12 @@ class BYOLConfig(EmaObjectiveConfig):
     """Width of the hidden layer of head and predictor (batch-norm, ReLU)."""
     projection_dim: PositiveInt = 256
     """Width of the output of head and predictor."""
+
+    has_predictor: ClassVar[bool] = True
+
+    search_ranges: ClassVar[Mapping[str, Range]] = {
+        "ema_momentum": Choice((0.9, 0.97, 0.99, 0.996, 0.999)),
+    }
 
     def build(self, shape: ObjectiveShape, group: ProcessGroup | None) -> Objective:
         shape.check_two_views(self.name)

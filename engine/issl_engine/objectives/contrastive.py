@@ -23,7 +23,9 @@ class ContrastiveConfig(ObjectiveConfig):
     """How rows of several ranks meet: gather holds those of all ranks, ring two ranks' at a time, so that memory does
     not grow with their number."""
     hidden_dim: PositiveInt = 1024
-    """Width of the head's hidden layer (batch-norm, ReLU)."""
+    """Width of the head's hidden layers (batch-norm, ReLU)."""
+    hidden_layers: PositiveInt = 1
+    """Hidden layers of the head."""
     projection_dim: PositiveInt = 128
     """Width of the head's output (batch-norm, then L2-normalised)."""
 

@@ -7,14 +7,15 @@ classes.
 
 import logging
 import math
-from typing import Annotated, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 from torch import Tensor
 from torch.distributed import ProcessGroup
 
 from issl_engine.mistakes import Mistake
-from issl_engine.models.heads import Head, LinearHead, MLPHead, ResidualHead
+from issl_engine.models.heads import Head, LinearHead, LinearInit, MLPHead, ResidualHead, init_projections
 from issl_engine.objectives.base import (
     AssignmentMetrics,
     Objective,
@@ -24,9 +25,12 @@ from issl_engine.objectives.base import (
     Progress,
 )
 from issl_engine.objectives.number_ranges import PositiveFloat, PositiveInt, Weight
+from issl_engine.ranges import LogUniform, Multiples, Range, Uniform
 from issl_kernels import DistillationTerms, distillation, linear_distillation
 
 _log = logging.getLogger("issl_engine")
+
+HeadKind = Literal["linear", "mlp", "block_bottleneck", "bottleneck_block"]
 
 
 class DISSLConfig(ObjectiveConfig):
@@ -56,21 +60,34 @@ class DISSLConfig(ObjectiveConfig):
     ramp."""
     invariance_ramp_steps: Annotated[int, Field(ge=0)] = 0
     """Optimiser steps in which beta goes from invariance_weight_start to invariance_weight, linearly."""
-    teacher_head: Literal["mlp", "residual"] = "mlp"
-    """mlp: one hidden layer, then the bottleneck; residual: bottleneck, and a block of two hidden layers
-    around it."""
-    student_head: Literal["linear", "mlp"] = "linear"
-    """The student's head: take the architecture of the probe that the representation is meant for."""
+    teacher_head: HeadKind = "mlp"
+    """linear: the bottleneck alone. mlp: hidden layers, then the bottleneck. block_bottleneck: a residual block of
+    hidden layers on the representation, then the bottleneck; published for ResNet-50 with 2048 dimensions, where the
+    block is 2048-2048-2048 (hidden_dim 2048, hidden_layers 1). bottleneck_block: the bottleneck, then the block;
+    published for 8192 dimensions, where the block is 512-2048-2048-512 (hidden_dim 2048, hidden_layers 2)."""
+    teacher_init: LinearInit = "linear"
+    """How those of the teacher's layers start that have fewer outputs than inputs: linear, as torch's linear layers do;
+    johnson_lindenstrauss, as random projections (normal, variance 1 / outputs), published for 8192 dimensions."""
+    student_head: HeadKind = "linear"
+    """The student's head, one of the same kinds: take the architecture of the probe that the representation is meant
+    for."""
     hidden_dim: PositiveInt = 1024
-    """Width of the hidden layers of mlp and residual heads (batch-norm, ReLU); the published residual one
-    has 2048."""
+    """Width of the hidden layers of all heads but linear ones (batch-norm, ReLU)."""
+    hidden_layers: PositiveInt = 1
+    """Hidden layers of all heads but linear ones. A residual block has one linear layer more, back to its width."""
     bottleneck_dim: PositiveInt = 512
-    """Width that every head passes through before the classes (batch-norm; no non-linearity but in a
-    residual head)."""
+    """Width that every head passes through before the classes (batch-norm, and ReLU in heads with a residual block)."""
 
     logits_in_blocks: bool = False
     """Compute the logits inside the loss, one block of images at a time, and never hold all of them. That needs less
     memory with many classes and takes about as long."""
+
+    search_ranges: ClassVar[Mapping[str, Range]] = {
+        "teacher_temperature": LogUniform(0.1, 1.5),
+        "num_classes": Multiples((0.25, 0.5, 1, 2, 4)),
+        "entropy_weight": Uniform(1.5, 3.0),
+        "invariance_weight": Uniform(0.4, 1.0),
+    }
 
     @model_validator(mode="after")
     def _ramps_are_whole(self) -> Self:
@@ -82,6 +99,11 @@ class DISSLConfig(ObjectiveConfig):
                     f"{start_key} ({start}) and {name}_ramp_steps ({steps}) belong together: set both or neither"
                 )
         return self
+
+    def unfit_for_search(self) -> str | None:
+        if self.entropy_weight < self.invariance_weight + 1:
+            return "entropy_weight is below invariance_weight + 1, where the classes tend to collapse"
+        return None
 
     def build(self, shape: ObjectiveShape, group: ProcessGroup | None) -> Objective:
         shape.check_two_views(self.name)
@@ -123,6 +145,8 @@ class DISSL(Objective):
         self.assignment_metrics = AssignmentMetrics(config.num_classes, "perplexity", "classes_used")
         self.teacher_head = _head(config, config.teacher_head, shape.feature_dim)
         self.student_head = _head(config, config.student_head, shape.feature_dim)
+        if config.teacher_init == "johnson_lindenstrauss":
+            init_projections(self.teacher_head)
 
     def invariance_weight(self, progress: Progress) -> float:
         """β at this step."""
@@ -185,10 +209,16 @@ def _ramped(start: float | None, end: float, ramp_steps: int, step: int) -> floa
     return start + min(1.0, step / ramp_steps) * (end - start)
 
 
-def _head(config: DISSLConfig, kind: Literal["linear", "mlp", "residual"], feature_dim: int) -> Head | ResidualHead:
+def _head(config: DISSLConfig, kind: HeadKind, feature_dim: int) -> Head:
     dims = (feature_dim, config.num_classes)
     if kind == "linear":
         return LinearHead(*dims, bottleneck_dim=config.bottleneck_dim)
     if kind == "mlp":
-        return MLPHead(*dims, hidden_dim=config.hidden_dim, bottleneck_dim=config.bottleneck_dim)
-    return ResidualHead(*dims, hidden_dim=config.hidden_dim, bottleneck_dim=config.bottleneck_dim)
+        return MLPHead(
+            *dims, hidden_dim=config.hidden_dim, hidden_layers=config.hidden_layers,
+            bottleneck_dim=config.bottleneck_dim,
+        )  # fmt: skip
+    return ResidualHead(
+        *dims, hidden_dim=config.hidden_dim, hidden_layers=config.hidden_layers,
+        bottleneck_dim=config.bottleneck_dim, block_first=kind == "block_bottleneck",
+    )  # fmt: skip

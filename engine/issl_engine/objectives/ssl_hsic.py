@@ -6,7 +6,8 @@ Letters: V views, the first G global; B images on this rank, N of all ranks; M =
 D width of the representation, P of the projection.
 """
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ from issl_engine.objectives.base import Objective, ObjectiveOutput, ObjectiveSha
 from issl_engine.objectives.cosine_regression import projection_spread
 from issl_engine.objectives.ema_objective import EmaObjective, EmaObjectiveConfig
 from issl_engine.objectives.number_ranges import Momentum, PositiveFloat, PositiveInt, Weight
+from issl_engine.ranges import Choice, LogUniform, Range
 from issl_kernels.collectives import all_gather, gather_rows
 
 EPSILON = 1e-6
@@ -39,6 +41,14 @@ class SSLHSICConfig(EmaObjectiveConfig):
     """Width of the hidden layer of head and predictor (batch-norm, ReLU)."""
     projection_dim: PositiveInt = 256
     """Width of the output of head and predictor."""
+
+    has_predictor: ClassVar[bool] = True
+
+    search_ranges: ClassVar[Mapping[str, Range]] = {
+        "regularization_weight": LogUniform(0.5, 10),
+        "kernel_scale": LogUniform(0.3, 3),
+        "ema_momentum": Choice((0.9, 0.97, 0.99, 0.996, 0.999)),
+    }
 
     def build(self, shape: ObjectiveShape, group: ProcessGroup | None) -> Objective:
         shape.check_two_views(self.name)

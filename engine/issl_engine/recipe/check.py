@@ -268,15 +268,16 @@ def _choices_at(root: Root, tree: Tree, path: Path) -> dict[str | None, type[Con
     last = keys[-1]
     model = _model_at(root, tree, path[:last])
     field = model.model_fields.get(str(path[last])) if model else None
-    return _configs_in(field.annotation) if field else {}
+    return configs_in(field.annotation) if field else {}
 
 
-def _configs_in(annotation: Any) -> dict[str | None, type[Config]]:
+def configs_in(annotation: Any) -> dict[str | None, type[Config]]:
+    """The Configs that an annotation allows, by the name that chooses among them; under None where there is one."""
     if isinstance(annotation, type) and issubclass(annotation, Config):
         return {None: annotation}
     found: dict[str | None, type[Config]] = {}
     for argument in get_args(annotation):
-        found |= _configs_in(argument)
+        found |= configs_in(argument)
     if get_origin(annotation) is Annotated and None in found:
         tags = [extra.tag for extra in get_args(annotation)[1:] if isinstance(extra, Tag)]
         if tags:

@@ -21,6 +21,7 @@ from issl_engine.optim.schedules import ScheduleConfig
 from issl_engine.probing.config import EvaluationConfig
 from issl_engine.probing.probes.base import ProbeConfig
 from issl_engine.probing.protocols import with_protocol
+from issl_engine.recipe.search_config import SearchConfig
 from issl_engine.regularizers.base import RegularizerConfig
 from issl_engine.sources.base import SourceConfig
 from issl_engine.variants import one_of, variants
@@ -66,7 +67,10 @@ class TrainingConfig(Config):
     """Length, batch and numerics of pretraining."""
 
     epochs: Annotated[float, Field(gt=0)]
-    """Passes over the training split; fractions are allowed."""
+    """Passes over the images that pretraining sees; fractions are allowed."""
+    image_share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Share of the source's images that pretraining sees, as many of each class, and the same ones with every seed.
+    Probes are fitted on all."""
     global_batch_size: Annotated[int, Field(ge=2)]
     """Images per optimiser step, over all ranks and accumulation steps."""
     accumulation_steps: PositiveInt = 1
@@ -207,6 +211,8 @@ class Recipe(Config):
     """How collapse is measured, and the distance of the representation from the optimum of the theory."""
     controls: bool = True
     """With true, raw pixels and the untrained encoder are probed too."""
+    search: SearchConfig = SearchConfig()
+    """What 'issl-engine search' tries; 'issl-engine run' does not read it."""
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -254,6 +260,16 @@ class Recipe(Config):
                         f"probes: the protocol {probe.protocol} is of the EMA teacher, and evaluation.network is "
                         f"{self.evaluation.network}; set evaluation.network to teacher or both"
                     )
+        return self
+
+    @model_validator(mode="after")
+    def _predictor_is_there(self) -> Self:
+        if any(group.of == "predictor" for group in self.optimizer.groups) and not self.objective.has_predictor:
+            able = [name for name, config in variants(objectives, ObjectiveConfig).items() if config.has_predictor]
+            raise Mistake(
+                f"optimizer.groups has one of the predictor, and objective {self.objective.name} has no predictor; "
+                f"leave the group out or choose one of {', '.join(able)}"
+            )
         return self
 
     @model_validator(mode="after")

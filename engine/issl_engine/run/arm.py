@@ -22,6 +22,7 @@ from issl_engine.run.dataset import load_dataset
 from issl_engine.run.kept import Kept
 from issl_engine.run.made_of import diagnosed_by, network_key, probed_by
 from issl_engine.run.maps import keep_map
+from issl_engine.run.readouts import probe_readouts
 from issl_engine.run.together import measure_together
 from issl_engine.sources.base import Dataset
 from issl_engine.training.checkpoints.encoder import file_of
@@ -60,6 +61,8 @@ def _show_what_is_run(recipe: Recipe, dataset: Dataset, plan: Plan, folder: Path
     write_whole(folder / RESOLVED, render(recipe, derived=asdict(plan)))
     # By the source's settings: to read all images for it would keep every rank waiting before training.
     key = recipe.model_dump(mode="json", include={"views", "source"}) | {"seed": seed}
+    if recipe.training.image_share != 1:
+        key["image_share"] = recipe.training.image_share
     images = dataset.pretraining_images
     Kept(folder).file(
         VIEWS, key, lambda path: write_contact_sheet(path, images, recipe.views, num_images=4, seed=seed)
@@ -103,7 +106,7 @@ def _measure(trained: Trained, recipe: Recipe, dataset: Dataset, folder: Path, s
         encoders = network_key({network: trained.weights_of(network) for network in evaluation.networks})
         shown = evaluation.shown_network
         kept.results(
-            PROBES, probed_by(recipe, dataset, seed) | encoders,
+            PROBES, probed_by(recipe, dataset, seed) | encoders | _reads(recipe, trained.weights),
             lambda: _probe_networks(trained, recipe, dataset, seed),
         )  # fmt: skip
         keep_map(
@@ -126,10 +129,8 @@ def _probe_networks(trained: Trained, recipe: Recipe, dataset: Dataset, seed: in
     return [
         result.of_network(network)
         for network in recipe.evaluation.networks
-        for result in probe_encoder(
-            trained.encoder(network), _probes_for(network, recipe), dataset, seed=seed, ranks=trained.ranks
-        )
-    ]  # fmt: skip
+        for result in _probe_network(trained, network, _probes_for(network, recipe), dataset, seed)
+    ]
 
 
 def _probes_for(network: Network, recipe: Recipe) -> Recipe:
@@ -137,6 +138,25 @@ def _probes_for(network: Network, recipe: Recipe) -> Recipe:
     if not recipe.objective.uses_ema_teacher:
         return recipe
     return recipe.model_copy(update={"probes": tuple(probe for probe in recipe.probes if probe.is_for(network))})
+
+
+def _reads(recipe: Recipe, weights: dict[str, str]) -> dict[str, Any]:
+    """What results depend on beside the encoder, where probes read something that the objective offers."""
+    if not recipe.objective.offers_readouts:
+        return {}
+    return recipe.model_dump(mode="json", include={"objective"}) | {"learner": weights}
+
+
+def _probe_network(
+    trained: Trained, network: Network, recipe: Recipe, dataset: Dataset, seed: int
+) -> list[ProbeResult]:  # fmt: skip
+    """The recipe's probes on the encoder, or on what the objective offers in place of its representation."""
+    objective, learner = recipe.objective, trained.learner
+    return probe_readouts(
+        learner.network(network),
+        objective.readouts(learner.projector_of(network)) if objective.offers_readouts else [],
+        lambda encoder: probe_encoder(encoder, recipe, dataset, seed=seed, ranks=trained.ranks),
+    )  # fmt: skip
 
 
 def probe_encoder(

@@ -92,6 +92,12 @@ class Learner(nn.Module):
         assert self.teacher is not None, "a recipe that names the teacher has an objective with one"
         return self.teacher.encoder
 
+    def projector_of(self, name: Network) -> nn.Module:
+        """The head behind that encoder, of an objective with an EMA teacher."""
+        if name == "student" or self.teacher is None:
+            return self.objective.projector
+        return self.teacher.projector
+
     def encode(self, crops: tuple[Tensor, ...]) -> Tensor:
         """Representations [V, B, D] of all crops, as encode_views."""
         return encode_views(self.encoder, crops, self.memory_format, self.view_batching)

@@ -17,6 +17,10 @@ RAW_PIXELS_SIDE = 32
 """Raw pixels are pooled to at most this many a side: 64 x 64 x 3 inputs are too many for a linear probe."""
 
 
+class FeaturesNotFinite(Mistake):
+    """The encoder gives NaN or infinite features, so that no probe can be fitted."""
+
+
 def extract_features(
     encoder: nn.Module | None, image_batches: Iterable[tuple[Tensor, Tensor]], *, device: torch.device
 ) -> Features:
@@ -50,7 +54,7 @@ def feature_batches(
     if not count:
         raise Mistake("there is no image to compute features of; check the source's splits")
     if broken:
-        raise Mistake(
+        raise FeaturesNotFinite(
             f"the encoder's features of {broken} of {count} images are NaN or infinite, so they cannot "
             "be probed; probe an earlier checkpoint, or pretrain with a lower learning rate"
         )
