@@ -52,7 +52,8 @@ PROTOCOLS: dict[str, Protocol] = {
         source="Dubois et al. 2022 (arXiv 2209.06235): the authors' github.com/YannDubs/vissl, tools/linear_eval.py "
         "(cosine, momentum 0.9, rate x batch / 256) and bin/eval_nlprun.sh (grid: rates 0.03 to 1 per 256 images)",
         differs="without batch-norm features are divided by one number, their root mean square; LARS, which the "
-        "authors also tried, is left out; the authors' grid is no full product, and they watch the test split",
+        "authors also tried, is left out; the authors' grid is no full product, and they watch the test split; their "
+        "fork also has an evaluation on crops (bin_final/augeval.sh), and does not say which gave a published figure",
     ),
     "issl_tinyimagenet": Protocol(
         settings={
