@@ -1,4 +1,4 @@
-"""The suite of the paper's transfer table on small copies of three archives; the other six are left out with a reason."""
+"""The suite of the paper's transfer table on small copies of three archives; the others are left out with a reason."""
 
 from pathlib import Path
 
