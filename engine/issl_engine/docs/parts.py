@@ -9,6 +9,7 @@ from issl_engine.docs.command_line import command_line
 from issl_engine.docs.keys import keys
 from issl_engine.docs.names import table_of_names
 from issl_engine.docs.objectives import objectives
+from issl_engine.docs.protocols import protocols
 from issl_engine.mistakes import Mistake
 
 DOCUMENTS = ("recipes/README.md", "recipes/KEYS.md", "engine/OBJECTIVES.md", "engine/CLI.md")
@@ -18,6 +19,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "command line": command_line,
     "objectives": objectives,
     "keys": keys,
+    "protocols": protocols,
     **{
         kind: partial(table_of_names, kind)
         for kind in ("recipes", "suites", "sources", "encoders", "probes", "optimizers", "regularizers")

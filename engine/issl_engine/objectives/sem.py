@@ -15,21 +15,20 @@ from torch.distributed import ProcessGroup
 from issl_engine.models.heads import LinearHead, MLPHead
 from issl_engine.objectives.base import (
     Objective,
-    ObjectiveConfig,
     ObjectiveOutput,
     ObjectiveShape,
     Progress,
     Readout,
 )
 from issl_engine.objectives.cosine_regression import agreement
-from issl_engine.objectives.ema_objective import EmaObjective
+from issl_engine.objectives.ema_objective import EmaObjective, EmaObjectiveConfig
 from issl_engine.objectives.number_ranges import Momentum, PositiveFloat, PositiveInt
 from issl_engine.ranges import Choice, LogUniform, Multiples, Range
 from issl_kernels.collectives import all_reduce_sum_, world_size
 from issl_kernels.precision import arithmetic_dtype
 
 
-class SEMConfig(ObjectiveConfig):
+class SEMConfig(EmaObjectiveConfig):
     """BYOL with simplicial embeddings between encoder and projector, which induce groups of sparse features."""
 
     name: Literal["sem"] = "sem"
