@@ -24,8 +24,8 @@ from issl_engine.theory.world import FACTORS, Factor, World, WorldConfig
 SOLVED = 2.0
 """Percent. A trained encoder counts as solving every invariant task where its worst error is below this: a drawing or
 two per hundred are hard to read at 16 pixels."""
-PUBLISHED_TEMPERATURE: float = DISSLConfig.model_fields["teacher_temperature"].default
-"""DISSL's temperature of the teacher in the paper."""
+DISSL_WORDS = {"invariance_weight": "beta", "entropy_weight": "lambda", "teacher_temperature": "teacher temperature"}
+"""DISSL's keys that its label names, as tables and plots call them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,15 +109,20 @@ def check_trains(setup: Setup) -> None:
 
 
 def objective_label(objective: ObjectiveConfig) -> str:
-    """How tables and plots call an objective: its name, with the student's head where it can be chosen, and DISSL's
-    temperature of the teacher where it is not the published one."""
+    """How tables and plots call an objective: its name, the student's head where it can be chosen, and of DISSL what
+    differs from the published weights and temperature."""
     parts = [objective.name]
     head = getattr(objective, "student_head", None)
     if head is not None:
         parts.append(f"{head} student")
-    temperature = getattr(objective, "teacher_temperature", None) if objective.name == "dissl" else None
-    if temperature not in (None, PUBLISHED_TEMPERATURE):
-        parts.append(f"teacher temperature {temperature:g}")
+    if isinstance(objective, DISSLConfig):
+        published = DISSLConfig()
+        for key, word in DISSL_WORDS.items():
+            value = getattr(objective, key)
+            if value != getattr(published, key):
+                parts.append(f"{word} {value:g}")
+        if objective.invariance_weight_start is not None:
+            parts.append(f"beta from {objective.invariance_weight_start:g}")
     return ", ".join(parts)
 
 

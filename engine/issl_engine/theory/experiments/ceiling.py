@@ -1,5 +1,6 @@
 """How far objectives are from the ideal: between raw pixels and the simplex ETF of M(X)."""
 
+import itertools
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
@@ -8,11 +9,10 @@ from matplotlib.figure import Figure
 from pydantic import Field
 from torch.nn import functional as F
 
-from issl_engine.objectives.base import ObjectiveConfig
+from issl_engine.objectives.dissl import DISSLConfig
 from issl_engine.report.palette import INK, PALETTE
 from issl_engine.theory.etf import geometry, simplex_etf
 from issl_engine.theory.experiments.base import (
-    PUBLISHED_TEMPERATURE,
     SOLVED,
     ExperimentConfig,
     Measured,
@@ -26,6 +26,7 @@ from issl_engine.theory.experiments.base import (
 )
 from issl_engine.theory.experiments.invariant_tasks import linear_points
 from issl_engine.theory.labelings import binary_labelings
+from issl_engine.theory.merging import least_signal
 from issl_engine.theory.plots import panels_of
 from issl_engine.theory.points import Point, series_of, summaries
 from issl_engine.theory.verdicts import Claim, differences, values
@@ -101,18 +102,25 @@ class CeilingConfig(ExperimentConfig):
     def claims(self, setup: Setup, points: list[Point]) -> list[Claim]:
         labels = {objective_label(one): one for one in setup.objectives}
         found = [claim for series in labels for claim in self._claims_of(series, points)]
-        published = next((label for label, one in labels.items() if _temperature(one) == PUBLISHED_TEMPERATURE), None)
-        for series, objective in labels.items():
-            if published is not None and _temperature(objective) not in (None, PUBLISHED_TEMPERATURE):
-                found.append(
-                    Claim(
-                        sentence=f"{series}: errs less than with the published temperature {PUBLISHED_TEMPERATURE:g}",
-                        quantity="worst error with the published one minus this one's, same seed, points",
-                        values=differences(points, self._worst(published), self._worst(series)),
-                        above=0,
-                    )
+        of_dissl = [label for label, one in labels.items() if one.name == "dissl"]
+        for first, series in itertools.product(of_dissl[:1], of_dissl[1:]):
+            found.append(
+                Claim(
+                    sentence=f"{series}: errs less than {first}",
+                    quantity=f"worst error of {first} minus this one's, same seed, points",
+                    values=differences(points, self._worst(first), self._worst(series)),
+                    above=0,
                 )
+            )
         return found
+
+    def remarks(self, setup: Setup, points: list[Point]) -> list[str]:
+        weights = dict.fromkeys(one.invariance_weight for one in setup.objectives if isinstance(one, DISSLConfig))
+        return [
+            f"DISSL with beta = {weight:g}: merged classes part only by a feature whose variance between them is more "
+            f"than {least_signal(weight):.2f} times that among views of one class"
+            for weight in weights
+        ]
 
     def _worst(self, series: str) -> tuple[str, float, str]:
         return series, self.dim, "worst_error"
@@ -129,12 +137,6 @@ class CeilingConfig(ExperimentConfig):
                 quantity="worst error, %", values=values(points, self._worst(series)), below=SOLVED,
             ),
         ]  # fmt: skip
-
-
-def _temperature(objective: ObjectiveConfig) -> float | None:
-    """DISSL's temperature of the teacher; None of other objectives."""
-    found: float | None = getattr(objective, "teacher_temperature", None) if objective.name == "dissl" else None
-    return found
 
 
 def _pixels(world: World) -> Measured:
