@@ -1,5 +1,7 @@
 """Linear probes: at their optimum, with a bound that says so, and blind to the axes."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -53,6 +55,22 @@ def test_the_gap_bounds_what_is_missing_to_the_optimum(iterations: int, monkeypa
     stopped, gap = probes._newton(x_ND, labels, 1e-2)
     missing = loss(stopped) - loss(best)
     assert (missing <= gap + 1e-12).all()
+
+
+def test_where_the_penalty_is_all_the_gap_is_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under so heavy a penalty the loss is its quadratic, of which the bound is exact; labels are balanced, so that the
+    bias has no gradient."""
+    x, _ = noisy()
+    x_ND = torch.cat([x.double(), torch.ones(200, 1, dtype=torch.float64)], dim=1)
+    labels = (torch.arange(200) % 2 == 0)[None]
+    (best,), _ = probes._newton(x_ND, labels, 1e3)
+    monkeypatch.setattr(probes, "ITERATIONS", 1)
+    monkeypatch.setattr(probes, "WANTED_GAP", 1.0)  # so that it stops at once, at zero
+    (start,), (gap,) = probes._newton(x_ND, labels, 1e3)
+    assert not start.any()
+    sign_N = labels[0].double() * 2 - 1
+    reached = torch.log1p(torch.exp(-sign_N * (x_ND @ best))).mean() + 1e3 * best[:-1].square().sum() / 2
+    assert float(gap) == pytest.approx(math.log(2) - float(reached), rel=1e-2)
 
 
 def test_a_probe_that_has_not_converged_is_no_result(monkeypatch: pytest.MonkeyPatch) -> None:

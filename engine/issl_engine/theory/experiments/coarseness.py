@@ -33,6 +33,8 @@ from issl_engine.theory.world import Factor, World, invariant_of_finest
 ETF = "ETF of M(X)"
 WEIGHT_DECAY = 1e-3
 """Times half the squared weights, beside the mean cross-entropy. One penalty, so that no label is spent on choosing."""
+FEW = 16
+"""Labelled images up to which claims average: with many, encoders differ by how well they are trained, not by C."""
 CLOSE = 2.0
 """Points. The probe with its penalty is not quite the closed form's widest margin, and labelled images are drawn."""
 
@@ -66,6 +68,11 @@ class CoarsenessConfig(ExperimentConfig):
                     f"experiment.keeps: the task is the kind, and augmentations that keep {list(keep)} only change "
                     "it; add kind"
                 )
+        if min(self.labelled_images) > FEW:
+            raise Mistake(
+                f"experiment.labelled_images: the claims are of up to {FEW} labels, and {list(self.labelled_images)} "
+                "are all more; add a smaller number"
+            )
         most = setup.world.num_finest * setup.world.train_images
         if max(self.labelled_images) > most:
             raise Mistake(
@@ -139,7 +146,7 @@ class CoarsenessConfig(ExperimentConfig):
                     Claim(
                         sentence=f"{name}: C = {_num_classes(setup, coarse)} needs fewer labels than "
                         f"C = {_num_classes(setup, fine)}",
-                        quantity="accuracy averaged over the numbers of labels, coarse minus fine, same seed, points",
+                        quantity=f"mean accuracy with up to {FEW} labels, coarse minus fine, same seed, points",
                         values=self._mean_difference(points, first, second),
                         above=0,
                     )
@@ -150,6 +157,7 @@ class CoarsenessConfig(ExperimentConfig):
         of_counts = [
             differences(points, (first, count, "accuracy"), (second, count, "accuracy"))
             for count in self.labelled_images
+            if count <= FEW
         ]
         return tuple(sum(of_seed) / len(of_seed) for of_seed in zip(*of_counts, strict=True))
 
