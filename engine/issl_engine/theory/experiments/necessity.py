@@ -203,4 +203,4 @@ def _bars(axes: Axes, points: list[Point], series: list[str], names: list[str], 
     axes.set_yticks([len(series) - place - height / 2 for place in range(len(series))], names, fontsize=7)
     axes.set_xlabel("error on the worst invariant task, %")
     axes.set_xlim(0, 110)
-    axes.legend(frameon=False, fontsize=7, loc="lower right")
+    axes.legend(frameon=False, fontsize=7, loc="upper center", bbox_to_anchor=(0.35, -0.13), ncols=len(metrics))
