@@ -26,8 +26,8 @@ def _section(path: Path) -> Iterator[str]:
     yield f"## {path.stem.removeprefix('theory_')}"
     yield ""
     yield (
-        f"`{first['command']}`: {len(seeds)} seeds, {first['device']}, commit {first['commit'][:7]}, {first['date'][:10]}; "
-        f"{int(first['cpu_seconds']) / 60:.1f} minutes of CPU time. Every value: "
+        f"`{first['command']}`: {len(seeds)} seeds, {first['device']}, commit {first['commit'][:7]}, "
+        f"{first['date'][:10]}; {int(first['cpu_seconds']) / 60:.1f} minutes of CPU time. Every value: "
         f"[{path.name}](../profiling/results/{path.name}), drawn in "
         f"[{path.stem}.png](../profiling/results/{path.stem}.png)."
     )
