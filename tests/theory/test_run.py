@@ -199,6 +199,24 @@ def test_a_mistake_is_one_sentence(override: str, sentence: str, tmp_path: Path)
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "overrides", "sentence"),
+    [
+        ("gap", ["objectives=[{name: vicreg}]"], "objectives.0: the loss of vicreg on the ETF is not known"),
+        ("gap", ["objectives=[{name: dissl, num_classes: 12}]"], "must be a multiple of the world's 8 classes"),
+        ("necessity", ["world.train_images=100"], "more than 512 take minutes; lower it"),
+        ("coarseness", ["experiment.labelled_images=[32,64]"], "the claims are of up to 16 labels"),
+    ],
+)
+def test_an_experiment_refuses_what_it_cannot_measure(
+    name: str, overrides: list[str], sentence: str, tmp_path: Path
+) -> None:
+    result = call("theory", "run", f"theory/{name}", *overrides, "--out", tmp_path / "out")
+    assert result.exit_code == 1
+    assert sentence in result.stderr
+    assert "Traceback" not in result.stderr
+
+
 def test_an_experiment_is_no_recipe_and_validates_all_the_same() -> None:
     refused = call("show", "theory/heads")
     assert refused.exit_code == 1
