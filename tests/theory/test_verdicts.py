@@ -7,8 +7,8 @@ from issl_engine.theory.points import Point
 from issl_engine.theory.verdicts import Claim, differences, judge, values
 
 
-def claim(*found: float, above: float | None = None, below: float | None = None, exact: bool = False) -> Claim:
-    return Claim(sentence="s", quantity="q", values=found, above=above, below=below, exact=exact)
+def claim(*found: float, above: float | None = None, below: float | None = None) -> Claim:
+    return Claim(sentence="s", quantity="q", values=found, above=above, below=below)
 
 
 @pytest.mark.parametrize(
@@ -26,8 +26,6 @@ def claim(*found: float, above: float | None = None, below: float | None = None,
         (claim(0.8, 0.9, 1.0, above=-1, below=1), "not settled"),
         (claim(0, 0, 0, above=0), "refuted"),  # exactly on the bound, with no doubt left, is not above it
         (claim(7, above=0), "not settled"),  # one seed
-        (claim(7, above=0, exact=True), "supported"),
-        (claim(-7, above=0, exact=True), "refuted"),
     ],
 )
 def test_the_interval_decides(made: Claim, decision: str) -> None:
@@ -40,6 +38,14 @@ def test_the_interval_is_students() -> None:
     assert (found.low, found.high) == pytest.approx((7 / 3 - half, 7 / 3 + half))
     assert found.rule == "interval above 0"
     assert str(found).startswith("NOT SETTLED: s [q: 2.33, 95 % interval ")
+
+
+def test_an_interval_does_not_reach_beyond_what_a_quantity_can_be() -> None:
+    made = Claim(sentence="s", quantity="q", values=(0.0, 0.2, 3.0), below=20, limits=(0, 100))
+    assert judge(made).low == 0
+    assert judge(made).decision == "supported"
+    high = Claim(sentence="s", quantity="q", values=(1.0, 0.9, 0.98), above=0, limits=(-1, 1))
+    assert judge(high).high == 1
 
 
 def test_differences_are_taken_within_a_seed() -> None:

@@ -44,4 +44,5 @@ def _row(claim: dict[str, str]) -> list[str]:
 
 
 def _short(value: str) -> str:
-    return f"{float(value):.2f}".replace("-0.00", "0.00")
+    """As the command prints it."""
+    return f"{float(value):.3g}"

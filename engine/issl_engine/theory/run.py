@@ -19,7 +19,7 @@ from issl_engine.theory.plots import render
 from issl_engine.theory.points import Point, unit_of
 from issl_engine.theory.schema import TheoryRecipe
 from issl_engine.theory.seeds import SeedResult, measured_seeds
-from issl_engine.theory.verdicts import Verdict, judge
+from issl_engine.theory.verdicts import Verdict, judge, short
 from issl_engine.whole_file import write_whole
 from issl_kernels.path import check_path_runs_on
 
@@ -83,7 +83,7 @@ def _write(out: Path, recipe: TheoryRecipe, results: list[SeedResult], environme
     figure = recipe.experiment.draw(recipe.setup, points)
     figure.suptitle(f"{recipe.name}: {_over_seeds(len(results))}", fontsize=9, color=INK)
     width, height = figure.get_size_inches()
-    lines = _caption(verdicts, letters=int(width * 17))
+    lines = _caption(verdicts, letters=int(width * 21))
     figure.set_size_inches(width, height + 0.125 * (len(lines) + 1))
     figure.supxlabel("\n".join(lines), x=0.01, ha="left", fontsize=6.5, color=INK)
     svg, png = render(figure)
@@ -96,7 +96,9 @@ def _caption(verdicts: list[Verdict], *, letters: int) -> list[str]:
     """A line per claim: its verdict, its sentence and the interval that decides."""
     lines = []
     for one in verdicts:
-        interval = "" if one.low is None else f" ({one.mean:.2f} [{one.low:.2f}, {one.high:.2f}])"
+        interval = (
+            "" if one.low is None or one.high is None else f" ({short(one.mean)} [{short(one.low)}, {short(one.high)}])"
+        )
         lines += textwrap.wrap(f"{one.decision}: {one.claim.sentence}{interval}", letters, subsequent_indent="    ")
     return lines
 

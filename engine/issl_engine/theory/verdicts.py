@@ -3,9 +3,10 @@
 A claim is one sentence, a quantity with one value per seed (a difference is taken within a seed, so it is paired), and
 a rule: in which range the quantity lies if the claim is true. The 95 % interval of its mean, by Student's t over the
 seeds, decides: wholly inside the range the claim is supported, wholly outside it is refuted, else it is not settled.
-One seed has no interval, and settles nothing, unless the value is the same for every seed by construction.
+One seed has no interval, and settles nothing.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -30,8 +31,8 @@ class Claim:
     """The quantity lies above this if the claim is true."""
     below: float | None = None
     """The quantity lies below this if the claim is true."""
-    exact: bool = False
-    """Whether nothing is drawn at random, so that a single value has no uncertainty."""
+    limits: tuple[float, float] = (-math.inf, math.inf)
+    """The least and the largest value that the quantity can have: an interval does not reach beyond."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,26 +57,26 @@ class Verdict:
         return " and ".join(parts)
 
     def __str__(self) -> str:
-        interval = "one seed, no interval"
+        interval = "one value, no interval"
         if self.low is not None and self.high is not None:
-            interval = f"95 % interval {self.low:.2f} to {self.high:.2f}, {len(self.claim.values)} seeds"
-        if self.claim.exact:
-            interval = "exact"
+            interval = f"95 % interval {short(self.low)} to {short(self.high)}, {len(self.claim.values)} seeds"
         return (
-            f"{self.decision.upper()}: {self.claim.sentence} [{self.claim.quantity}: {self.mean:.2f}, {interval}; "
+            f"{self.decision.upper()}: {self.claim.sentence} [{self.claim.quantity}: {short(self.mean)}, {interval}; "
             f"supported by: {self.rule}]"
         )
+
+
+def short(value: float) -> str:
+    """Three digits, as verdicts are printed."""
+    return f"{value:.3g}"
 
 
 def judge(claim: Claim) -> Verdict:
     """Decides by the interval."""
     found = summarise(claim.values)
-    ends = found.ends
-    if ends is None and claim.exact:
-        ends = (found.mean, found.mean)
-    if ends is None:
+    if found.ends is None:
         return Verdict(claim=claim, decision="not settled", mean=found.mean, low=None, high=None)
-    low, high = ends
+    low, high = (min(max(end, claim.limits[0]), claim.limits[1]) for end in found.ends)
     floor = -float("inf") if claim.above is None else claim.above
     roof = float("inf") if claim.below is None else claim.below
     decision: Decision = "not settled"
@@ -86,6 +87,10 @@ def judge(claim: Claim) -> Verdict:
     return Verdict(claim=claim, decision=decision, mean=found.mean, low=low, high=high)
 
 
+PERCENT = (0.0, 100.0)
+"""Limits of an error."""
+CORRELATION = (-1.0, 1.0)
+"""Limits of a correlation."""
 Key = tuple[str, float, str]
 """Series, x, metric."""
 

@@ -29,7 +29,7 @@ from issl_engine.theory.labelings import binary_labelings
 from issl_engine.theory.merging import least_signal
 from issl_engine.theory.plots import panels_of
 from issl_engine.theory.points import Point, series_of, summaries
-from issl_engine.theory.verdicts import Claim, differences, values
+from issl_engine.theory.verdicts import PERCENT, Claim, differences, values
 from issl_engine.theory.world import FACTORS, Drawings, World
 
 ETF, PIXELS, UNTRAINED = "ETF of M(X), by hand", "raw pixels", "untrained encoder"
@@ -135,6 +135,7 @@ class CeilingConfig(ExperimentConfig):
             Claim(
                 sentence=f"{series}: training reaches the ideal, every invariant task solved",
                 quantity="worst error, %", values=values(points, self._worst(series)), below=SOLVED,
+                limits=PERCENT,
             ),
         ]  # fmt: skip
 

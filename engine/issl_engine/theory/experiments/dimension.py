@@ -20,7 +20,7 @@ from issl_engine.theory.experiments.invariant_tasks import linear_points
 from issl_engine.theory.labelings import binary_labelings, least_mean_error, least_worst_error
 from issl_engine.theory.plots import draw_break, draw_lines, panels_of
 from issl_engine.theory.points import Point, series_of
-from issl_engine.theory.verdicts import Claim, differences, values
+from issl_engine.theory.verdicts import PERCENT, Claim, differences, values
 from issl_engine.theory.world import World
 
 ETF = "ETF of M(X), projected"
@@ -86,6 +86,7 @@ class DimensionConfig(WidthsConfig):
                         quantity=f"worst error at d = {enough}, %",
                         below=SOLVED,
                         values=values(points, (series, enough, "worst_error")),
+                        limits=PERCENT,
                     )
                 )
             if below is not None and enough is not None:

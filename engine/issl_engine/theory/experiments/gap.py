@@ -24,7 +24,7 @@ from issl_engine.theory.plots import MARKERS, panels_of
 from issl_engine.theory.points import Point, series_of
 from issl_engine.theory.pretraining import evaluate_loss, pretrain_learner
 from issl_engine.theory.rank_correlation import jackknife, spearman
-from issl_engine.theory.verdicts import Claim, by_seed, values
+from issl_engine.theory.verdicts import CORRELATION, Claim, by_seed, values
 from issl_engine.theory.world import FACTORS, World
 from issl_engine.training.learner import Learner
 
@@ -137,6 +137,7 @@ class GapConfig(ExperimentConfig):
                     sentence=f"{series}: along training, a lower loss goes with a lower worst error",
                     quantity="rank correlation over the steps of one seed",
                     values=self._within_seeds(points, [(series, step) for step in self.steps]), above=0,
+                    limits=CORRELATION,
                 ),
                 self._over_seeds(points, series, last),
             ]  # fmt: skip
@@ -147,6 +148,7 @@ class GapConfig(ExperimentConfig):
                     quantity=f"rank correlation over the objectives of one seed, after {last} steps",
                     values=self._within_seeds(points, [(series, last) for series in labels]),
                     above=0,
+                    limits=CORRELATION,
                 )
             )
         return found
@@ -162,7 +164,7 @@ class GapConfig(ExperimentConfig):
         return Claim(
             sentence=f"{series}: of several starts, one with a lower loss has a lower worst error",
             quantity=f"rank correlation over seeds after {last} steps, by the jackknife",
-            values=jackknife(gaps, errors), above=0,
+            values=jackknife(gaps, errors), above=0, limits=CORRELATION,
         )  # fmt: skip
 
 

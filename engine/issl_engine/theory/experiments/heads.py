@@ -19,7 +19,7 @@ from issl_engine.theory.experiments.invariant_tasks import linear_points, mlp_po
 from issl_engine.theory.labelings import binary_labelings, least_worst_error
 from issl_engine.theory.plots import draw_break, draw_lines, panels_of
 from issl_engine.theory.points import Point, series_of
-from issl_engine.theory.verdicts import Claim, differences, values
+from issl_engine.theory.verdicts import PERCENT, Claim, differences, values
 from issl_engine.theory.world import World
 
 
@@ -91,6 +91,7 @@ class HeadsConfig(WidthsConfig):
         return Claim(
             sentence=f"{series}, d = {dim}: MLP probes solve every invariant task",
             quantity="worst error of MLP probes, %", values=values(points, (series, dim, "worst_error_mlp")),
+            limits=PERCENT,
             below=SOLVED,
         )  # fmt: skip
 

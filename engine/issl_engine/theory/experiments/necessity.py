@@ -18,7 +18,7 @@ from issl_engine.theory.labelings import binary_labelings, labels_of_images, sep
 from issl_engine.theory.linear_probes import linear_probes
 from issl_engine.theory.plots import panels_of
 from issl_engine.theory.points import Point, summaries
-from issl_engine.theory.verdicts import Claim, values
+from issl_engine.theory.verdicts import PERCENT, Claim, values
 from issl_engine.theory.world import World
 
 LINE, CIRCLE, PLANE, ETF = "classes on a line", "classes on a circle", "classes in three dimensions", "ETF of M(X)"
@@ -96,11 +96,13 @@ class NecessityConfig(ExperimentConfig):
                     sentence=f"{series}, d = {dim}: M(X) is there but linear probes do not solve every task",
                     quantity="worst error of linear probes, %", above=NONE,
                     values=values(points, (series, dim, "worst_error")),
+                    limits=PERCENT,
                 ),
                 Claim(
                     sentence=f"{series}, d = {dim}: MLP probes solve every task",
                     quantity="worst error of MLPs whose weights are written down, %", below=NONE,
                     values=values(points, (series, dim, "worst_error_mlp")),
+                    limits=PERCENT,
                 ),
             ]  # fmt: skip
             if setup.max_labelings >= 2 ** (classes - 1) - 1:
@@ -122,6 +124,7 @@ class NecessityConfig(ExperimentConfig):
                 sentence=f"{ETF}, d = {dim}: linear probes solve every task on new drawings",
                 quantity="worst error of linear probes, %",
                 values=values(points, (ETF, dim, "worst_error")),
+                limits=PERCENT,
                 below=NONE,
             )
         ]
@@ -132,11 +135,13 @@ class NecessityConfig(ExperimentConfig):
                     sentence=f"{series}: every task is solved on the drawings that the probe was fitted on",
                     quantity="worst error of linear probes on them, %", below=NONE,
                     values=values(points, (series, x, "worst_error_seen")),
+                    limits=PERCENT,
                 ),
                 Claim(
                     sentence=f"{series}: without invariance some task is not solved on new drawings",
                     quantity="worst error of linear probes on new drawings, %", above=NONE,
                     values=values(points, (series, x, "worst_error")),
+                    limits=PERCENT,
                 ),
             ]  # fmt: skip
         return found
