@@ -130,7 +130,7 @@ class GapConfig(ExperimentConfig):
                     quantity=f"loss minus the ETF's after {last} steps, nats", values=gaps, below=CLOSE,
                 ),
                 Claim(
-                    sentence=f"{series}: no representation goes below the loss of the ETF of M(X)",
+                    sentence=f"{series}: training does not go below the loss of the ETF of M(X)",
                     quantity=f"loss minus the ETF's after {last} steps, nats", values=gaps, above=0,
                 ),
                 Claim(
