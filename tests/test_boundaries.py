@@ -21,6 +21,7 @@ ORDER = [
     *(
         "mistakes",
         "config",
+        "ranges",
         "variants",
         "whole_file",
         "log_file",
@@ -32,13 +33,13 @@ ORDER = [
         "layout",
     ),
     *("optim", "sources", "views", "loading", "models", "objectives", "regularizers", "measures", "probing"),
-    *("recipe", "training", "weights", "diagnosis", "launch", "report", "theory", "run"),
+    *("recipe", "training", "weights", "diagnosis", "launch", "report", "theory", "run", "search"),
     *("commands", "cli", "docs", "__main__"),
 ]
 """Rooms of issl_engine; each may import from itself and from those before it."""
 
 ORDER_IN_SOURCES = [
-    *("byte_ranges", "base", "formats", "images", "image_files", "shards", "packing", "drawing"),
+    *("byte_ranges", "balanced_subset", "base", "formats", "images", "image_files", "shards", "packing", "drawing"),
     *("a source", "recognise"),
 ]
 """Rooms of issl_engine.sources, in the same way; ``a source`` is any file that is not named: no source imports another.

@@ -36,6 +36,9 @@ COMMANDS = {
     "run": LazyCommand(
         place="issl_engine.commands.run:run", help="Pretrain and probe a whole recipe, and write a report."
     ),
+    "search": LazyCommand(
+        place="issl_engine.commands.search:search", help="Try settings for every arm, and write the best of each."
+    ),
     "pretrain": LazyCommand(place="issl_engine.commands.pretrain:pretrain", help="Pretrain one arm of a recipe."),
     "preflight": LazyCommand(
         place="issl_engine.commands.preflight:preflight",

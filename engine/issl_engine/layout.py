@@ -7,6 +7,9 @@ RUN/controls/seed<k>/<kind>-<digest>/probes.json  diagnostics-<digest>.json  fea
 RUN/thumbnails-<source>.webp  .json   the images of the feature maps
 RUN/logs/rank<k>.log                  where a supervisor started the ranks
 
+SEARCH/search.json  search.csv  search.svg  chosen.yaml
+SEARCH/<arm>/trial<k>/                a run folder of this arm alone, and trial.json: what came of it
+
 A kept.json says what the results beside it were made of (``run/kept.py``). A controls.json names the controls that its
 arm is compared with: arms that agree on what a control depends on share it.
 """
@@ -29,6 +32,12 @@ DIAGNOSTICS = "diagnostics.json"
 FEATURE_MAP = "feature_map.npz"
 VIEWS = "views.png"
 
+SEARCH = "search.json"
+TRIALS = "search.csv"
+FIGURE = "search.svg"
+CHOSEN = "chosen.yaml"
+TRIAL = "trial.json"
+
 UNTRAINED = "untrained"
 RAW_PIXELS = "raw_pixels"
 _CONTROLS_FOLDER = "controls"
@@ -37,6 +46,11 @@ _CONTROLS_FOLDER = "controls"
 def arm_folder(run: Path, arm: str, seed: int) -> Path:
     """Where one seed of one arm lies."""
     return run / arm / f"seed{seed}"
+
+
+def trial_folder(search: Path, arm: str, number: int) -> Path:
+    """Where one trial of one arm lies."""
+    return search / arm / f"trial{number:03d}"
 
 
 def control_folder(kind: str, digest: str, seed: int) -> str:

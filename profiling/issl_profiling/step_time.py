@@ -13,6 +13,7 @@ from typing import TypeVar
 
 import torch
 
+from issl_engine.optim.rates import Rates
 from issl_engine.ranks import Ranks
 from issl_engine.recipe.schema import Recipe
 from issl_engine.sources.base import Dataset
@@ -65,7 +66,7 @@ def measure_step(recipe: Recipe, dataset: Dataset, ranks: Ranks, *, steps: int, 
         for index in range(warmup + steps):
             progress = plan.progress(min(index, plan.total_steps - 1))
             whole = partial(
-                train_step, engine, views, None, progress=progress, lr=plan.peak_lr, ranks=ranks,
+                train_step, engine, views, None, progress=progress, rates=Rates(lr=plan.peak_lr), ranks=ranks,
                 accumulation_steps=accumulation,
             )  # fmt: skip
             step, result = clock.time(whole)

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 import issl_engine.models.encoders as encoders
 from issl_engine.mistakes import Mistake
 from issl_engine.models.encoders.base import Encoder, EncoderConfig
-from issl_engine.models.encoders.dimension_expansion import DimensionExpansion
+from issl_engine.models.encoders.dimension_bottleneck import DimensionBottleneck
 from issl_engine.models.encoders.resnet import ResNetConfig, stem_for
 from issl_engine.models.encoders.small_resnet import SmallResNetConfig
 from issl_engine.models.encoders.timm_model import TimmConfig
@@ -165,9 +165,11 @@ def test_a_named_stem_beats_the_image_size() -> None:
     assert isinstance(encoder.maxpool, nn.Identity)
 
 
-@pytest.mark.parametrize(("dim", "residual"), [(1024, True), (1536, True), (700, False)])
-def test_expansion_equals_its_formula_with_and_without_the_repeated_input(dim: int, residual: bool) -> None:
-    encoder, x = build(name="resnet18", stem="small", dim=dim), images(16)
+@pytest.mark.parametrize(
+    ("dim", "residual"), [(1024, True), (1536, True), (700, False), (512, True), (256, False), (128, False)]
+)
+def test_bottleneck_equals_its_formula_with_and_without_the_repeated_input(dim: int, residual: bool) -> None:
+    encoder, x = build(name="resnet18", stem="small", dim=dim, bottleneck="always"), images(16)
     state = encoder.state_dict()
     trunk = functional_resnet("resnet18", state, x, "small")
     out = trunk
@@ -184,7 +186,7 @@ def test_expansion_equals_its_formula_with_and_without_the_repeated_input(dim: i
 
 def test_expansion_has_the_published_shapes_and_starts_as_a_random_projection() -> None:
     torch.manual_seed(0)
-    resizer = DimensionExpansion(2048, 8192)
+    resizer = DimensionBottleneck(2048, 8192)
     shapes = {key: tuple(value.shape) for key, value in resizer.named_parameters() if "conv" in key}
     assert shapes == {
         "conv1.weight": (512, 2048, 1, 1),
@@ -197,7 +199,7 @@ def test_expansion_has_the_published_shapes_and_starts_as_a_random_projection() 
 
 
 def test_expansion_sends_gradients_to_every_parameter_and_to_its_input() -> None:
-    expansion = DimensionExpansion(8, 24).double()
+    expansion = DimensionBottleneck(8, 24).double()
     x = torch.randn(4, 8, 3, 3, dtype=torch.float64, requires_grad=True)
     (expansion(x) * torch.randn(4, 24, 3, 3, dtype=torch.float64)).sum().backward()
     assert x.grad is not None
@@ -214,9 +216,16 @@ def test_plain_resnet_has_no_expansion_weights() -> None:
     assert isinstance(explicit.resizer, nn.Identity)
 
 
-def test_a_dim_below_the_backbones_is_refused_with_both_numbers() -> None:
-    with pytest.raises(ValueError, match=r"encoder\.dim \(128\) is below the 2048 of resnet50"):
-        ResNetConfig(name="resnet50", dim=128).build(image_size=224)
+def test_a_dim_below_the_backbones_has_the_published_shapes() -> None:
+    with torch.device("meta"):
+        encoder = ResNetConfig(name="resnet18", dim=128).build(image_size=64)
+    shapes = {key: tuple(value.shape) for key, value in encoder.resizer.named_parameters() if "conv" in key}
+    assert shapes == {
+        "conv1.weight": (512, 512, 1, 1),
+        "conv2.weight": (512, 512, 3, 3),
+        "conv3.weight": (128, 512, 1, 1),
+    }
+    assert not encoder.resizer.is_residual
 
 
 def test_weights_start_as_torchvisions() -> None:

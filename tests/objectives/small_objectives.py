@@ -53,7 +53,7 @@ SMALL: dict[str, SmallObjective] = {
         formula={"hidden_dim": 7, "projection_dim": 4, "temperature": 0.2},
         training={"hidden_dim": 32},
         metrics=_CONTRASTIVE | _COSINES,
-        out_of_range=[{"temperature": "nan"}, {"student_head": "conv"}],
+        out_of_range=[{"temperature": "nan"}, {"student_head": "conv"}, {"hidden_layers": 0}],
         two_ranks={"exchange": "ring"},
         compares_images=True,
         compares_embeddings=True,
@@ -85,9 +85,11 @@ SMALL: dict[str, SmallObjective] = {
         training={"num_classes": 24, "hidden_dim": 32, "bottleneck_dim": 16},
         metrics={
             "distillation_ce", "marginal_entropy", "conditional_entropy", "invariance_ce", "kl_invariance",
-            "kl_distillation", "perplexity", "classes_used", "invariance_weight",
+            "kl_distillation", "perplexity", "classes_used", "invariance_weight", "teacher_temperature",
         },
-        out_of_range=[{"teacher_temperature": 0}, {"entropy_weight": -1}, {"num_classes": 1}],
+        out_of_range=[
+            {"teacher_temperature": 0}, {"entropy_weight": -1}, {"num_classes": 1}, {"teacher_head": "residual"},
+        ],
         two_ranks={"invariance_weight_start": 2.3, "invariance_ramp_steps": 3},
         assigns_classes=True,
     ),
@@ -139,7 +141,7 @@ SMALL: dict[str, SmallObjective] = {
         formula={"num_simplices": 3, "simplex_dim": 4, "temperature": 0.5, "hidden_dim": 7, "projection_dim": 4},
         training={"num_simplices": 8, "simplex_dim": 4, "hidden_dim": 32, "projection_dim": 16},
         metrics={"cosine", "projection_std", "simplex_entropy"},
-        out_of_range=[{"simplex_dim": 1}, {"temperature": 0}],
+        out_of_range=[{"simplex_dim": 1}, {"temperature": 0}, {"probe_temperatures": [1, 0]}],
     ),
     "falcon": SmallObjective(
         formula={"code_dim": 8, "num_codes": 9, "epsilon": 1e-3},

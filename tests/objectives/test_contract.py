@@ -68,6 +68,12 @@ def test_every_weight_gets_a_gradient(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_its_config_says_whether_it_has_a_predictor(name: str) -> None:
+    has = any(weight.startswith("predictor.") for weight, _ in build(name).named_parameters())
+    assert config(name).has_predictor == has
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_undecayed_weights_exist(name: str) -> None:
     objective = build(name)
     assert objective.no_decay_parameters() <= {key for key, _ in objective.named_parameters()}
@@ -129,10 +135,13 @@ def test_diet_takes_one_view_and_needs_to_know_how_many_images_there_are() -> No
 
 
 def test_half_a_ramp_is_refused() -> None:
-    with pytest.raises(ValidationError, match=r"invariance_weight_start \(2\.3\).*set both or neither"):
-        config("dissl", invariance_weight_start=2.3)
-    with pytest.raises(ValidationError, match=r"invariance_ramp_steps \(100\).*set both or neither"):
-        config("dissl", invariance_ramp_steps=100)
+    halves = {
+        "invariance_weight_start": 2.3, "invariance_ramp_steps": 100, "teacher_temperature_start": 1.5,
+        "teacher_temperature_ramp_steps": 100,
+    }  # fmt: skip
+    for key, value in halves.items():
+        with pytest.raises(ValidationError, match=rf"{key} \({value}\).*set both or neither"):
+            config("dissl", **{key: value})
 
 
 def test_a_queue_that_batches_do_not_fill_evenly_is_refused_with_a_length_that_works() -> None:
@@ -225,3 +234,8 @@ def test_configs_are_frozen() -> None:
     settings: Config = config("simclr")
     with pytest.raises(ValidationError):
         settings.temperature = 1.0  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_config_and_objective_agree_on_a_teacher(name: str) -> None:
+    assert config(name).uses_ema_teacher == build(name).uses_ema_teacher

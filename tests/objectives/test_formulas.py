@@ -169,6 +169,22 @@ def test_loss_and_gradients_equal_the_formula(name: str, views: int) -> None:
     check(build(name, views), FORMULAS[name], features(views))
 
 
+@pytest.mark.parametrize("head", ["linear", "mlp"])
+def test_cissl_without_its_own_row_equals_the_formula(head: str) -> None:
+    def formula(objective: Objective, z: Tensor, _: Tensor | None) -> Tensor:
+        a, b = unit(objective.student_head(z)), unit(objective.teacher_head(z[:2]))
+        losses = []
+        for v in range(len(a)):
+            for x in range(a.shape[1]):
+                rows = [(g, y) for g in range(2) for y in range(a.shape[1]) if (g, y) != (v, x)]
+                logits = torch.stack([a[v, x] @ b[g, y] / 0.2 for g, y in rows])
+                positives = [logit for logit, (_, y) in zip(logits, rows, strict=True) if y == x]
+                losses.append(logits.exp().sum().log() - mean(positives))
+        return mean(losses)
+
+    check(build("cissl", 4, keep_own_row=False, student_head=head), formula, features(4))
+
+
 def test_swav_with_a_queue_equals_the_formula() -> None:
     objective = build("swav", 4, queue_length=10, queue_start_epochs=0)
     objective.queue.copy_(unit(torch.randn(2, 10, 4, dtype=torch.float64)))
@@ -207,7 +223,8 @@ def test_float32_stays_close_to_float64(name: str) -> None:
         ("dino", {}),
         ("dino", {"freeze_last_layer_epochs": 1.0}),
         ("dissl", {}),
-        ("dissl", {"teacher_head": "residual", "student_head": "mlp"}),
+        ("dissl", {"teacher_head": "block_bottleneck", "student_head": "mlp"}),
+        ("dissl", {"teacher_head": "bottleneck_block", "student_head": "block_bottleneck", "hidden_layers": 2}),
     ],
 )
 def test_logits_made_in_blocks_change_nothing(name: str, changes: dict[str, Any]) -> None:

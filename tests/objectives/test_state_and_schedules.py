@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from issl_engine.objectives.base import Objective
+from issl_engine.objectives.base import Objective, ObjectiveShape
+from issl_engine.objectives.dino import DINOConfig
 
 from .conftest import build, features, forward, progress, teacher_output
 from .small_objectives import SMALL
@@ -98,6 +99,30 @@ def test_last_layer_gets_no_gradient_while_frozen() -> None:
         assert objective.projector.mlp.layers[0].weight.grad is not None
 
 
+def test_last_layers_rows_start_as_those_of_a_linear_layer() -> None:
+    objective = build("dino", bottleneck_dim=256, num_prototypes=1000)
+    torch.manual_seed(0)
+    linear = torch.nn.Linear(256, 1000, bias=False, dtype=torch.float64).weight.detach()
+    own = objective.projector.last_layer.detach()
+    assert own.norm(dim=1).mean().item() == pytest.approx(linear.norm(dim=1).mean().item(), rel=0.005)
+    assert own.norm(dim=1).mean().item() == pytest.approx(1 / math.sqrt(3), rel=0.005)
+    assert own.abs().max().item() <= 1 / 16
+    assert own.square().mean().item() == pytest.approx(linear.square().mean().item(), rel=0.01)
+
+
+def test_published_sizes_of_dinos_heads() -> None:
+    shape = ObjectiveShape(feature_dim=2048, num_views=2, num_global_views=2, batch_size=8)
+    tiny = DINOConfig(num_prototypes=1000, hidden_dim=1024, hidden_layers=1, batch_norm=True)
+    with torch.device("meta"):
+        sizes = [
+            [tuple(weight.shape) for weight in config.build(shape, None).projector.parameters() if weight.ndim == 2]
+            for config in (DINOConfig(), tiny)
+        ]
+    # The last layer, a parameter of the head itself, comes first.
+    assert sizes[0] == [(65536, 256), (2048, 2048), (2048, 2048), (256, 2048)]
+    assert sizes[1] == [(1000, 256), (1024, 2048), (256, 1024)]
+
+
 def test_teacher_temperature_warms_up_linearly() -> None:
     objective = build("dino", warmup_teacher_temperature_epochs=2.0)
     temperatures = [objective.teacher_temperature(progress(step)) for step in (0, 5, 10, 20, 99)]
@@ -129,6 +154,17 @@ def test_invariance_weight_ramps_linearly_and_enters_the_loss() -> None:
         assert metrics["invariance_weight"].item() == pytest.approx(weight)
 
 
+@pytest.mark.parametrize("in_blocks", [False, True])
+def test_dissl_teacher_temperature_ramps_linearly_and_enters_the_loss(in_blocks: bool) -> None:
+    ramp = {"teacher_temperature": 0.5, "teacher_temperature_start": 1.5, "teacher_temperature_ramp_steps": 10}
+    objective = build("dissl", logits_in_blocks=in_blocks, **ramp)
+    for step, temperature in ((0, 1.5), (5, 1.0), (10, 0.5), (50, 0.5)):
+        loss, metrics = objective(features(), None, progress(step))
+        expected = build("dissl", teacher_temperature=temperature)(features(), None, progress()).loss
+        torch.testing.assert_close(loss, expected)
+        assert metrics["teacher_temperature"].item() == pytest.approx(temperature)
+
+
 def test_projection_spread_distinguishes_a_sphere_from_a_point() -> None:
     objective = build("byol", images=512)
     z = features(images=512)
@@ -138,9 +174,22 @@ def test_projection_spread_distinguishes_a_sphere_from_a_point() -> None:
     assert objective(z, point, progress()).metrics["projection_std"].item() == pytest.approx(0, abs=1e-6)
 
 
-@pytest.mark.parametrize(("name", "head"), [("dissl", "residual"), ("dissl", "mlp")])
-def test_other_heads_train(name: str, head: str) -> None:
-    objective = build(name, teacher_head=head, student_head="mlp")
+@pytest.mark.parametrize(("name", "head"), [("simsiam", "head"), ("matrix_ssl", "projector")])
+def test_projections_are_normalised_without_gain_and_bias(name: str, head: str) -> None:
+    objective = build(name, images=64)
+    module = getattr(objective, head)
+    z = features(images=64)
+    rows = module(z).flatten(0, 1)
+    torch.testing.assert_close(rows.mean(0), torch.zeros(rows.shape[1], dtype=torch.float64), atol=1e-12, rtol=0)
+    torch.testing.assert_close(
+        rows.var(0, correction=0), torch.ones(rows.shape[1], dtype=torch.float64), atol=0.02, rtol=0
+    )
+    assert [weight for weight, _ in module.layers[-1].named_parameters()] == []
+
+
+@pytest.mark.parametrize(("teacher", "student"), [("block_bottleneck", "mlp"), ("mlp", "bottleneck_block")])
+def test_other_heads_train(teacher: str, student: str) -> None:
+    objective = build("dissl", teacher_head=teacher, student_head=student, hidden_layers=2)
     objective(features(), None, progress()).loss.backward()
     assert all(weight.grad is not None for weight in objective.parameters())
 

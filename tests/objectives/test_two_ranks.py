@@ -33,7 +33,9 @@ def run(name: str, rank: int, ranks: int, group: ProcessGroup | None) -> dict[st
     settings = config(name, **SMALL[name].two_ranks)
     objective = settings.build(shape(VIEWS, images=IMAGES, ranks=ranks), group).double().eval()
     for module in objective.modules():
-        if isinstance(module, nn.BatchNorm1d):  # or a row whose hidden units are all off has length zero
+        if (
+            isinstance(module, nn.BatchNorm1d) and module.affine
+        ):  # or a row whose hidden units are all off has length zero
             nn.init.uniform_(module.bias, 0.5, 1.5)
     mine = slice(rank * IMAGES // ranks, (rank + 1) * IMAGES // ranks)
     result: dict[str, Tensor] = {}

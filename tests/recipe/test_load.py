@@ -89,7 +89,7 @@ BAD_FILES: dict[str, tuple[str | bytes, str]] = {
     "missing key": (
         changed("  epochs: 3\n", ""),
         "x.yaml:12: training.epochs: missing; add 'epochs' under 'training' "
-        "(Passes over the training split; fractions are allowed)",
+        "(Passes over the images that pretraining sees; fractions are allowed)",
     ),
     "missing part": (
         changed("evaluation: {resize: 32, crop: 28}\n", ""),
@@ -416,3 +416,12 @@ def test_a_resolved_recipe_can_be_changed(folder: Path) -> None:
     assert change_recipe(recipe, []) == recipe
     with pytest.raises(RecipeError, match=r"^command line: training.epochs: must be a number"):
         change_recipe(recipe, ["training.epochs=x"])
+
+
+def test_a_group_of_a_predictor_that_is_not_there_is_refused(folder: Path) -> None:
+    found = mistakes(
+        changed("lr: 1e-3}", "lr: 1e-3, groups: [{of: predictor, follows_schedule: no}]}"), arms=["simclr"]
+    )
+    assert found == [
+        "x.yaml:2: optimizer.groups has one of the predictor, and objective simclr has no predictor; leave the group out or choose one of byol, matrix_ssl, sem, simsiam, ssl_hsic"
+    ]

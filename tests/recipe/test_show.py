@@ -40,7 +40,7 @@ def test_an_arm_keeps_its_name_when_it_is_not_its_objectives(tmp_path: Path) -> 
 def test_every_key_is_there_with_its_meaning_once() -> None:
     recipe = load_recipe("smoke").arms["dissl"]
     text = render(recipe)
-    meaning = "# Passes over the training split; fractions are allowed."
+    meaning = "# Passes over the images that pretraining sees; fractions are allowed."
     assert text.count(meaning) == 1
     assert f"  {meaning}\n  epochs: 1.0\n" in text
     assert text.count("# Crops per image.") == 1

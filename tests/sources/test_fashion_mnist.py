@@ -15,12 +15,12 @@ import pytest
 from numpy.typing import NDArray
 
 from issl_engine.sources import fashion_mnist
+from issl_engine.sources.balanced_subset import balanced_subset
 from issl_engine.sources.base import SourceError
 from issl_engine.sources.fashion_mnist import (
     DEBIAN_FOLDER,
     SHA256,
     FashionMNISTConfig,
-    balanced_subset,
     fetch_fashion_mnist,
 )
 from issl_engine.sources.formats.idx import parse_idx

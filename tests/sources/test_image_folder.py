@@ -65,6 +65,44 @@ def test_another_split_can_play_the_test_split(folder: Path) -> None:
         ImageFolderConfig(folder=folder).load()
 
 
+@pytest.fixture
+def unsplit(tmp_path: Path) -> Path:
+    """Two classes of 100 images without splits; one image is in both classes, and twice in one of them."""
+    for name, first in (("cat", 0), ("dog", 100)):
+        for index in range(100):
+            save(tmp_path / "all" / name / f"{index}.jpg", first + index)
+    for copy in ("dog/from_cat.jpg", "cat/again.jpg"):
+        shutil.copy(tmp_path / "all" / "cat" / "7.jpg", tmp_path / "all" / copy)
+    return tmp_path / "all"
+
+
+def test_images_without_splits_are_split_by_content(unsplit: Path, tmp_path: Path) -> None:
+    dataset = ImageFolderConfig(folder=unsplit, test_fraction=0.25).load()
+    assert dataset.classes == ("cat", "dog")
+    assert len(dataset.train) + len(dataset.test) == 202
+    assert 30 <= len(dataset.test) <= 70
+    for split in (dataset.train, dataset.test):
+        there = {f"all/{copy}" in names(split.paths) for copy in ("cat/7.jpg", "cat/again.jpg", "dog/from_cat.jpg")}
+        assert len(there) == 1, "copies of an image are in two splits"
+    shutil.copytree(unsplit, tmp_path / "elsewhere" / "all")
+    (tmp_path / "elsewhere" / "all" / "cat" / "3.jpg").rename(tmp_path / "elsewhere" / "all" / "cat" / "zebra.jpg")
+    save(tmp_path / "elsewhere" / "all" / "dog" / "new.jpg", 999)
+    moved = ImageFolderConfig(folder=tmp_path / "elsewhere" / "all", test_fraction=0.25).load()
+    assert set(names(dataset.test.paths)) - {"all/cat/3.jpg"} <= set(names(moved.test.paths))
+    assert set(names(dataset.train.paths)) - {"all/cat/3.jpg"} <= set(names(moved.train.paths))
+
+
+def test_a_class_that_is_too_small_to_split_is_named(folder: Path) -> None:
+    with pytest.raises(SourceError, match=r"train/cat, test split: the class has no image"):
+        ImageFolderConfig(folder=folder / "train", test_fraction=0.001).load()
+
+
+@pytest.mark.parametrize(("key", "value"), [("manifest", "list.csv"), ("test_split", "test")])
+def test_two_things_that_split_are_refused(key: str, value: str, folder: Path) -> None:
+    with pytest.raises(ValueError, match=rf"test_fraction splits images that have no splits, and {key} names them"):
+        ImageFolderConfig(folder=folder, test_fraction=0.2, **{key: value})
+
+
 def test_what_is_no_image_is_not_looked_at(folder: Path) -> None:
     for name in ("readme.txt", "._0.jpg", ".hidden.png"):
         (folder / "train" / "cat" / name).write_text("no image")

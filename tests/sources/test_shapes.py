@@ -113,6 +113,26 @@ def test_nuisances_say_nothing_about_the_class() -> None:
     assert len({image.tobytes() for image, _ in drawn.values()}) == len(KINDS)
 
 
+def test_copies_are_turned_by_no_more_than_the_rotation() -> None:
+    turns = []
+    for seed in range(30):
+        image, nuisances = draw("arrow", 64, np.random.default_rng(seed), rotation_degrees=45)
+        free, others = draw("arrow", 64, np.random.default_rng(seed))
+        turns += [copy.rotation for copy in nuisances.copies]
+        assert [copy.rotation * 8 for copy in nuisances.copies] == pytest.approx([c.rotation for c in others.copies])
+        assert image.tobytes() != free.tobytes()
+    assert 0 <= min(turns) < 2
+    assert 43 < max(turns) <= 45
+
+
+def test_a_key_that_older_folders_do_not_name_changes_nothing_at_its_default(tmp_path: Path) -> None:
+    make_shapes(tmp_path / "made", ShapesConfig(**SMALL))
+    assert "rotation" not in json.loads((tmp_path / "made" / "shapes.json").read_text())
+    make_shapes(tmp_path / "made", ShapesConfig(**SMALL, rotation=360))
+    with pytest.raises(SourceError, match=r"rotation None instead of 30"):
+        make_shapes(tmp_path / "made", ShapesConfig(**SMALL, rotation=30))
+
+
 def test_copies_stand_out_from_the_background() -> None:
     for seed in range(50):
         _, nuisances = draw("disc", 64, np.random.default_rng(seed))
@@ -175,12 +195,12 @@ def test_what_is_in_the_way_is_left_alone(in_the_way: str, tmp_path: Path) -> No
 def test_an_interrupted_making_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = 0
 
-    def interrupted(*arguments: Any) -> Any:
+    def interrupted(*arguments: Any, **keys: float) -> Any:
         nonlocal calls
         calls += 1
         if calls == 5:
             raise KeyboardInterrupt
-        return draw(*arguments)
+        return draw(*arguments, **keys)
 
     monkeypatch.setattr(shapes, "draw", interrupted)
     with pytest.raises(KeyboardInterrupt):

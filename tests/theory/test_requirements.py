@@ -53,6 +53,8 @@ def test_one_head_must_be_the_probes() -> None:
     mismatched = of("dissl", estimate_of(10), 99, LINEAR_PROBE, "arms.dissl.objective.student_head=mlp")[item]
     assert mismatched.met is False
     assert mismatched.advice == "set objective.student_head to linear, or judge by MLP probes"
+    block = of("dissl", estimate_of(10), 99, LINEAR_PROBE, "arms.dissl.objective.student_head=block_bottleneck")[item]
+    assert (block.met, block.advice) == (False, mismatched.advice)
     symmetric = of("simclr", estimate_of(10), 99, LINEAR_PROBE)[item]
     assert symmetric.met is False
     assert "cissl and dissl" in symmetric.advice

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from issl_engine.loading import TrainingViews
+from issl_engine.optim.rates import Rates
 from issl_engine.probing.online import OnlineProbe
 from issl_engine.ranks import Ranks
 from issl_engine.sources.base import Dataset
@@ -80,7 +81,7 @@ def train(case: str, stretch: Stretch, root: Path, ranks: Ranks) -> dict[str, An
     losses, measured = [], dict[str, float]()
     for done in range(step, stretch.last_step):
         result = train_step(
-            engine, views, probe, progress=plan.progress(done), lr=0.01, ranks=ranks, accumulation_steps=1
+            engine, views, probe, progress=plan.progress(done), rates=Rates(lr=0.01), ranks=ranks, accumulation_steps=1
         )
         after_step(engine, plan.progress(done + 1), result)
         losses.append(sum(ranks.gather(result.loss.item())) / ranks.world_size)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from issl_engine.loading import TrainingViews
 from issl_engine.models.guarded_buffers import GuardedBuffers
+from issl_engine.optim.rates import Rates, rates_at
 from issl_engine.ranks import Ranks
 from issl_engine.recipe.schema import Recipe
 from issl_engine.sources.base import Dataset
@@ -38,6 +39,17 @@ OPTIMIZERS: dict[str, dict[str, Any]] = {
         "exclude_bias_and_norm_from_adaptation": True,
     },
 }  # fmt: skip
+OPTIMIZERS |= {
+    f"{name}_groups": settings
+    | {
+        "weight_decay_end": 5 * settings["weight_decay"],
+        "groups": [
+            {"of": "biases_and_norms", "lr_factor": 0.5, "weight_decay": 0.01},
+            {"of": "heads", "follows_schedule": False},
+        ],
+    }
+    for name, settings in OPTIMIZERS.items()
+}
 """Settings under which rounding stays rounding. A bias before batch-norm has no gradient but rounding errors; Adam with
 a small eps and LARC with adaptation make whole steps of them, and the teacher of BYOL shows where those led. A ReLU's
 kink makes as much of them: ``make_smooth`` takes it out where the arithmetic is fp32."""
@@ -99,9 +111,8 @@ class PlainEngine:
     def __call__(self, *inputs: Any) -> Any:
         return self.module(*inputs)
 
-    def set_lr(self, lr: float) -> None:
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
+    def set_rates(self, rates: Rates) -> None:
+        rates.give(self.optimizer.param_groups)
 
     def backward(self, loss: Tensor) -> None:
         (loss / self.passes).backward()
@@ -162,7 +173,7 @@ def run(case: Case, ranks: Ranks, batches: list[MultiCropBatch]) -> dict[str, An
     views: Any = _share(batches, case, plan, ranks)
     for step in range(case.steps):
         done = train_step(
-            engine, views, None, progress=plan.progress(step), lr=recipe.optimizer.lr, ranks=ranks,
+            engine, views, None, progress=plan.progress(step), rates=_rates(recipe, plan, step), ranks=ranks,
             accumulation_steps=case.accumulation, exact_accumulation=case.exact,
         )  # fmt: skip
         after_step(engine, plan.progress(step + 1), done)
@@ -172,6 +183,16 @@ def run(case: Case, ranks: Ranks, batches: list[MultiCropBatch]) -> dict[str, An
     engine.close()
     moved = max(float((weights[name] - value).abs().max()) for name, value in start.items())
     return {"losses": torch.stack(losses).view(case.steps, -1).mean(1), "weights": weights, "moved": moved}
+
+
+def _rates(recipe: Recipe, plan: Plan, step: int) -> Rates:
+    """The learning rate is constant, and higher for groups that do not follow the schedule; the decay may move."""
+    lr = recipe.optimizer.lr
+    scheduled = rates_at(
+        step, optimizer=recipe.optimizer, schedule=recipe.schedule, peak_lr=plan.peak_lr,
+        steps_per_epoch=plan.steps_per_epoch, total_steps=plan.total_steps,
+    )  # fmt: skip
+    return Rates(lr=lr, peak_lr=1.5 * lr, weight_decay=scheduled.weight_decay)
 
 
 def run_all(ranks: Ranks, cases: list[Case], batches: list[MultiCropBatch]) -> dict[str, dict[str, Any]]:

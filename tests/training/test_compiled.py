@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from torch import nn
 from torch._dynamo.utils import counters
 
+from issl_engine.optim.rates import Rates
 from issl_engine.ranks import start_ranks
 from issl_engine.recipe.schema import Recipe
 from issl_engine.sources.base import Dataset
@@ -43,7 +44,7 @@ def train(recipe: Recipe, dataset: Dataset, *, steps: int = 4) -> tuple[list[flo
     losses, graphs = [], []
     for step in range(steps):
         done = train_step(
-            engine, views, None, progress=plan.progress(step), lr=0.003, ranks=ranks,
+            engine, views, None, progress=plan.progress(step), rates=Rates(lr=0.003), ranks=ranks,
             accumulation_steps=recipe.training.accumulation_steps,
             exact_accumulation=recipe.training.exact_accumulation,
         )  # fmt: skip

@@ -15,6 +15,7 @@ import issl_engine.objectives as objectives
 from issl_engine.loading import TrainingViews
 from issl_engine.objectives.base import Objective, ObjectiveConfig, ObjectiveOutput, ObjectiveShape, Progress
 from issl_engine.objectives.simclr import SimCLR
+from issl_engine.optim.rates import Rates
 from issl_engine.ranks import Ranks, start_ranks
 from issl_engine.sources.base import Dataset
 from issl_engine.training.build import build_engine, build_learner
@@ -362,8 +363,8 @@ def run_steps(
     )  # fmt: skip
     steps = [
         train_step(
-            engine, views, None, progress=plan.progress(step), lr=0.05, ranks=ranks, accumulation_steps=accumulation,
-            exact_accumulation=True,
+            engine, views, None, progress=plan.progress(step), rates=Rates(lr=0.05), ranks=ranks,
+            accumulation_steps=accumulation, exact_accumulation=True,
         )
         for step in range(3)
     ]  # fmt: skip
@@ -491,7 +492,7 @@ def test_nan_loss_stops_before_any_weight_changes(dataset: Dataset, monkeypatch:
         dataset.train, recipe.views, batch_size=2, rank=0, world_size=1, seed=0, device=ranks.device, num_threads=1
     )
     train_step(
-        engine, views, None, progress=plan.progress(0), lr=1.0, ranks=ranks, accumulation_steps=4,
+        engine, views, None, progress=plan.progress(0), rates=Rates(lr=1.0), ranks=ranks, accumulation_steps=4,
         exact_accumulation=True,
     )  # fmt: skip
     with pytest.raises(TrainingStopped, match=r"step 0: the loss is nan for the images with ids (\d+, ){7}\d+;"):

@@ -41,6 +41,8 @@ FP32 = {
         Case(objective="vicreg", optimizer="larc", zero_stage=2),
         Case(objective="byol", optimizer="larc", zero_stage=2, accumulation=4, batch_norm="frozen", steps=8),
         Case(objective="simsiam", optimizer="adamw", zero_stage=0),
+        Case(objective="simsiam", optimizer="adamw_groups", zero_stage=2, steps=8),
+        Case(objective="barlow_twins", optimizer="larc_groups", zero_stage=1, steps=8),
         Case(
             objective="cissl", optimizer="larc", zero_stage=2, accumulation=4, batch_norm="frozen", exact=True, steps=8
         ),

@@ -20,6 +20,7 @@ from issl_engine.loading import TrainingViews
 from issl_engine.objectives.base import ObjectiveOutput, Progress
 from issl_engine.objectives.simclr import SimCLR
 from issl_engine.optim.base import OptimizerConfig
+from issl_engine.optim.rates import Rates
 from issl_engine.probing.online import OnlineProbe
 from issl_engine.ranks import Ranks, start_ranks
 from issl_engine.recipe.schema import Recipe
@@ -98,7 +99,7 @@ def train(
                     next(views)
                 continue
             done = train_step(
-                engine, views, probe, progress=plan.progress(step), lr=plan.peak_lr, ranks=ranks,
+                engine, views, probe, progress=plan.progress(step), rates=Rates(lr=plan.peak_lr), ranks=ranks,
                 accumulation_steps=accumulation, exact_accumulation=recipe.training.exact_accumulation,
                 stopping=stopping and step == 0,
             )  # fmt: skip
@@ -257,7 +258,9 @@ def test_the_gradient_norm_is_that_of_all_gradients_and_is_what_clipping_bounds(
         views = TrainingViews(
             dataset.train, recipe.views, batch_size=8, rank=0, world_size=1, seed=0, device=ranks.device, num_threads=1
         )
-        done = train_step(engine, views, None, progress=plan.progress(0), lr=1.0, ranks=ranks, accumulation_steps=1)
+        done = train_step(
+            engine, views, None, progress=plan.progress(0), rates=Rates(lr=1.0), ranks=ranks, accumulation_steps=1
+        )
         views.close()
         engine.close()
         after = torch.cat([weight.detach().flatten() for _, weight in learner.trainable_parameters()])

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from issl_engine.optim.rates import Rates
 from issl_engine.ranks import start_ranks
 from issl_engine.recipe.schema import Recipe
 from issl_engine.sources.base import Dataset
@@ -31,7 +32,7 @@ def train(recipe: Recipe, dataset: Dataset, *, steps: int) -> tuple[list[Tensor]
     seen = []
     for step in range(steps):
         done = train_step(
-            engine, views, None, progress=plan.progress(step), lr=0.003, ranks=ranks,
+            engine, views, None, progress=plan.progress(step), rates=Rates(lr=0.003), ranks=ranks,
             accumulation_steps=recipe.training.accumulation_steps,
             exact_accumulation=recipe.training.exact_accumulation,
         )  # fmt: skip

@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from issl_engine.loading import TrainingViews
 from issl_engine.objectives.base import ObjectiveOutput
 from issl_engine.objectives.simclr import SimCLR
+from issl_engine.optim.rates import Rates
 from issl_engine.probing.online import OnlineProbe
 from issl_engine.ranks import start_ranks
 from issl_engine.recipe.schema import Recipe
@@ -100,7 +101,7 @@ def reads_of_steps(recipe: Recipe, dataset: Dataset, *, steps: int = 3) -> list[
             with watched() as reads, pytest.MonkeyPatch.context() as patch:
                 patch.setattr(accelerator, "synchronize", lambda *device: reads.append("synchronize"))
                 done = train_step(
-                    engine, views, probe, progress=progress, lr=0.01, ranks=ranks,  # type: ignore[arg-type]
+                    engine, views, probe, progress=progress, rates=Rates(lr=0.01), ranks=ranks,  # type: ignore[arg-type]
                     accumulation_steps=accumulation, exact_accumulation=recipe.training.exact_accumulation,
                 )  # fmt: skip
                 learner.after_step(plan.progress(step + 1), done.skipped)
@@ -184,7 +185,7 @@ def test_on_a_gpu_no_step_waits_for_the_device(objective: str, zero_stage: int, 
             # The first two compile kernels and make the optimiser's state.
             torch.cuda.set_sync_debug_mode("error" if step >= 2 else "default")
             done = train_step(
-                engine, views, None, progress=plan.progress(step), lr=0.01, ranks=ranks,  # type: ignore[arg-type]
+                engine, views, None, progress=plan.progress(step), rates=Rates(lr=0.01), ranks=ranks,  # type: ignore[arg-type]
                 accumulation_steps=1,
             )  # fmt: skip
             learner.after_step(plan.progress(step + 1), done.skipped)

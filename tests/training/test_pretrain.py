@@ -12,6 +12,7 @@ import torch
 from issl_engine.loading import TrainingViews
 from issl_engine.objectives import simclr
 from issl_engine.objectives.base import ObjectiveOutput, Progress
+from issl_engine.optim.rates import Rates
 from issl_engine.ranks import start_ranks
 from issl_engine.sources.base import Dataset
 from issl_engine.training.build import build_engine, build_learner
@@ -76,7 +77,9 @@ def test_frozen_prototypes_do_not_move_until_their_step(dataset: Dataset) -> Non
     start = prototypes.detach().clone()
     moved = []
     for step in range(5):
-        train_step(engine, views, None, progress=plan.progress(step), lr=0.01, ranks=ranks, accumulation_steps=1)
+        train_step(
+            engine, views, None, progress=plan.progress(step), rates=Rates(lr=0.01), ranks=ranks, accumulation_steps=1
+        )
         learner.after_step(plan.progress(step + 1))
         moved.append((prototypes - start).abs().max().item())
     views.close()
@@ -135,7 +138,7 @@ def test_gradient_value_clip_bounds_what_the_optimiser_sees(dataset: Dataset) ->
     views = TrainingViews(
         dataset.train, recipe.views, batch_size=8, rank=0, world_size=1, seed=0, device=ranks.device, num_threads=1
     )
-    train_step(engine, views, None, progress=plan.progress(0), lr=1.0, ranks=ranks, accumulation_steps=1)
+    train_step(engine, views, None, progress=plan.progress(0), rates=Rates(lr=1.0), ranks=ranks, accumulation_steps=1)
     views.close()
     engine.close()
     moved = max((p - before[name]).abs().max().item() for name, p in learner.trainable_parameters())
@@ -192,7 +195,15 @@ def test_accumulated_steps_equal_whole_ones(dataset: Dataset) -> None:
         )  # fmt: skip
         for step in range(3):
             progress = plan.progress(step)
-            train_step(engine, views, None, progress=progress, lr=0.1, ranks=ranks, accumulation_steps=accumulation)
+            train_step(
+                engine,
+                views,
+                None,
+                progress=progress,
+                rates=Rates(lr=0.1),
+                ranks=ranks,
+                accumulation_steps=accumulation,
+            )
             learner.after_step(plan.progress(step + 1))
         views.close()
         engine.close()

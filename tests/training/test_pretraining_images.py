@@ -1,4 +1,5 @@
-"""Images without classes: pretraining alone takes them, probes keep the labelled splits."""
+"""What pretraining sees where that is not the training split: images without classes, or a share of the images; probes
+keep the labelled splits."""
 
 import os
 import signal
@@ -10,7 +11,9 @@ import pytest
 import torch
 
 from issl_engine.ranks import start_ranks
+from issl_engine.recipe.load import load_recipe
 from issl_engine.run.arm import probe_encoder
+from issl_engine.run.dataset import content_of, load_dataset
 from issl_engine.sources.base import Dataset
 from issl_engine.training.checkpoints.encoder import load_encoder
 from issl_engine.training.checkpoints.verify import latest_checkpoint
@@ -87,3 +90,50 @@ def test_interrupted_and_resumed_is_uninterrupted(unlabelled: Dataset, tmp_path:
         pretrain(recipe, unlabelled, start_ranks(), folder=tmp_path / "parts", seed=0, on_log=stop)
     pretrain(recipe, unlabelled, start_ranks(), folder=tmp_path / "parts", seed=0)
     assert weights(tmp_path / "parts") == weights(tmp_path / "whole")
+
+
+def test_a_share_is_balanced_and_the_same_each_time(dataset: Dataset) -> None:
+    few = dataset.with_share(0.3)
+    images = few.pretraining_images
+    assert np.bincount(images.labels).tolist() == [3, 3, 3, 3]
+    assert few.places is not None
+    assert few.places.tolist() == dataset.with_share(0.3).places.tolist()  # type: ignore[union-attr]
+    assert set(dataset.with_share(0.1).places.tolist()) < set(few.places.tolist())  # type: ignore[union-attr]
+    assert len(dataset.with_share(1.0).pretraining_images) == NUM_TRAIN
+    with pytest.raises(ValueError, match=r"training.image_share \(0.01\) of the 40 images of tiny is none"):
+        dataset.with_share(0.01)
+
+
+def test_a_share_of_images_without_classes_is_some_of_them(unlabelled: Dataset) -> None:
+    assert len(unlabelled.with_share(0.5).pretraining_images) == NUM_UNLABELLED // 2
+
+
+def test_pretraining_sees_the_share_and_probes_all(dataset: Dataset, tmp_path: Path) -> None:
+    few = dataset.with_share(0.4)
+    recipe, ranks = make_recipe(probes=[{"name": "knn"}]), start_ranks()
+    assert make_plan(recipe, few, ranks).steps_per_epoch == round(0.4 * NUM_TRAIN) // BATCH
+    for name in ("share", "alone"):
+        (tmp_path / name).mkdir()
+    checkpoint = pretrain(recipe, few, ranks, folder=tmp_path / "share", seed=0)
+    pretrain(recipe, replace(dataset, train=few.pretraining_images), ranks, folder=tmp_path / "alone", seed=0)
+    assert weights(tmp_path / "share") == weights(tmp_path / "alone")
+    encoder, _, _ = load_encoder(checkpoint)
+    (result,) = probe_encoder(encoder, recipe, few, seed=0, device=torch.device("cpu"))
+    assert result.num_train_images == NUM_TRAIN
+    assert content_of(few) == content_of(dataset), "one fingerprint: controls and features are shared"
+
+
+def test_a_batch_larger_than_the_share_is_named(dataset: Dataset) -> None:
+    recipe = make_recipe(training={"epochs": 1, "global_batch_size": 8, "image_share": 0.1})
+    with pytest.raises(ValueError, match=r"\(8\) is larger than training.image_share \(0.1\) of the training split"):
+        make_plan(recipe, dataset.with_share(0.1), start_ranks())
+
+
+def test_a_recipes_share_is_loaded_with_its_source() -> None:
+    whole = load_recipe("smoke").arms
+    recipe = next(iter(whole.values()))
+    share = recipe.model_copy(update={"training": recipe.training.model_copy(update={"image_share": 0.5})})
+    num_images = len(load_dataset(recipe).pretraining_images)
+    assert len(load_dataset(share).pretraining_images) == num_images // 2
+    assert len(load_dataset(share).train) == num_images
+    assert load_dataset(share) is load_dataset(share)

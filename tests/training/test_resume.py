@@ -1,6 +1,7 @@
 """Interrupted + resumed equals uninterrupted, bit for bit."""
 
 import json
+import math
 import os
 import signal
 from pathlib import Path
@@ -37,6 +38,12 @@ def same_weights(first: Path, second: Path) -> bool:
     return a.keys() == b.keys() and all(a[name].equal(b[name]) for name in a)
 
 
+SCHEDULED_DECAY = {
+    "name": "adamw", "lr": 0.003, "weight_decay": 0.04, "weight_decay_end": 0.4,
+    "groups": [{"of": "biases_and_norms", "lr_factor": 0.1}, {"of": "heads", "follows_schedule": False}],
+}  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("objective", "optimizer", "zero_stage"),
     [
@@ -46,6 +53,8 @@ def same_weights(first: Path, second: Path) -> bool:
         ("simclr", {"name": "adam", "lr": 0.003}, 0),
         ("byol", {"name": "adamw", "lr": 0.003}, 1),
         ("dino", {"name": "sgd", "lr": 0.1}, 2),
+        ("dino", SCHEDULED_DECAY, 0),
+        ("simsiam", SCHEDULED_DECAY, 2),
     ],
 )
 def test_resumed_mid_epoch_equals_uninterrupted(
@@ -145,3 +154,11 @@ def test_unwritable_checkpoint_keeps_the_earlier_one(
 def mkdir(path: Path) -> Path:
     path.mkdir(parents=True)
     return path
+
+
+def test_the_scheduled_weight_decay_is_on_every_line(dataset: Dataset, tmp_path: Path) -> None:
+    pretrain(make_recipe(optimizer=SCHEDULED_DECAY), dataset, start_ranks(), folder=mkdir(tmp_path / "run"), seed=0)
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    decays = [line["weight_decay"] for line in lines]
+    expected = [0.4 + (0.04 - 0.4) * (1 + math.cos(math.pi * step / 10)) / 2 for step in range(10)]
+    assert decays == pytest.approx(expected)

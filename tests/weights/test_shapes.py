@@ -20,9 +20,14 @@ def shapes_of(config: ResNetConfig) -> dict[str, tuple[int, ...]]:
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
-@pytest.mark.parametrize(("width", "dim"), [(1, None), (2, None), (1, 4096)])
+@pytest.mark.parametrize(("width", "dim"), [(1, None), (2, None), (1, 4096), (1, 128)])
 def test_depth_width_and_expansion_are_read_off(name: str, width: int, dim: int | None) -> None:
     config = ResNetConfig(name=name, width_multiplier=width, dim=dim, stem="imagenet")  # type: ignore[arg-type]
+    assert resnet_of(shapes_of(config), "file", stem_of_3x3=None) == config
+
+
+def test_a_bottleneck_as_wide_as_the_backbone_is_read_off() -> None:
+    config = ResNetConfig(name="resnet18", dim=512, bottleneck="always", stem="imagenet")
     assert resnet_of(shapes_of(config), "file", stem_of_3x3=None) == config
 
 

@@ -11,8 +11,22 @@ from issl_engine.commands.stdout import reserved_stdout
 
 if TYPE_CHECKING:
     from issl_engine.sources.packing.pack import Packed
+    from issl_engine.sources.packing.reencode import RGB
 
 DEFAULT_QUALITY = 90
+
+
+def _colour(context: click.Context, parameter: click.Parameter, value: str | None) -> "RGB | None":
+    """A colour by name or as #rrggbb."""
+    from PIL import ImageColor
+
+    if value is None:
+        return None
+    try:
+        red, green, blue, *_ = ImageColor.getrgb(value)
+    except ValueError:
+        raise click.BadParameter(f"'{value}' is no colour; give a name such as white, or #rrggbb") from None
+    return red, green, blue
 
 
 @click.command()
@@ -27,12 +41,18 @@ DEFAULT_QUALITY = 90
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the images' order.")
 @click.option(
     "--max-side", type=click.IntRange(min=16),
-    help="Shorter side, in pixels, to which larger JPEGs are scaled down and encoded again. This changes the images "
-    "and makes decoding several times cheaper. Without it images are copied as they are.",
+    help="Shorter side, in pixels, to which larger images are scaled down and encoded again, JPEGs as JPEG and others "
+    "as PNG. This changes the images and makes decoding several times cheaper. Without it images are copied as they "
+    "are.",
 )  # fmt: skip
 @click.option(
     "--quality", type=click.IntRange(1, 100), help=f"JPEG quality for --max-side.  [default: {DEFAULT_QUALITY}]"
 )
+@click.option(
+    "--background", callback=_colour, metavar="COLOUR",
+    help="Colour (white, #ff8800) on which transparent images are drawn, which become PNGs without transparency. "
+    "Without it training sees the colours that the file has there, often black.",
+)  # fmt: skip
 @click.option("--verify", is_flag=True, help="Compare every shard in --out with its checksum. SOURCE is not needed.")
 @json_option
 def pack(
@@ -44,6 +64,7 @@ def pack(
     seed: int,
     max_side: int | None,
     quality: int | None,
+    background: "RGB | None",
     verify: bool,
     as_json: bool,
 ) -> None:
@@ -68,7 +89,7 @@ def pack(
     with reserved_stdout():
         if source is not None:
             smaller = None if max_side is None else (max_side, quality or DEFAULT_QUALITY)
-            packed = _pack(source, overrides, out, shard_mib, seed, smaller)
+            packed = _pack(source, overrides, out, shard_mib, seed, smaller, background)
         if verify:
             broken = _verify(out)
     index = packed.index if packed is not None else json.loads((out / "index.json").read_text(encoding="utf-8"))
@@ -81,15 +102,22 @@ def pack(
 
 
 def _pack(
-    source: str, overrides: tuple[str, ...], out: Path, shard_mib: int, seed: int, smaller: tuple[int, int] | None
+    source: str,
+    overrides: tuple[str, ...],
+    out: Path,
+    shard_mib: int,
+    seed: int,
+    smaller: tuple[int, int] | None,
+    background: "RGB | None",
 ) -> "Packed":
     from issl_engine.commands.display import CountingDisplay
     from issl_engine.sources.packing.pack import PackSettings, pack_dataset
-    from issl_engine.sources.packing.smaller_jpeg import SmallerJPEGs
+    from issl_engine.sources.packing.reencode import Reencoding, Smaller
 
     dataset = named_source(source, overrides).load()
-    scaled = SmallerJPEGs(shorter_side_px=smaller[0], quality=smaller[1]) if smaller is not None else None
-    settings = PackSettings(shard_mib=shard_mib, seed=seed, smaller=scaled)
+    scaled = Smaller(shorter_side_px=smaller[0], quality=smaller[1]) if smaller is not None else None
+    reencoding = Reencoding(smaller=scaled, background=background)
+    settings = PackSettings(shard_mib=shard_mib, seed=seed, reencoding=reencoding)
     try:
         with CountingDisplay("packing", "images", quiet=is_quiet()) as display:
             return pack_dataset(dataset, out, settings, on_progress=display.show)
@@ -119,17 +147,22 @@ def _described(out: Path, index: dict[str, Any], packed: "Packed | None", broken
         images, num_bytes = (sum(shard[key] for shard in shards) for key in ("samples", "bytes"))
         lines.append(f"  {split}: {images} images in {_counted(len(shards), 'shard')}, {num_bytes / 2**20:.1f} MiB")
     if "reencoded" in index:
-        smaller = index["reencoded"]
-        lines.append(
-            f"  made smaller: {smaller['images']} images, shorter side {smaller['shorter_side_px']} px, "
-            f"JPEG quality {smaller['quality']}"
-        )
+        lines.append(f"  encoded again: {_reencoding(index['reencoded'])}")
     if packed is not None:
         lines.append(f"  left out: {_counted(len(packed.left_out), 'image')}")
         lines += [f"    {one.name} ({one.reason})" for one in packed.left_out]
     if broken is not None:
         lines += [f"  {file}: {wrong}" for file, wrong in broken.items()] or ["  all checksums are right"]
     return "\n".join(lines)
+
+
+def _reencoding(how: dict[str, Any]) -> str:
+    parts = [f"{how['images']} images"]
+    if "shorter_side_px" in how:
+        parts.append(f"shorter side at most {how['shorter_side_px']} px, JPEG quality {how['quality']}")
+    if "background" in how:
+        parts.append("transparent ones on #" + "".join(f"{channel:02x}" for channel in how["background"]))
+    return ", ".join(parts)
 
 
 def _counted(number: int, what: str) -> str:

@@ -29,9 +29,10 @@ def views(recipe: str, overrides: tuple[str, ...], arm: str | None, images: int,
     with reserved_stdout():
         from issl_engine.loading.contact_sheet import write_contact_sheet
         from issl_engine.recipe.load import load_recipe
+        from issl_engine.run.dataset import load_dataset
 
         chosen = next(iter(load_recipe(recipe, overrides, [arm] if arm else None).arms.values()))
-        seen = chosen.source.load().pretraining_images
+        seen = load_dataset(chosen).pretraining_images
         out.parent.mkdir(parents=True, exist_ok=True)
         write_contact_sheet(out, seen, chosen.views, num_images=min(images, len(seen)), seed=seed)
     click.echo(out)

@@ -22,7 +22,15 @@ ROOTS: dict[str, type[Config]] = {"recipe": Recipe, "suite": Suite, "theory": Th
 """Heading → what a whole file holds. A Config is explained below the first of them that reaches it."""
 
 HEAD = ("key", "default", "takes", "meaning")
-WORDS = {int: "whole number", float: "number", bool: "true or false", str: "text", Path: "path", type(None): "null"}
+WORDS = {
+    int: "whole number",
+    float: "number",
+    bool: "true or false",
+    str: "text",
+    Path: "path",
+    type(None): "null",
+    Any: "any value",
+}
 BOUNDS = {
     annotated_types.Ge: ("ge", "≥"),
     annotated_types.Gt: ("gt", "&gt;"),

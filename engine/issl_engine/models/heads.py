@@ -4,7 +4,9 @@ Letters: R rows (every view of every image of this rank), D width in, H width ou
 and gives [..., H]; batch-norm sees all rows together, whatever view they are of.
 """
 
+import math
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -14,6 +16,8 @@ from torch import Tensor, nn
 from issl_kernels.precision import arithmetic_dtype
 
 Activation = Literal["relu", "gelu"]
+LinearInit = Literal["linear", "johnson_lindenstrauss"]
+"""How layers that have fewer outputs than inputs start: as torch's linear layers do, or as ``init_projections``."""
 
 _ACTIVATIONS: dict[Activation, Callable[[], nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU}
 
@@ -57,7 +61,8 @@ class MLPHead(Head):
     """``hidden_layers`` times linear, batch-norm (unless ``batch_norm`` is off), activation; then as
     LinearHead.
 
-    A linear layer that batch-norm follows has no bias; ``bias_out`` is the last layer's.
+    A linear layer that batch-norm follows has no bias; ``bias_out`` is the last layer's. ``scale_out`` off leaves the
+    gain and bias out of the batch-norm at the end, so that its outputs have mean 0 and variance 1.
     """
 
     def __init__(
@@ -70,6 +75,7 @@ class MLPHead(Head):
         bottleneck_dim: int | None = None,
         batch_norm: bool = True,
         batch_norm_out: bool = False,
+        scale_out: bool = True,
         bias_out: bool = True,
         activation: Activation = "relu",
     ) -> None:
@@ -80,41 +86,62 @@ class MLPHead(Head):
             if batch_norm:
                 layers.append(nn.BatchNorm1d(hidden_dim))
             layers.append(_ACTIVATIONS[activation]())
-        layers += _output_layers(hidden_dim, out_dim, bottleneck_dim, batch_norm_out, bias=bias_out)
+        layers += _output_layers(hidden_dim, out_dim, bottleneck_dim, batch_norm_out, bias=bias_out, scale=scale_out)
         super().__init__(*layers)
 
 
-class ResidualHead(nn.Module):
-    """D → bottleneck, plus (bottleneck → hidden → hidden → bottleneck) of it, → H.
+class ResidualBlock(nn.Module):
+    """Rows [R, D] plus what linear layers D → hidden (``hidden_layers`` of them) → D make of them.
 
-    Batch-norm and ReLU stand before every linear layer but the first, and no layer has a bias: the teacher's
-    head of the published ImageNet runs with an expanded representation (Dubois et al. 2022).
+    Batch-norm and ReLU follow every linear layer, the last one too, and none has a bias.
     """
 
-    def __init__(self, in_dim: int, out_dim: int, *, hidden_dim: int, bottleneck_dim: int) -> None:
+    def __init__(self, dim: int, *, hidden_dim: int, hidden_layers: int) -> None:
         super().__init__()
-        self.reduce = nn.Linear(in_dim, bottleneck_dim, bias=False)
-        self.block = nn.Sequential(
-            *_activated_linear(bottleneck_dim, hidden_dim),
-            *_activated_linear(hidden_dim, hidden_dim),
-            *_activated_linear(hidden_dim, bottleneck_dim),
-        )
-        self.output = nn.Sequential(*_activated_linear(bottleneck_dim, out_dim))
+        widths = [dim, *[hidden_dim] * hidden_layers, dim]
+        self.layers = nn.Sequential(*(layer for pair in pairwise(widths) for layer in _activated_linear(*pair)))
 
-    def forward(self, x: Tensor) -> Tensor:
-        reduced = self.reduce(x.flatten(0, -2))
-        return torch.unflatten(self.output(reduced + self.block(reduced)), 0, x.shape[:-1])
+    def forward(self, x_RD: Tensor) -> Tensor:
+        made_RD: Tensor = self.layers(x_RD)
+        return x_RD + made_RD
 
-    def before_last(self, x: Tensor) -> tuple[Tensor, nn.Linear]:
-        """As Head.before_last."""
-        last = self.output[-1]
-        assert isinstance(last, nn.Linear), type(last)
-        reduced = self.reduce(x.flatten(0, -2))
-        return self.output[:-1](reduced + self.block(reduced)).unflatten(0, x.shape[:-1]), last
+
+class ResidualHead(Head):
+    """A residual block and a bottleneck (linear, batch-norm, ReLU), in this order or with ``block_first`` off in the
+    other, then a linear layer with bias.
+
+    The teacher's heads of the published ImageNet runs of DISSL (Dubois et al. 2022, their program): the block first for
+    a representation of 2048, the bottleneck first for one that was expanded to 8192.
+    """
+
+    def __init__(
+        self,
+        in_dim: int,
+        out_dim: int,
+        *,
+        hidden_dim: int,
+        hidden_layers: int,
+        bottleneck_dim: int,
+        block_first: bool,
+    ) -> None:
+        block = ResidualBlock(
+            in_dim if block_first else bottleneck_dim, hidden_dim=hidden_dim, hidden_layers=hidden_layers
+        )  # fmt: skip
+        bottleneck = _activated_linear(in_dim, bottleneck_dim)
+        layers = [block, *bottleneck] if block_first else [*bottleneck, block]
+        super().__init__(*layers, nn.Linear(bottleneck_dim, out_dim))
+
+
+def init_projections(head: nn.Module) -> None:
+    """Starts every linear layer that has fewer outputs than inputs as a random projection, normal with variance one
+    over its outputs, which keeps distances on average (Johnson and Lindenstrauss 1984)."""
+    for layer in head.modules():
+        if isinstance(layer, nn.Linear) and layer.out_features < layer.in_features:
+            nn.init.normal_(layer.weight, std=1 / math.sqrt(layer.out_features))
 
 
 def _output_layers(
-    in_dim: int, out_dim: int, bottleneck_dim: int | None, batch_norm_out: bool, *, bias: bool
+    in_dim: int, out_dim: int, bottleneck_dim: int | None, batch_norm_out: bool, *, bias: bool, scale: bool = True
 ) -> list[nn.Module]:
     layers: list[nn.Module] = []
     if bottleneck_dim is not None:
@@ -122,9 +149,9 @@ def _output_layers(
         in_dim = bottleneck_dim
     layers.append(nn.Linear(in_dim, out_dim, bias=bias and not batch_norm_out))
     if batch_norm_out:
-        layers.append(nn.BatchNorm1d(out_dim))
+        layers.append(nn.BatchNorm1d(out_dim, affine=scale))
     return layers
 
 
 def _activated_linear(in_dim: int, out_dim: int) -> list[nn.Module]:
-    return [nn.BatchNorm1d(in_dim), nn.ReLU(), nn.Linear(in_dim, out_dim, bias=False)]
+    return [nn.Linear(in_dim, out_dim, bias=False), nn.BatchNorm1d(out_dim), nn.ReLU()]

@@ -4,6 +4,7 @@ Letters: V views, the first G global; B images on this rank; D width of the repr
 """
 
 import math
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 import torch
@@ -15,6 +16,7 @@ from issl_engine.models.heads import MLPHead, l2_normalize
 from issl_engine.objectives.base import Objective, ObjectiveOutput, ObjectiveShape, Progress
 from issl_engine.objectives.contrastive import Contrastive, ContrastiveConfig
 from issl_engine.objectives.number_ranges import PositiveFloat
+from issl_engine.ranges import LogUniform, Range
 
 
 class AnInfoNCEConfig(ContrastiveConfig):
@@ -24,6 +26,10 @@ class AnInfoNCEConfig(ContrastiveConfig):
     """Which objective this is."""
     initial_temperature: PositiveFloat = 0.1
     """Every weight of the diagonal starts as one over this, where the loss is that of simclr with this temperature."""
+
+    search_ranges: ClassVar[Mapping[str, Range]] = {
+        "initial_temperature": LogUniform(0.05, 0.5),
+    }
 
     def build(self, shape: ObjectiveShape, group: ProcessGroup | None) -> Objective:
         shape.check_two_views(self.name)
@@ -40,15 +46,17 @@ class AnInfoNCE(Contrastive):
     rows of P + 1 numbers, (Λa, 1)·(b, −½ bᵀΛb), which the kernel of InfoNCE takes.
     """
 
-    keep_self: ClassVar[bool] = False
     collapse_advice = (
         "lower objective.initial_temperature, lower optimizer.lr, lengthen schedule.warmup_epochs or make "
         "training.global_batch_size larger"
     )
 
     def __init__(self, config: AnInfoNCEConfig, shape: ObjectiveShape, group: ProcessGroup | None) -> None:
-        super().__init__(config, shape, group)
-        self.head = MLPHead(shape.feature_dim, config.projection_dim, hidden_dim=config.hidden_dim, batch_norm_out=True)
+        super().__init__(config, shape, group, keep_self=False)
+        self.head = MLPHead(
+            shape.feature_dim, config.projection_dim, hidden_dim=config.hidden_dim, hidden_layers=config.hidden_layers,
+            batch_norm_out=True,
+        )  # fmt: skip
         start = 1 / config.initial_temperature
         # The inverse of softplus, in a form that neither overflows nor cancels.
         self.raw_weights = nn.Parameter(torch.full((config.projection_dim,), start + math.log(-math.expm1(-start))))

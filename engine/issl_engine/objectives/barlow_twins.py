@@ -4,7 +4,8 @@ Letters: V views, the first G global; B images on this rank; D width of the repr
 projection.
 """
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ from issl_engine.models.heads import MLPHead
 from issl_engine.objectives.base import Objective, ObjectiveConfig, ObjectiveOutput, ObjectiveShape, Progress
 from issl_engine.objectives.number_ranges import PositiveInt, Weight
 from issl_engine.objectives.view_pairs import view_pairs
+from issl_engine.ranges import LogUniform, Multiples, Range
 from issl_kernels import cross_correlation
 from issl_kernels.collectives import all_reduce_sum_, world_size
 from issl_kernels.precision import arithmetic_dtype
@@ -24,14 +26,19 @@ class BarlowTwinsConfig(ObjectiveConfig):
 
     name: Literal["barlow_twins"] = "barlow_twins"
     """Which objective this is."""
-    off_diagonal_weight: Weight = 0.005
-    """Weight lambda of the squared correlations between different dimensions."""
+    off_diagonal_weight: Weight = 0.0051
+    """Weight lambda of the squared correlations between different dimensions; 0.0051 is the authors' program's."""
     hidden_dim: PositiveInt = 8192
     """Width of the head's hidden layers (batch-norm, ReLU)."""
     hidden_layers: PositiveInt = 2
     """Hidden layers of the head."""
     projection_dim: PositiveInt = 8192
     """Width of the head's output, the side of the correlation matrix."""
+
+    search_ranges: ClassVar[Mapping[str, Range]] = {
+        "off_diagonal_weight": LogUniform(5e-4, 5e-2),
+        "projection_dim": Multiples((0.25, 0.5, 1)),
+    }
 
     def build(self, shape: ObjectiveShape, group: ProcessGroup | None) -> Objective:
         shape.check_other_images(self.name)

@@ -4,6 +4,7 @@ Letters: V views (crops) per image, the first G of them global; B images on this
 representation; P width of a projection.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
@@ -12,6 +13,7 @@ from torch.distributed import ProcessGroup
 
 from issl_engine.config import Config
 from issl_engine.mistakes import Mistake
+from issl_engine.ranges import Range
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +74,16 @@ class ObjectiveOutput(NamedTuple):
     metrics: dict[str, Tensor]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Readout:
+    """``module`` maps representations [N, D] to what a probe reads, [N, D']. ``name`` and ``value`` are the
+    hyper-parameter that sets it apart from the method's other readings."""
+
+    module: nn.Module
+    name: str
+    value: float
+
+
 class AssignmentMetrics(NamedTuple):
     """Which of an objective's metrics say how it uses its classes (or prototypes)."""
 
@@ -94,6 +106,7 @@ class Objective(nn.Module):
     one."""
 
     uses_ema_teacher: bool = False
+    """As its Config's."""
 
     uses_image_ids: bool = False
     """Whether ``forward`` takes a further argument ``ids_B``, int64 [B]: each image's place among those that
@@ -155,8 +168,31 @@ class ObjectiveConfig(Config):
 
     name: str
 
+    search_ranges: ClassVar[Mapping[str, Range]] = {}
+    """Key → the values that ``issl-engine search`` tries unless the recipe says otherwise: those that authors tuned."""
     loss_compares_embeddings: ClassVar[bool] = False
     """Whether the Module has ``embed`` and ``compare``, as ``training.exact_accumulation`` needs."""
+
+    uses_ema_teacher: ClassVar[bool] = False
+    """Whether a slow copy of encoder and projector, the EMA teacher, is trained beside them: a second network that
+    ``evaluation.network`` can name."""
+
+    def unfit_for_search(self) -> str | None:
+        """Why a search should not try these settings together although a recipe may have them; None where it may."""
+        return None
+
+    has_predictor: ClassVar[bool] = False
+    """Whether the Module has a ``predictor``, as ``optimizer.groups`` may ask for."""
+
+    @property
+    def offers_readouts(self) -> bool:
+        """Whether probes read something of the objective in place of the representation: see ``readouts``."""
+        return False
+
+    def readouts(self, projector: nn.Module) -> list[Readout]:
+        """What probes read, several readings, among which held-out images choose. ``projector`` is that of the network
+        which is probed: the objective's own, or the EMA teacher's. Only where ``offers_readouts``."""
+        raise AssertionError(f"{type(self).__name__} has no readouts")
 
     def build(self, shape: ObjectiveShape, group: ProcessGroup | None) -> Objective:
         """The objective with freshly initialised heads; ``group`` None means this process alone."""

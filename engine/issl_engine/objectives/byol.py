@@ -4,19 +4,21 @@ Letters: V views, the first G global; B images on this rank; D width of the repr
 projection.
 """
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import ClassVar, Literal
 
 from torch import Tensor
 from torch.distributed import ProcessGroup
 
 from issl_engine.models.heads import MLPHead
-from issl_engine.objectives.base import Objective, ObjectiveConfig, ObjectiveOutput, ObjectiveShape, Progress
+from issl_engine.objectives.base import Objective, ObjectiveOutput, ObjectiveShape, Progress
 from issl_engine.objectives.cosine_regression import agreement
-from issl_engine.objectives.ema_objective import EmaObjective
+from issl_engine.objectives.ema_objective import EmaObjective, EmaObjectiveConfig
 from issl_engine.objectives.number_ranges import Momentum, PositiveInt
+from issl_engine.ranges import Choice, Range
 
 
-class BYOLConfig(ObjectiveConfig):
+class BYOLConfig(EmaObjectiveConfig):
     """A predictor behind the student's head; the EMA teacher sees the global views only."""
 
     name: Literal["byol"] = "byol"
@@ -28,6 +30,12 @@ class BYOLConfig(ObjectiveConfig):
     """Width of the hidden layer of head and predictor (batch-norm, ReLU)."""
     projection_dim: PositiveInt = 256
     """Width of the output of head and predictor."""
+
+    has_predictor: ClassVar[bool] = True
+
+    search_ranges: ClassVar[Mapping[str, Range]] = {
+        "ema_momentum": Choice((0.9, 0.97, 0.99, 0.996, 0.999)),
+    }
 
     def build(self, shape: ObjectiveShape, group: ProcessGroup | None) -> Objective:
         shape.check_two_views(self.name)

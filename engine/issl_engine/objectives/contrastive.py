@@ -23,7 +23,9 @@ class ContrastiveConfig(ObjectiveConfig):
     """How rows of several ranks meet: gather holds those of all ranks, ring two ranks' at a time, so that memory does
     not grow with their number."""
     hidden_dim: PositiveInt = 1024
-    """Width of the head's hidden layer (batch-norm, ReLU)."""
+    """Width of the head's hidden layers (batch-norm, ReLU)."""
+    hidden_layers: PositiveInt = 1
+    """Hidden layers of the head."""
     projection_dim: PositiveInt = 128
     """Width of the head's output (batch-norm, then L2-normalised)."""
 
@@ -37,21 +39,22 @@ class Contrastive(Objective):
     ``contrast_cosines``.
     """
 
-    keep_self: ClassVar[bool]
-    """Whether an anchor's own row stays among its targets."""
-
     collapse_advice = (
         "lower objective.temperature, lower optimizer.lr, lengthen schedule.warmup_epochs or make "
         "training.global_batch_size larger"
     )
 
-    def __init__(self, config: ContrastiveConfig, shape: ObjectiveShape, group: ProcessGroup | None) -> None:
+    def __init__(
+        self, config: ContrastiveConfig, shape: ObjectiveShape, group: ProcessGroup | None, *, keep_self: bool
+    ) -> None:
         super().__init__()
+        self.keep_self = keep_self
+        """Whether an anchor's own row stays among its targets."""
         self.exchange = config.exchange
         self.num_global_views = shape.num_global_views
         self.num_negatives = shape.num_global_views * (shape.global_batch_size - 1)
         self.group = group
-        self.collapse_loss = uninformed_loss(shape, keep_self=self.keep_self)
+        self.collapse_loss = uninformed_loss(shape, keep_self=keep_self)
 
     def forward(self, z_VBD: Tensor, teacher_GBP: Tensor | None, progress: Progress) -> ObjectiveOutput:
         return self.compare(self.embed(z_VBD), progress)

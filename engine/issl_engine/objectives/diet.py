@@ -5,7 +5,8 @@ representation.
 """
 
 import math
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +16,7 @@ from torch.distributed import ProcessGroup
 
 from issl_engine.mistakes import Mistake
 from issl_engine.objectives.base import Objective, ObjectiveConfig, ObjectiveOutput, ObjectiveShape, Progress
+from issl_engine.ranges import Range, Uniform
 from issl_kernels import linear_soft_cross_entropy
 from issl_kernels.collectives import all_reduce_sum, world_size
 from issl_kernels.precision import arithmetic_dtype
@@ -28,6 +30,10 @@ class DIETConfig(ObjectiveConfig):
     """Which objective this is."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.8
     """Share of the target that is spread evenly over all images."""
+
+    search_ranges: ClassVar[Mapping[str, Range]] = {
+        "label_smoothing": Uniform(0.0, 0.9),
+    }
 
     def build(self, shape: ObjectiveShape, group: ProcessGroup | None) -> Objective:
         if shape.num_images is None:

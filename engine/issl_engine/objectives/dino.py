@@ -4,7 +4,8 @@ Letters: V views, the first G global; B images on this rank; D width of the repr
 """
 
 import math
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -18,19 +19,19 @@ from issl_engine.objectives.assignments import assignment_statistics
 from issl_engine.objectives.base import (
     AssignmentMetrics,
     Objective,
-    ObjectiveConfig,
     ObjectiveOutput,
     ObjectiveShape,
     Progress,
 )
-from issl_engine.objectives.ema_objective import EmaObjective
+from issl_engine.objectives.ema_objective import EmaObjective, EmaObjectiveConfig
 from issl_engine.objectives.number_ranges import Momentum, PositiveFloat, PositiveInt
+from issl_engine.ranges import Choice, LogUniform, Multiples, Range
 from issl_kernels import linear_soft_cross_entropy, soft_cross_entropy
 from issl_kernels.collectives import all_reduce_sum, all_reduce_sum_, world_size
 from issl_kernels.precision import arithmetic_dtype
 
 
-class DINOConfig(ObjectiveConfig):
+class DINOConfig(EmaObjectiveConfig):
     """Self-distillation with an EMA teacher, which sees the global views only."""
 
     name: Literal["dino"] = "dino"
@@ -53,7 +54,9 @@ class DINOConfig(ObjectiveConfig):
     freeze_last_layer_epochs: Annotated[float, Field(ge=0)] = 1.0
     """Epochs in which the head's last layer keeps its initial values."""
     hidden_dim: PositiveInt = 2048
-    """Width of the head's two hidden layers (GELU)."""
+    """Width of the head's hidden layers (GELU)."""
+    hidden_layers: PositiveInt = 2
+    """Hidden layers of the head."""
     bottleneck_dim: PositiveInt = 256
     """Width before the last layer (L2-normalised)."""
     batch_norm: bool = False
@@ -63,13 +66,24 @@ class DINOConfig(ObjectiveConfig):
     """Compute the logits inside the loss, one block of images at a time, and never hold all of them. That needs less
     memory with many prototypes and takes about as long."""
 
+    search_ranges: ClassVar[Mapping[str, Range]] = {
+        "teacher_temperature": LogUniform(0.02, 0.1),
+        "ema_momentum": Choice((0.9, 0.97, 0.99, 0.996, 0.999)),
+        "num_prototypes": Multiples((0.25, 0.5, 1, 2, 4)),
+    }
+
     def build(self, shape: ObjectiveShape, group: ProcessGroup | None) -> Objective:
         shape.check_two_views(self.name)
         return DINO(self, shape, group)
 
 
 class DINOHead(nn.Module):
-    """[..., D] → MLP → L2-normalised bottleneck → cosines with K unit rows."""
+    """[..., D] → MLP → L2-normalised bottleneck → cosines with K unit rows.
+
+    The last layer's rows may have any length, and are divided by it. They start as a linear layer's do, with a norm of
+    about 1/sqrt(3) = 0.58 whatever the bottleneck's width: Adam moves a row by the learning rate in each number, and
+    the longer the row, the less that turns it.
+    """
 
     def __init__(self, config: DINOConfig, feature_dim: int) -> None:
         super().__init__()
@@ -77,7 +91,7 @@ class DINOHead(nn.Module):
             feature_dim,
             config.bottleneck_dim,
             hidden_dim=config.hidden_dim,
-            hidden_layers=2,
+            hidden_layers=config.hidden_layers,
             batch_norm=config.batch_norm,
             activation="gelu",
         )
@@ -86,7 +100,8 @@ class DINOHead(nn.Module):
                 nn.init.trunc_normal_(layer.weight, std=0.02)
                 if layer.bias is not None:
                     nn.init.zeros_(layer.bias)
-        self.last_layer = nn.Parameter(torch.randn(config.num_prototypes, config.bottleneck_dim))
+        self.last_layer = nn.Parameter(torch.empty(config.num_prototypes, config.bottleneck_dim))
+        nn.init.kaiming_uniform_(self.last_layer, a=math.sqrt(5))  # nn.Linear's own
 
     def forward(self, x: Tensor, *, freeze_last_layer: bool = False) -> Tensor:
         return F.linear(*self.before_last(x, freeze_last_layer=freeze_last_layer))

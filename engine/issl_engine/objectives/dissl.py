@@ -7,14 +7,15 @@ classes.
 
 import logging
 import math
-from typing import Annotated, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 from torch import Tensor
 from torch.distributed import ProcessGroup
 
 from issl_engine.mistakes import Mistake
-from issl_engine.models.heads import Head, LinearHead, MLPHead, ResidualHead
+from issl_engine.models.heads import Head, LinearHead, LinearInit, MLPHead, ResidualHead, init_projections
 from issl_engine.objectives.base import (
     AssignmentMetrics,
     Objective,
@@ -24,9 +25,12 @@ from issl_engine.objectives.base import (
     Progress,
 )
 from issl_engine.objectives.number_ranges import PositiveFloat, PositiveInt, Weight
+from issl_engine.ranges import LogUniform, Multiples, Range, Uniform
 from issl_kernels import DistillationTerms, distillation, linear_distillation
 
 _log = logging.getLogger("issl_engine")
+
+HeadKind = Literal["linear", "mlp", "block_bottleneck", "bottleneck_block"]
 
 
 class DISSLConfig(ObjectiveConfig):
@@ -38,6 +42,12 @@ class DISSLConfig(ObjectiveConfig):
     """Classes C among which both heads choose."""
     teacher_temperature: PositiveFloat = 0.5
     """The teacher's logits are divided by this."""
+    teacher_temperature_start: PositiveFloat | None = None
+    """The teacher's temperature at the first step of its ramp, or null for no ramp. A high one lets the classes spread
+    before they are told apart."""
+    teacher_temperature_ramp_steps: Annotated[int, Field(ge=0)] = 0
+    """Optimiser steps in which the teacher's temperature goes from teacher_temperature_start to teacher_temperature,
+    linearly."""
     student_temperature: PositiveFloat = 1.0
     """The student's logits are divided by this."""
     entropy_weight: Weight = 2.3
@@ -50,30 +60,50 @@ class DISSLConfig(ObjectiveConfig):
     ramp."""
     invariance_ramp_steps: Annotated[int, Field(ge=0)] = 0
     """Optimiser steps in which beta goes from invariance_weight_start to invariance_weight, linearly."""
-    teacher_head: Literal["mlp", "residual"] = "mlp"
-    """mlp: one hidden layer, then the bottleneck; residual: bottleneck, and a block of two hidden layers
-    around it."""
-    student_head: Literal["linear", "mlp"] = "linear"
-    """The student's head: take the architecture of the probe that the representation is meant for."""
+    teacher_head: HeadKind = "mlp"
+    """linear: the bottleneck alone. mlp: hidden layers, then the bottleneck. block_bottleneck: a residual block of
+    hidden layers on the representation, then the bottleneck; published for ResNet-50 with 2048 dimensions, where the
+    block is 2048-2048-2048 (hidden_dim 2048, hidden_layers 1). bottleneck_block: the bottleneck, then the block;
+    published for 8192 dimensions, where the block is 512-2048-2048-512 (hidden_dim 2048, hidden_layers 2)."""
+    teacher_init: LinearInit = "linear"
+    """How those of the teacher's layers start that have fewer outputs than inputs: linear, as torch's linear layers do;
+    johnson_lindenstrauss, as random projections (normal, variance 1 / outputs), published for 8192 dimensions."""
+    student_head: HeadKind = "linear"
+    """The student's head, one of the same kinds: take the architecture of the probe that the representation is meant
+    for."""
     hidden_dim: PositiveInt = 1024
-    """Width of the hidden layers of mlp and residual heads (batch-norm, ReLU); the published residual one
-    has 2048."""
+    """Width of the hidden layers of all heads but linear ones (batch-norm, ReLU)."""
+    hidden_layers: PositiveInt = 1
+    """Hidden layers of all heads but linear ones. A residual block has one linear layer more, back to its width."""
     bottleneck_dim: PositiveInt = 512
-    """Width that every head passes through before the classes (batch-norm; no non-linearity but in a
-    residual head)."""
+    """Width that every head passes through before the classes (batch-norm, and ReLU in heads with a residual block)."""
 
     logits_in_blocks: bool = False
     """Compute the logits inside the loss, one block of images at a time, and never hold all of them. That needs less
     memory with many classes and takes about as long."""
 
+    search_ranges: ClassVar[Mapping[str, Range]] = {
+        "teacher_temperature": LogUniform(0.1, 1.5),
+        "num_classes": Multiples((0.25, 0.5, 1, 2, 4)),
+        "entropy_weight": Uniform(1.5, 3.0),
+        "invariance_weight": Uniform(0.4, 1.0),
+    }
+
     @model_validator(mode="after")
-    def _ramp_is_whole(self) -> Self:
-        if (self.invariance_weight_start is None) != (self.invariance_ramp_steps == 0):
-            raise Mistake(
-                f"invariance_weight_start ({self.invariance_weight_start}) and invariance_ramp_steps "
-                f"({self.invariance_ramp_steps}) belong together: set both or neither"
-            )
+    def _ramps_are_whole(self) -> Self:
+        for name in ("invariance", "teacher_temperature"):
+            start_key = "invariance_weight_start" if name == "invariance" else f"{name}_start"
+            start, steps = getattr(self, start_key), getattr(self, f"{name}_ramp_steps")
+            if (start is None) != (steps == 0):
+                raise Mistake(
+                    f"{start_key} ({start}) and {name}_ramp_steps ({steps}) belong together: set both or neither"
+                )
         return self
+
+    def unfit_for_search(self) -> str | None:
+        if self.entropy_weight < self.invariance_weight + 1:
+            return "entropy_weight is below invariance_weight + 1, where the classes tend to collapse"
+        return None
 
     def build(self, shape: ObjectiveShape, group: ProcessGroup | None) -> Objective:
         shape.check_two_views(self.name)
@@ -115,34 +145,46 @@ class DISSL(Objective):
         self.assignment_metrics = AssignmentMetrics(config.num_classes, "perplexity", "classes_used")
         self.teacher_head = _head(config, config.teacher_head, shape.feature_dim)
         self.student_head = _head(config, config.student_head, shape.feature_dim)
+        if config.teacher_init == "johnson_lindenstrauss":
+            init_projections(self.teacher_head)
 
     def invariance_weight(self, progress: Progress) -> float:
         """β at this step."""
         config = self.config
-        if config.invariance_weight_start is None:
-            return config.invariance_weight
-        done = min(1.0, progress.step / config.invariance_ramp_steps)
-        return config.invariance_weight_start + done * (config.invariance_weight - config.invariance_weight_start)
+        return _ramped(
+            config.invariance_weight_start, config.invariance_weight, config.invariance_ramp_steps, progress.step
+        )
+
+    def teacher_temperature(self, progress: Progress) -> float:
+        """τ_t at this step."""
+        config = self.config
+        return _ramped(
+            config.teacher_temperature_start, config.teacher_temperature, config.teacher_temperature_ramp_steps,
+            progress.step,
+        )  # fmt: skip
 
     def forward(self, z_VBD: Tensor, teacher_GBP: Tensor | None, progress: Progress) -> ObjectiveOutput:
-        invariance_weight = self.invariance_weight(progress)
+        invariance_weight, temperature = self.invariance_weight(progress), self.teacher_temperature(progress)
         if self.config.logits_in_blocks:
-            loss, terms = self._loss_from_features(z_VBD, invariance_weight)
+            loss, terms = self._loss_from_features(z_VBD, invariance_weight, temperature)
         else:
             loss, terms = distillation(
                 self.teacher_head(z_VBD[: self.num_global_views]),
                 self.student_head(z_VBD),
-                teacher_temperature=self.config.teacher_temperature,
+                teacher_temperature=temperature,
                 student_temperature=self.config.student_temperature,
                 entropy_weight=self.config.entropy_weight,
                 invariance_weight=invariance_weight,
                 group=self.group,
                 overwrite_logits=True,  # nothing else reads them
             )
-        weight = loss.detach().new_full((), invariance_weight)
-        return ObjectiveOutput(loss, terms._asdict() | {"invariance_weight": weight})
+        settings = {"invariance_weight": invariance_weight, "teacher_temperature": temperature}
+        scalars = {name: loss.detach().new_full((), value) for name, value in settings.items()}
+        return ObjectiveOutput(loss, terms._asdict() | scalars)
 
-    def _loss_from_features(self, z_VBD: Tensor, invariance_weight: float) -> tuple[Tensor, DistillationTerms]:
+    def _loss_from_features(
+        self, z_VBD: Tensor, invariance_weight: float, teacher_temperature: float
+    ) -> tuple[Tensor, DistillationTerms]:
         teacher_GBH, teacher_last = self.teacher_head.before_last(z_VBD[: self.num_global_views])
         student_VBH, student_last = self.student_head.before_last(z_VBD)
         return linear_distillation(
@@ -152,7 +194,7 @@ class DISSL(Objective):
             student_VBH,
             student_last.weight,
             student_last.bias,
-            teacher_temperature=self.config.teacher_temperature,
+            teacher_temperature=teacher_temperature,
             student_temperature=self.config.student_temperature,
             entropy_weight=self.config.entropy_weight,
             invariance_weight=invariance_weight,
@@ -160,10 +202,23 @@ class DISSL(Objective):
         )
 
 
-def _head(config: DISSLConfig, kind: Literal["linear", "mlp", "residual"], feature_dim: int) -> Head | ResidualHead:
+def _ramped(start: float | None, end: float, ramp_steps: int, step: int) -> float:
+    """From ``start`` to ``end`` over ``ramp_steps`` steps, then ``end``; without a start always ``end``."""
+    if start is None:
+        return end
+    return start + min(1.0, step / ramp_steps) * (end - start)
+
+
+def _head(config: DISSLConfig, kind: HeadKind, feature_dim: int) -> Head:
     dims = (feature_dim, config.num_classes)
     if kind == "linear":
         return LinearHead(*dims, bottleneck_dim=config.bottleneck_dim)
     if kind == "mlp":
-        return MLPHead(*dims, hidden_dim=config.hidden_dim, bottleneck_dim=config.bottleneck_dim)
-    return ResidualHead(*dims, hidden_dim=config.hidden_dim, bottleneck_dim=config.bottleneck_dim)
+        return MLPHead(
+            *dims, hidden_dim=config.hidden_dim, hidden_layers=config.hidden_layers,
+            bottleneck_dim=config.bottleneck_dim,
+        )  # fmt: skip
+    return ResidualHead(
+        *dims, hidden_dim=config.hidden_dim, hidden_layers=config.hidden_layers,
+        bottleneck_dim=config.bottleneck_dim, block_first=kind == "block_bottleneck",
+    )  # fmt: skip

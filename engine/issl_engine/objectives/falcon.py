@@ -5,7 +5,8 @@ a code, C codes.
 """
 
 import math
-from typing import Annotated, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -24,6 +25,7 @@ from issl_engine.objectives.base import (
     Progress,
 )
 from issl_engine.objectives.number_ranges import PositiveFloat, PositiveInt
+from issl_engine.ranges import LogUniform, Multiples, Range
 from issl_kernels import distillation
 
 
@@ -41,6 +43,11 @@ class FALCONConfig(ObjectiveConfig):
     epsilon: PositiveFloat = 1e-8
     """Probability of each other code where the head's output lies on one code as closely as the batch allows. It sets
     the temperature, and must be below 1 / num_codes."""
+
+    search_ranges: ClassVar[Mapping[str, Range]] = {
+        "num_codes": Multiples((0.25, 0.5, 1, 2, 4)),
+        "invariance_weight": LogUniform(0.1, 10),
+    }
 
     @model_validator(mode="after")
     def _epsilon_is_below_uniform(self) -> Self:

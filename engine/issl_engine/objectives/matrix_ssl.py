@@ -4,7 +4,8 @@ Letters: V views, the first G global; B images on this rank, N of all ranks; D w
 projection.
 """
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -12,15 +13,16 @@ from torch import Tensor
 from torch.distributed import ProcessGroup
 
 from issl_engine.models.heads import MLPHead, l2_normalize
-from issl_engine.objectives.base import Objective, ObjectiveConfig, ObjectiveOutput, ObjectiveShape, Progress
+from issl_engine.objectives.base import Objective, ObjectiveOutput, ObjectiveShape, Progress
 from issl_engine.objectives.cosine_regression import projection_spread
-from issl_engine.objectives.ema_objective import EmaObjective
+from issl_engine.objectives.ema_objective import EmaObjective, EmaObjectiveConfig
 from issl_engine.objectives.number_ranges import Momentum, PositiveInt, Weight
 from issl_engine.objectives.spectra import LOG_EPSILON, symmetric_log, trace_log
+from issl_engine.ranges import Choice, LogUniform, Range
 from issl_kernels.collectives import all_gather, gather_rows
 
 
-class MatrixSSLConfig(ObjectiveConfig):
+class MatrixSSLConfig(EmaObjectiveConfig):
     """Pulls covariances between views towards a multiple of the identity, and those within views towards each other;
     with an EMA teacher and a predictor."""
 
@@ -37,9 +39,18 @@ class MatrixSSLConfig(ObjectiveConfig):
     hidden_dim: PositiveInt = 2048
     """Width of the head's two hidden layers (batch-norm, ReLU)."""
     projection_dim: PositiveInt = 2048
-    """Width of the head's output (batch-norm) and of the predictor's, the side of the covariances."""
+    """Width of the head's output (batch-norm without gain and bias) and of the predictor's, the side of the
+    covariances."""
     predictor_hidden_dim: PositiveInt = 512
     """Width of the predictor's hidden layer (batch-norm, ReLU)."""
+
+    has_predictor: ClassVar[bool] = True
+
+    search_ranges: ClassVar[Mapping[str, Range]] = {
+        "uniformity_weight": LogUniform(0.1, 2),
+        "alignment_weight": LogUniform(0.3, 3),
+        "ema_momentum": Choice((0.9, 0.97, 0.99, 0.996, 0.999)),
+    }
 
     def build(self, shape: ObjectiveShape, group: ProcessGroup | None) -> Objective:
         shape.check_two_views(self.name)
@@ -68,7 +79,7 @@ class MatrixSSL(EmaObjective):
         self.group = group
         dim = config.projection_dim
         self.projector = MLPHead(
-            shape.feature_dim, dim, hidden_dim=config.hidden_dim, hidden_layers=2, batch_norm_out=True
+            shape.feature_dim, dim, hidden_dim=config.hidden_dim, hidden_layers=2, batch_norm_out=True, scale_out=False
         )
         self.predictor = MLPHead(dim, dim, hidden_dim=config.predictor_hidden_dim)
 

@@ -4,7 +4,8 @@ Letters: V views, all alike here; B images on this rank, N of all ranks; D width
 projection.
 """
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ from issl_engine.models.heads import MLPHead, l2_normalize
 from issl_engine.objectives.base import Objective, ObjectiveConfig, ObjectiveOutput, ObjectiveShape, Progress
 from issl_engine.objectives.number_ranges import PositiveInt, Weight
 from issl_engine.objectives.spectra import nuclear_norm, nuclear_norm_of_equal_rows
+from issl_engine.ranges import Choice, Multiples, Range
 from issl_kernels.collectives import gather_rows
 
 
@@ -31,6 +33,11 @@ class MMCRConfig(ObjectiveConfig):
     """Hidden layers of the head."""
     projection_dim: PositiveInt = 512
     """Width of the head's output (L2-normalised)."""
+
+    search_ranges: ClassVar[Mapping[str, Range]] = {
+        "compression_weight": Choice((0.0, 0.001, 0.005, 0.02, 0.1)),
+        "projection_dim": Multiples((0.5, 1, 2)),
+    }
 
     def build(self, shape: ObjectiveShape, group: ProcessGroup | None) -> Objective:
         shape.check_two_views(self.name)

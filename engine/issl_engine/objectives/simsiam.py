@@ -4,7 +4,8 @@ Letters: V views, the first G global; B images on this rank; D width of the repr
 projection.
 """
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import ClassVar, Literal
 
 from torch import Tensor
 from torch.distributed import ProcessGroup
@@ -13,6 +14,7 @@ from issl_engine.models.heads import MLPHead
 from issl_engine.objectives.base import Objective, ObjectiveConfig, ObjectiveOutput, ObjectiveShape, Progress
 from issl_engine.objectives.cosine_regression import agreement
 from issl_engine.objectives.number_ranges import PositiveInt
+from issl_engine.ranges import Multiples, Range
 
 
 class SimSiamConfig(ObjectiveConfig):
@@ -23,9 +25,16 @@ class SimSiamConfig(ObjectiveConfig):
     hidden_dim: PositiveInt = 2048
     """Width of the head's two hidden layers (batch-norm, ReLU)."""
     projection_dim: PositiveInt = 2048
-    """Width of the head's output (batch-norm) and of the predictor's."""
+    """Width of the head's output (batch-norm without gain and bias) and of the predictor's."""
     predictor_hidden_dim: PositiveInt = 512
     """Width of the predictor's hidden layer (batch-norm, ReLU)."""
+
+    has_predictor: ClassVar[bool] = True
+
+    search_ranges: ClassVar[Mapping[str, Range]] = {
+        "predictor_hidden_dim": Multiples((0.5, 1, 2)),
+        "projection_dim": Multiples((0.5, 1, 2)),
+    }
 
     def build(self, shape: ObjectiveShape, group: ProcessGroup | None) -> Objective:
         shape.check_two_views(self.name)
@@ -44,7 +53,9 @@ class SimSiam(Objective):
         self.num_global_views = shape.num_global_views
         self.group = group
         dim = config.projection_dim
-        self.head = MLPHead(shape.feature_dim, dim, hidden_dim=config.hidden_dim, hidden_layers=2, batch_norm_out=True)
+        self.head = MLPHead(
+            shape.feature_dim, dim, hidden_dim=config.hidden_dim, hidden_layers=2, batch_norm_out=True, scale_out=False
+        )
         self.predictor = MLPHead(dim, dim, hidden_dim=config.predictor_hidden_dim)
 
     def forward(self, z_VBD: Tensor, teacher_GBP: Tensor | None, progress: Progress) -> ObjectiveOutput:

@@ -6,24 +6,26 @@ Letters: V views, the first G global; B images on this rank, N of all ranks; M =
 D width of the representation, P of the projection.
 """
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 from torch.distributed import ProcessGroup
 
 from issl_engine.models.heads import MLPHead, l2_normalize
-from issl_engine.objectives.base import Objective, ObjectiveConfig, ObjectiveOutput, ObjectiveShape, Progress
+from issl_engine.objectives.base import Objective, ObjectiveOutput, ObjectiveShape, Progress
 from issl_engine.objectives.cosine_regression import projection_spread
-from issl_engine.objectives.ema_objective import EmaObjective
+from issl_engine.objectives.ema_objective import EmaObjective, EmaObjectiveConfig
 from issl_engine.objectives.number_ranges import Momentum, PositiveFloat, PositiveInt, Weight
+from issl_engine.ranges import Choice, LogUniform, Range
 from issl_kernels.collectives import all_gather, gather_rows
 
 EPSILON = 1e-6
 """The root of HSIC(Z, Z) has no gradient at 0; below this value it is smoothed."""
 
 
-class SSLHSICConfig(ObjectiveConfig):
+class SSLHSICConfig(EmaObjectiveConfig):
     """Makes representations depend on the image's identity and on nothing else, as measured by a kernel; with an EMA
     teacher and a predictor."""
 
@@ -39,6 +41,14 @@ class SSLHSICConfig(ObjectiveConfig):
     """Width of the hidden layer of head and predictor (batch-norm, ReLU)."""
     projection_dim: PositiveInt = 256
     """Width of the output of head and predictor."""
+
+    has_predictor: ClassVar[bool] = True
+
+    search_ranges: ClassVar[Mapping[str, Range]] = {
+        "regularization_weight": LogUniform(0.5, 10),
+        "kernel_scale": LogUniform(0.3, 3),
+        "ema_momentum": Choice((0.9, 0.97, 0.99, 0.996, 0.999)),
+    }
 
     def build(self, shape: ObjectiveShape, group: ProcessGroup | None) -> Objective:
         shape.check_two_views(self.name)

@@ -5,7 +5,8 @@ projection; K prototypes; Q rows of this rank's queue.
 """
 
 import math
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -26,6 +27,7 @@ from issl_engine.objectives.base import (
     Progress,
 )
 from issl_engine.objectives.number_ranges import PositiveFloat, PositiveInt
+from issl_engine.ranges import LogUniform, Multiples, Range
 from issl_kernels import linear_soft_cross_entropy, sinkhorn, soft_cross_entropy
 from issl_kernels.collectives import all_reduce_sum, world_size
 
@@ -58,6 +60,13 @@ class SwAVConfig(ObjectiveConfig):
     logits_in_blocks: bool = False
     """Compute the logits inside the loss, one block of images at a time, and never hold all of them. That needs less
     memory with many prototypes and takes about as long."""
+
+    search_ranges: ClassVar[Mapping[str, Range]] = {
+        "epsilon": LogUniform(0.02, 0.1),
+        "num_prototypes": Multiples((0.25, 0.5, 1, 2, 4)),
+        "temperature": LogUniform(0.05, 0.3),
+        "freeze_prototypes_steps": Multiples((0, 0.5, 1, 2, 4)),
+    }
 
     def build(self, shape: ObjectiveShape, group: ProcessGroup | None) -> Objective:
         shape.check_two_views(self.name)

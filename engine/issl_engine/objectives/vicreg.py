@@ -4,7 +4,8 @@ Letters: V views, the first G global; B images on this rank, N of all ranks; D w
 of the projection.
 """
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ from issl_engine.models.heads import MLPHead
 from issl_engine.objectives.base import Objective, ObjectiveConfig, ObjectiveOutput, ObjectiveShape, Progress
 from issl_engine.objectives.number_ranges import PositiveInt, Weight
 from issl_engine.objectives.view_pairs import view_pairs
+from issl_engine.ranges import LogUniform, Multiples, Range
 from issl_kernels.collectives import gather_rows
 from issl_kernels.precision import arithmetic_dtype
 
@@ -39,6 +41,12 @@ class VICRegConfig(ObjectiveConfig):
     """Hidden layers of the head."""
     projection_dim: PositiveInt = 8192
     """Width of the head's output."""
+
+    search_ranges: ClassVar[Mapping[str, Range]] = {
+        "invariance_weight": LogUniform(5, 50),
+        "covariance_weight": LogUniform(0.2, 5),
+        "projection_dim": Multiples((0.25, 0.5, 1)),
+    }
 
     def build(self, shape: ObjectiveShape, group: ProcessGroup | None) -> Objective:
         shape.check_other_images(self.name)

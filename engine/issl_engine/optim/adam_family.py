@@ -6,7 +6,7 @@ import torch
 from pydantic import Field
 
 from issl_engine.optim.base import NamedParameters, OptimizerConfig
-from issl_engine.optim.parameter_groups import split_by_decay
+from issl_engine.optim.parameter_groups import parameter_groups
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
 
@@ -22,6 +22,5 @@ class AdamFamilyConfig(OptimizerConfig):
     optimizer_class: ClassVar[type[torch.optim.Adam]]
 
     def build(self, parameters: NamedParameters, *, no_decay: set[str], lr: float) -> torch.optim.Optimizer:
-        split = split_by_decay(parameters, no_decay=no_decay, decay_all=self.decay_all)
-        groups = split.groups(self.weight_decay)
+        groups = parameter_groups(parameters, no_decay=no_decay, config=self, lr=lr)
         return self.optimizer_class(groups, lr=lr, betas=self.betas, eps=self.eps, fused=True)

@@ -19,7 +19,8 @@ from torch import Tensor
 
 from issl_engine.mistakes import Mistake
 from issl_engine.optim.base import NamedParameters, OptimizerConfig
-from issl_engine.optim.parameter_groups import is_bias_or_norm, split_by_decay
+from issl_engine.optim.group_config import is_bias_or_norm
+from issl_engine.optim.parameter_groups import parameter_groups
 
 _TINY = 1e-8  # keeps a very small denominator of the trust ratio from overflowing
 
@@ -38,17 +39,15 @@ class LARCConfig(OptimizerConfig):
     """Give biases and norms plain SGD steps, without a trust ratio (as BYOL and Barlow Twins do)."""
 
     def build(self, parameters: NamedParameters, *, no_decay: set[str], lr: float) -> "LARC":
-        """One group for each pair of weight decay and adaptation that occurs."""
-        split = split_by_decay(parameters, no_decay=no_decay, decay_all=self.decay_all)
-        skip_small = self.exclude_bias_and_norm_from_adaptation
-        alike: dict[tuple[float, bool], list[Tensor]] = {}
-        for part, decay in ((split.decayed, self.weight_decay), (split.undecayed, 0.0)):
-            for parameter in part.values():
-                alike.setdefault((decay, not (skip_small and is_bias_or_norm(parameter))), []).append(parameter)
-        groups = [
-            {"params": parameters, "weight_decay": decay, "adapt": adapt}
-            for (decay, adapt), parameters in alike.items()
-        ]
+        """As parameter_groups, with the parameters of a group that have a trust ratio apart from those that have
+        none."""
+        groups = []
+        for group in parameter_groups(parameters, no_decay=no_decay, config=self, lr=lr):
+            alike: dict[bool, list[Tensor]] = {}
+            for parameter in group["params"]:
+                skipped = self.exclude_bias_and_norm_from_adaptation and is_bias_or_norm(parameter)
+                alike.setdefault(not skipped, []).append(parameter)
+            groups += [group | {"params": members, "adapt": adapt} for adapt, members in alike.items()]
         return LARC(groups, lr=lr, momentum=self.momentum, trust_coefficient=self.trust_coefficient, clip=self.clip)
 
 

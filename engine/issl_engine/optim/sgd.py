@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 
 from issl_engine.mistakes import Mistake
 from issl_engine.optim.base import NamedParameters, OptimizerConfig
-from issl_engine.optim.parameter_groups import split_by_decay
+from issl_engine.optim.parameter_groups import parameter_groups
 
 
 class SGDConfig(OptimizerConfig):
@@ -26,8 +26,7 @@ class SGDConfig(OptimizerConfig):
         return self
 
     def build(self, parameters: NamedParameters, *, no_decay: set[str], lr: float) -> torch.optim.Optimizer:
-        split = split_by_decay(parameters, no_decay=no_decay, decay_all=self.decay_all)
-        groups = split.groups(self.weight_decay)
+        groups = parameter_groups(parameters, no_decay=no_decay, config=self, lr=lr)
         optimizer = torch.optim.SGD(groups, lr=lr, momentum=self.momentum, nesterov=self.nesterov, fused=True)
         if self.momentum:
             optimizer.register_step_pre_hook(_start_momentum)

@@ -13,6 +13,7 @@ from issl_engine.mistakes import Mistake, did_you_mean
 from issl_engine.recipe.check import ConfigT, check_config, check_recipe
 from issl_engine.recipe.locate import RecipeError, locate, locate_suite
 from issl_engine.recipe.schema import Recipe, RecipeFile
+from issl_engine.recipe.search_keys import check_search_keys
 from issl_engine.recipe.show import render
 from issl_engine.recipe.suite import Suite
 from issl_engine.recipe.tree import Finding, Origin, Tree, merge, parse, set_value
@@ -60,6 +61,7 @@ def load_recipe(
         mistakes += failures
         recipe, findings[name] = check_recipe(final)
         if recipe is not None:
+            findings[name] += check_search_keys(final, recipe)
             recipes[name or recipe.objective.name] = recipe
     mistakes += _merge_findings(findings)
     if mistakes:

@@ -34,6 +34,7 @@ def smoke_recipe(recipe: Recipe) -> Recipe:
         "schedule": {"warmup_epochs": min(recipe.schedule.warmup_epochs, batch_size / TRAIN_IMAGES)},
         "training": {
             "epochs": STEPS * batch_size / TRAIN_IMAGES,
+            "image_share": 1.0,
             "global_batch_size": batch_size,
             "accumulation_steps": 1,
             "exact_accumulation": False,

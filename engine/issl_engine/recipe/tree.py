@@ -77,11 +77,17 @@ _Composer.add_implicit_resolver(
 )
 
 
+def compose(text: str) -> yaml.Node | None:
+    """PyYAML's nodes, each with its place in the text; None for an empty one. Raises yaml.YAMLError."""
+    node: yaml.Node | None = yaml.compose(text, Loader=_Composer)
+    return node
+
+
 def parse(text: str, source: str, *, with_lines: bool = True) -> tuple[Tree | None, list[Finding]]:
     """The tree of a YAML text and the mistakes in it; no tree (None) if the text is empty or not YAML."""
     reader = _Reader(source, with_lines)
     try:
-        node = yaml.compose(text, Loader=_Composer)
+        node = compose(text)
     except yaml.MarkedYAMLError as error:
         line, message = _syntax_sentence(error, text)
         reader.add(line, "", message)

@@ -16,7 +16,7 @@ from issl_engine.training.checkpoints.manifest import (
 
 FREE_KEYS = {
     *("name", "description", "seeds", "checkpoint", "data", "deepspeed"),
-    *("diagnostics", "evaluation", "probes", "controls"),
+    *("diagnostics", "evaluation", "probes", "controls", "search"),
 }  # fmt: skip
 """Keys that may change: they do not touch the weights, or (deepspeed) their last bits alone."""
 FREE_TRAINING_KEYS = {"on_non_finite", "max_skipped_steps", "watchdog_seconds", "log_every_steps"}

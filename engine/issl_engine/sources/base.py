@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from issl_engine.config import Config
 from issl_engine.mistakes import Mistake
+from issl_engine.sources.balanced_subset import balanced_subset
 from issl_engine.sources.byte_ranges import ByteRanges
 
 
@@ -117,6 +118,11 @@ class ImageSet:
         )
 
 
+def no_images() -> ImageSet:
+    """An empty split."""
+    return ImageSet(labels=np.zeros(0, np.int64), sizes_HW=np.zeros((0, 2), np.int32), paths=())
+
+
 @dataclass(frozen=True, kw_only=True)
 class CorruptFile:
     """An image file that was left out, and why."""
@@ -139,11 +145,25 @@ class Dataset:
     test: ImageSet
     pretrain: ImageSet | None = None
     skipped: tuple[CorruptFile, ...] = field(default=())
+    places: NDArray[np.int64] | None = None
+    """Which of those images pretraining takes, None for all: see ``with_share``."""
 
     @property
     def pretraining_images(self) -> ImageSet:
         """What pretraining sees."""
-        return self.train if self.pretrain is None else self.pretrain
+        images = self.train if self.pretrain is None else self.pretrain
+        return images if self.places is None else images.subset(self.places)
+
+    def with_share(self, share: float) -> "Dataset":
+        """The same data set, of which pretraining takes a share, as many images of each class; the same ones whenever
+        it is asked for. Probes keep both splits. Raises SourceError where that is no image."""
+        images = self.train if self.pretrain is None else self.pretrain
+        count = round(share * len(images))
+        if count == 0:
+            raise SourceError(
+                f"training.image_share ({share:g}) of the {len(images)} images of {self.name} is none; make it larger"
+            )
+        return replace(self, places=balanced_subset(images.labels, count, seed=0))
 
     @property
     def num_classes(self) -> int:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from issl_engine.cache import cache_folder
+from issl_engine.sources.balanced_subset import balanced_subset
 from issl_engine.sources.base import Dataset, ImageSet, SourceConfig, SourceError
 from issl_engine.sources.formats.file_bytes import file_content
 from issl_engine.sources.formats.idx import idx_path, parse_idx, unpack
@@ -78,17 +79,6 @@ class FashionMNISTConfig(SourceConfig):
             f"source.folder: Fashion-MNIST's four IDX files are not all in {places}; run "
             "'issl-engine data fetch fashion-mnist', or install Debian's package dataset-fashion-mnist"
         )
-
-
-def balanced_subset(labels: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:
-    """``count`` places, ascending; classes differ by one image at most where each has enough of them."""
-    order = np.random.default_rng(seed).permutation(len(labels))
-    rank = np.empty(len(labels), dtype=np.int64)
-    for label in np.unique(labels):
-        members = order[labels[order] == label]
-        rank[members] = np.arange(len(members))
-    # By rank within the class first, so that the classes take turns.
-    return np.sort(np.lexsort((labels, rank))[:count])
 
 
 def fetch_fashion_mnist(folder: Path | None = None, *, origin: Path | None = None) -> Path:

@@ -1,4 +1,4 @@
-"""Images in folders: train/<class>/* and val/<class>/*, ImageNet's layout; or anywhere, listed by a table."""
+"""Images in folders: train/<class>/* and val/<class>/*, ImageNet's layout; <class>/* alone; or listed by a table."""
 
 import logging
 import os
@@ -12,6 +12,7 @@ from issl_engine.mistakes import Mistake
 from issl_engine.sources.base import Dataset, SourceConfig, SourceError
 from issl_engine.sources.formats.class_list import given_classes
 from issl_engine.sources.formats.manifest import ManifestColumns, ManifestRow, classes_of, labels_of, read_manifest
+from issl_engine.sources.image_files.content_split import split_by_content
 from issl_engine.sources.image_files.found import ClassFiles, FoundFiles, find_images
 from issl_engine.sources.image_files.remembered_sizes import ImageSizes
 
@@ -19,15 +20,20 @@ _log = logging.getLogger("issl_engine")
 
 
 class ImageFolderConfig(SourceConfig):
-    """Folders named by class, in train/ and in the test split's folder; or files that a table lists."""
+    """Folders named by class, in train/ and in the test split's folder or split here; or files that a table lists."""
 
     name: Literal["image_folder"] = "image_folder"
     folder: Path
-    """Folder that holds train/ and the test split's folder, or that the manifest's paths start from."""
+    """Folder that holds train/ and the test split's folder; with test_fraction, the folder of the classes; with a
+    manifest, what its paths start from."""
     test_split: Literal["val", "test"] = "val"
     """Folder whose images play the test split, or the manifest's word for it."""
     classes: tuple[str, ...] | Path | None = None
     """Classes to take, in this order: a list of names, or a text file, one name per line; null takes all, sorted."""
+    test_fraction: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """About this share of the images plays the test split, for images that have no splits: source.folder holds
+    <class>/* itself. The content of a file decides, so copies of an image are in one split, and the split is the same
+    on every machine. Every file is read for it. null for splits of their own."""
     manifest: Path | None = None
     """CSV or Parquet file with one row per image, in place of one folder per class; null for the folders."""
     path_column: str = "path"
@@ -46,6 +52,15 @@ class ImageFolderConfig(SourceConfig):
                 raise Mistake(f"{key} is set, but there is no manifest; set manifest or remove {key}")
         return self
 
+    @model_validator(mode="after")
+    def _one_thing_splits(self) -> Self:
+        if self.test_fraction is not None and (self.manifest is not None or "test_split" in self.model_fields_set):
+            other = "manifest" if self.manifest is not None else "test_split"
+            raise Mistake(
+                f"test_fraction splits images that have no splits, and {other} names them; remove one of them"
+            )
+        return self
+
     def load(self) -> Dataset:
         return self._find().dataset(max_corrupt_files=self.max_corrupt_files)
 
@@ -59,6 +74,8 @@ class ImageFolderConfig(SourceConfig):
         given = given_classes(self.classes)
         if self.manifest is not None:
             return self._listed(self.manifest, given)
+        if self.test_fraction is not None:
+            return self._split(self.test_fraction, given)
         train, test = self.folder / "train", self.folder / self.test_split
         classes = _classes(train, test) if given is None else _chosen(given, train, test)
         sizes = ImageSizes(self.folder)
@@ -70,6 +87,15 @@ class ImageFolderConfig(SourceConfig):
         )
         sizes.save()
         return found
+
+    def _split(self, test_fraction: float, given: tuple[str, ...] | None) -> FoundFiles:
+        classes = _class_folders(self.folder) if given is None else _chosen(given, self.folder)
+        sizes = ImageSizes(self.folder)
+        parts = [split_by_content(find_images(self.folder / name, sizes), test_fraction) for name in classes]
+        sizes.save()
+        return FoundFiles(
+            folder=self.folder, classes=classes, train=[train for train, _ in parts], test=[test for _, test in parts]
+        )
 
     def _listed(self, manifest: Path, given: tuple[str, ...] | None) -> FoundFiles:
         rows = read_manifest(
@@ -110,8 +136,8 @@ class ImageFolderConfig(SourceConfig):
         return os.path.normpath(os.path.join(self.folder.absolute(), path))
 
 
-def _chosen(names: tuple[str, ...], train: Path, test: Path) -> tuple[str, ...]:
-    for split in (train, test):
+def _chosen(names: tuple[str, ...], *splits: Path) -> tuple[str, ...]:
+    for split in splits:
         there = _class_folders(split)
         missing = [name for name in names if name not in there]
         if missing:
@@ -138,7 +164,7 @@ def _class_folders(folder: Path) -> tuple[str, ...]:
     if not folder.is_dir():
         raise SourceError(
             f"{folder}: the folder is missing; image_folder needs train/<class>/* and val/<class>/* "
-            "(or test/<class>/* with source.test_split)"
+            "(or test/<class>/* with source.test_split, or <class>/* with source.test_fraction)"
         )
     classes = tuple(sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and entry.name[0] != "."))
     if not classes:

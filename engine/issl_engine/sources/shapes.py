@@ -40,6 +40,8 @@ class ShapesConfig(SourceConfig):
     """Kinds of shapes."""
     image_size: Annotated[int, Field(ge=16, le=1024)] = 64
     """Side of the images, in pixels."""
+    rotation: Annotated[float, Field(ge=0, le=360)] = 360.0
+    """Every copy is turned by an angle between 0 and this, in degrees. Small angles make kinds much easier to learn."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Seed of the drawing."""
     folder: Path | None = None
@@ -64,8 +66,10 @@ class ShapesConfig(SourceConfig):
         return hashlib.sha256(json.dumps(self.keys()).encode()).hexdigest()[:12]
 
     def keys(self) -> dict[str, Any]:
-        """All that the images depend on."""
-        return {"format": FORMAT} | self.model_dump(mode="json", exclude={"name", "folder"})
+        """All that the images depend on. A key that folders of older versions do not name counts where it is not
+        at its default."""
+        unsaid = {"rotation"} if self.rotation == type(self).model_fields["rotation"].default else set()
+        return {"format": FORMAT} | self.model_dump(mode="json", exclude={"name", "folder", *unsaid})
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -135,7 +139,7 @@ def _draw_splits(folder: Path, config: ShapesConfig) -> None:
             # One random stream per image: a longer split begins with the images of a shorter one.
             random = np.random.default_rng((config.seed, stream, index))
             name = classes[index % len(classes)]
-            image, nuisances = draw(name, config.image_size, random)
+            image, nuisances = draw(name, config.image_size, random, rotation_degrees=config.rotation)
             relative = f"{split}/{name}/{index:06d}.jpg"
             image.save(folder / relative, quality=QUALITY)
             rows.append({"file": relative, "split": split, "class": name} | nuisances.row())

@@ -6,7 +6,7 @@ from issl_engine.recipe.schema import Recipe
 from issl_engine.theory.overlap import ClassEstimate
 from issl_engine.views.config import Augmentation
 
-LINEAR = ("linear", "logistic", "ridge")
+LINEAR = ("linear", "linear_sgd", "linear_augmented", "logistic", "ridge")
 """Probes that are linear in the representation."""
 OFTEN_EQUIVALENT = 0.5
 """With an estimate above this share of the images, hardly two images share a view."""
@@ -70,8 +70,9 @@ def _head(recipe: Recipe, kind: str) -> Requirement:
         return Requirement(
             item=item, now=f"{name}: its heads are no choice of the recipe", needed=needed, met=False, advice=advice
         )
-    now, met = f"student_head: {head}", head == kind
-    advice = "" if met else f"set objective.student_head to {kind}, or judge by {_title(head)} probes"
+    own_kind = "linear" if head == "linear" else "mlp"  # a head with a residual block is an MLP
+    now, met = f"student_head: {head}", own_kind == kind
+    advice = "" if met else f"set objective.student_head to {kind}, or judge by {_title(own_kind)} probes"
     return Requirement(item=item, now=now, needed=needed, met=met, advice=advice)
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from issl_engine.mistakes import Mistake
 from issl_engine.models.guarded_buffers import GuardedBuffers
-from issl_engine.models.heads import Head, ResidualHead
+from issl_engine.models.heads import Head
 from issl_engine.training.learner import Learner
 
 _log = logging.getLogger("issl_engine")
@@ -56,7 +56,7 @@ def compile_learner(learner: Learner, crops: tuple[Tensor, ...], *, mode: Compil
 
 def heads_of(objective: nn.Module) -> list[nn.Module]:
     """The objective's heads, each once, outermost."""
-    return [module for module in objective.modules() if isinstance(module, Head | ResidualHead)]
+    return [module for module in objective.modules() if isinstance(module, Head)]
 
 
 def _pass_through(learner: Learner, crops: tuple[Tensor, ...]) -> None:

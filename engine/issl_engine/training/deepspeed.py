@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from issl_engine.mistakes import Mistake
 from issl_engine.optim.larc import Slice
+from issl_engine.optim.rates import Rates
 from issl_engine.training.guard import StepGuard
 
 
@@ -169,9 +170,9 @@ class Engine:
         for weight in weights:
             safe_set_full_fp32_param(weight, weight.detach())
 
-    def set_lr(self, lr: float) -> None:
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
+    def set_rates(self, rates: Rates) -> None:
+        """The learning rates and weight decays of the next step."""
+        rates.give(self.optimizer.param_groups)
 
     def fragments(self) -> list[Fragment]:
         """What this rank's optimiser holds of each trainable parameter: all of it without ZeRO."""

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from issl_engine.objectives.base import Progress
+from issl_engine.optim.rates import Rates
 from issl_engine.training.build import Training
 from issl_engine.training.metrics import MetricsLog
 from issl_engine.training.step import StepResult
@@ -41,7 +42,7 @@ class Lines:
         """One step; its numbers stay on the device until a line is due."""
         self._interval.add(result.loss, result.data_seconds, result.skipped)
 
-    def write(self, done: Progress, result: StepResult, lr: float) -> None:
+    def write(self, done: Progress, result: StepResult, rates: Rates) -> None:
         """Here the host waits for the device, and reads what has gathered there since the last line. Every rank must
         call it; raises Mistake where the line cannot be written."""
         interval = self._interval
@@ -50,7 +51,9 @@ class Lines:
         if line.is_empty:
             return  # the next line counts these steps too
         skipped = int(interval.skipped)
-        record: dict[str, Any] = interval.close(done, lr)
+        record: dict[str, Any] = interval.close(done, rates.lr)
+        if rates.weight_decay is not None:
+            record["weight_decay"] = rates.weight_decay
         measured = self._watchers.measures(line)
         if self._log is None:
             return

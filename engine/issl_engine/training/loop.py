@@ -6,7 +6,7 @@ views → train_step (encoder → heads → objective → backward → optimiser
 from collections.abc import Iterator
 from pathlib import Path
 
-from issl_engine.optim.schedules import learning_rate
+from issl_engine.optim.rates import rates_at
 from issl_engine.training.build import Training
 from issl_engine.training.checkpoints.saver import CheckpointSaver
 from issl_engine.training.lines import Lines
@@ -30,14 +30,14 @@ def train(
     training.learner.train()
     with stop_on_signals() as stop:
         for step in range(first_step, plan.total_steps):
-            lr = learning_rate(
-                step, peak_lr=plan.peak_lr, schedule=recipe.schedule, steps_per_epoch=plan.steps_per_epoch,
-                total_steps=plan.total_steps,
+            rates = rates_at(
+                step, optimizer=recipe.optimizer, schedule=recipe.schedule, peak_lr=plan.peak_lr,
+                steps_per_epoch=plan.steps_per_epoch, total_steps=plan.total_steps,
             )  # fmt: skip
             watchers.step_started(step + 1)
             with lines.step_timer:
                 result = train_step(
-                    engine, views, training.online_probe, progress=plan.progress(step), lr=lr, ranks=ranks,
+                    engine, views, training.online_probe, progress=plan.progress(step), rates=rates, ranks=ranks,
                     accumulation_steps=recipe.training.accumulation_steps,
                     exact_accumulation=recipe.training.exact_accumulation, stopping=bool(stop) or saver.failed,
                 )  # fmt: skip
@@ -51,7 +51,7 @@ def train(
             save_due = last or done.step % plan.checkpoint_every_steps == 0
             guard.read(ranks, newest=line_due or save_due)
             if line_due:
-                lines.write(done, result, lr)
+                lines.write(done, result, rates)
             online_accuracy.add(result.metrics)
 
             # Several ranks must agree, and do by the guard's report of a step; one alone need not wait for it.

@@ -49,8 +49,9 @@ def make_plan(recipe: Recipe, dataset: Dataset, ranks: Ranks) -> Plan:
     num_images = len(dataset.pretraining_images)
     if training.global_batch_size > num_images:
         split = "training split" if dataset.pretrain is None else "unlabelled images"
+        share = "" if dataset.places is None else f"training.image_share ({training.image_share:g}) of the "
         raise Mistake(
-            f"training.global_batch_size ({training.global_batch_size}) is larger than the {split} of "
+            f"training.global_batch_size ({training.global_batch_size}) is larger than {share or 'the '}{split} of "
             f"{dataset.name} ({num_images} images); make the batch smaller or the data larger"
         )
     steps_per_epoch = num_images // training.global_batch_size

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from issl_engine.objectives.base import ObjectiveOutput, Progress
+from issl_engine.optim.rates import Rates
 from issl_engine.probing.online import OnlineProbe
 from issl_engine.ranks import Ranks
 from issl_engine.training.contrastive_accumulation import contrastive_accumulation
@@ -41,7 +42,7 @@ def train_step(
     online_probe: OnlineProbe | None,
     *,
     progress: Progress,
-    lr: float,
+    rates: Rates,
     ranks: Ranks,
     accumulation_steps: int,
     exact_accumulation: bool = False,
@@ -50,7 +51,7 @@ def train_step(
     """One optimiser step, which the engine's guard leaves out on the device if loss or gradients are not finite.
 
     Waits for the device nowhere. ``stopping``: whether this rank was asked to stop; the guard says so to all."""
-    engine.set_lr(lr)
+    engine.set_rates(rates)
     engine.guard.begin()
     if exact_accumulation and accumulation_steps > 1:
         return _exact_step(engine, views, online_probe, progress, ranks, accumulation_steps, stopping)

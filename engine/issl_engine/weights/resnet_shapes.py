@@ -26,12 +26,14 @@ def resnet_of(shapes: Shapes, place: str, *, stem_of_3x3: Stem | None) -> ResNet
             "which images it is; add it to the name: FILE?stem=tiny&size=32 (no max-pool; tiny_padded for "
             "2 pixels of padding) or FILE?stem=small&size=64 (max-pool)"
         )
-    resized = shapes.get("resizer.conv3.weight")
+    name, multiplier, resized = _name(shapes, place), first[0] // 64, shapes.get("resizer.conv3.weight")
+    as_wide = resized is not None and resized[0] == ARCHITECTURES[name].width(multiplier)
     return ResNetConfig(
-        name=_name(shapes, place),  # type: ignore[arg-type]
-        width_multiplier=first[0] // 64,
+        name=name,  # type: ignore[arg-type]
+        width_multiplier=multiplier,
         stem=stem,
         dim=None if resized is None else resized[0],
+        bottleneck="always" if as_wide else "where_needed",
     )
 
 

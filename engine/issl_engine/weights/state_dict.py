@@ -27,7 +27,7 @@ def plain_resnet(opened: OpenedEncoder, library: str) -> ResNetConfig:
         raise _other(opened, f"a {config.name}", library)
     width = opened.encoder.dim
     if any(name.startswith("resizer.") for name in opened.encoder.state_dict()):
-        raise _other(opened, f"a {config.name} expanded to {width} dimensions", library)
+        raise _other(opened, f"a {config.name} with a bottleneck to {width} dimensions", library)
     if config.width_multiplier != 1:
         raise _other(opened, f"a {config.name} of {config.width_multiplier} times the width", library)
     if opened.encoder.state_dict()["conv1.weight"].shape[-1] != 7:

@@ -9,12 +9,12 @@ from statistics import fmean, median
 from typing import Any, Protocol
 
 import numpy as np
+from issl_engine.sources.packing.smaller_jpeg import SmallerJPEGs, is_larger, smaller_jpeg
 from torch import Tensor
 
 from issl_engine.loading import ReadImages, Stage, TrainingViews, copy_batch
 from issl_engine.loading.batch_buffers import BatchBuffers
 from issl_engine.sources.base import ImageSet
-from issl_engine.sources.packing.smaller_jpeg import SmallerJPEGs, is_larger, smaller_jpeg
 from issl_engine.views.config import Augmentation
 from issl_profiling.data.cases import DataCase
 from issl_profiling.data.torchvision_loader import Backend, TorchvisionViews

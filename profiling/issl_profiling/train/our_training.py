@@ -4,6 +4,7 @@ from itertools import cycle
 from typing import cast
 
 from issl_engine.loading import TrainingViews
+from issl_engine.optim.rates import Rates
 from issl_engine.training.build import build_engine, build_learner, build_online_probe, build_views
 from issl_engine.training.step import StepResult, after_step, train_step
 from issl_engine.training.watch.balance import Interval
@@ -49,7 +50,7 @@ class OurTraining:
         case, training = self.case, self.case.recipe.training
         with self.interval.step_timer:
             result = train_step(
-                self.engine, self.views, self.online_probe, progress=case.progress, lr=case.plan.peak_lr,
+                self.engine, self.views, self.online_probe, progress=case.progress, rates=Rates(lr=case.plan.peak_lr),
                 ranks=case.ranks, accumulation_steps=training.accumulation_steps,
                 exact_accumulation=training.exact_accumulation,
             )  # fmt: skip

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from statistics import median
 
 from issl_engine.mistakes import is_mistake, sentence_of
+from issl_engine.optim.rates import Rates
 from issl_engine.recipe.schema import Recipe
 
 WARMUP_STEPS = 2
@@ -86,7 +87,7 @@ def train_here(recipe: Recipe, *, steps: int) -> Trial:
             progress = plan.progress(min(index, plan.total_steps - 1))
             started = time.perf_counter()
             done = train_step(
-                engine, views, None, progress=progress, lr=plan.peak_lr, ranks=ranks,
+                engine, views, None, progress=progress, rates=Rates(lr=plan.peak_lr), ranks=ranks,
                 accumulation_steps=recipe.training.accumulation_steps,
                 exact_accumulation=recipe.training.exact_accumulation,
             )  # fmt: skip

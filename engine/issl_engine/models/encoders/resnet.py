@@ -1,5 +1,5 @@
-"""ResNets (He et al., 2016) of several depths and widths, with stems for small images and an optional dimension
-expansion.
+"""ResNets (He et al., 2016) of several depths and widths, with stems for small images and representations of other
+widths than the backbone's.
 
 Parameter names are torchvision's (without ``fc``), so that weights move both ways.
 Letters: N images, C channels, H height, W width, D representation.
@@ -11,9 +11,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 from torch import Tensor, nn
 
-from issl_engine.mistakes import Mistake
 from issl_engine.models.encoders.base import Encoder, EncoderConfig
-from issl_engine.models.encoders.dimension_expansion import DimensionExpansion
+from issl_engine.models.encoders.dimension_bottleneck import DimensionBottleneck
 from issl_engine.models.encoders.residual_blocks import (
     BasicBlock,
     Bottleneck,
@@ -57,7 +56,10 @@ class ResNetConfig(EncoderConfig):
     not torchvision's wide_resnet50_2, which widens the 3x3 convolutions alone."""
     dim: Annotated[int, Field(ge=1)] | None = None
     """Width of the representation: null for the backbone's (512 for resnet18 and 34, else 2048, times
-    width_multiplier); more is an expansion."""
+    width_multiplier); another number adds a bottleneck of three convolutions that has it."""
+    bottleneck: Literal["where_needed", "always"] = "where_needed"
+    """always adds that bottleneck where dim is the backbone's width too, so that encoders of several widths differ in
+    nothing else (the published comparison of widths on TinyImageNet)."""
     stem: Literal["auto", "imagenet", "small", "tiny", "tiny_padded"] = "auto"
     """First layers: imagenet (7x7 stride 2, max-pool), small (3x3 stride 1, max-pool), tiny (3x3 stride 1),
     tiny_padded (tiny with 2 pixels of padding: solo-learn's for CIFAR); auto takes tiny below 50 px, small below
@@ -66,21 +68,16 @@ class ResNetConfig(EncoderConfig):
     """Start every residual branch at zero, so that blocks begin as the identity."""
 
     def build(self, *, image_size: int) -> "ResNet":
-        """Raises Mistake when ``dim`` is below the backbone's width."""
         architecture = ARCHITECTURES[self.name]
         width = architecture.width(self.width_multiplier)
         dim = width if self.dim is None else self.dim
-        if dim < width:
-            raise Mistake(
-                f"encoder.dim ({dim}) is below the {width} of {self.name}; "
-                "give null, a larger number or a smaller encoder"
-            )
         stem = stem_for(image_size) if self.stem == "auto" else self.stem
         return ResNet(
             architecture,
             width_multiplier=self.width_multiplier,
             stem=stem,
             dim=dim,
+            has_bottleneck=dim != width or self.bottleneck == "always",
             zero_init_residual=self.zero_init_residual,
         )
 
@@ -101,7 +98,8 @@ def _first_convolution(stem: Stem, channels: int) -> nn.Conv2d:
 
 
 class ResNet(Encoder):
-    """Images [N, 3, H, W], sides from 8 px up → [N, dim]. ``resizer`` is the expansion, or the identity."""
+    """Images [N, 3, H, W], sides from 8 px up → [N, dim]. ``resizer`` is the bottleneck that gives the width, or the
+    identity."""
 
     def __init__(
         self,
@@ -110,6 +108,7 @@ class ResNet(Encoder):
         width_multiplier: int = 1,
         stem: Stem,
         dim: int,
+        has_bottleneck: bool,
         zero_init_residual: bool = False,
     ) -> None:
         super().__init__()
@@ -127,7 +126,7 @@ class ResNet(Encoder):
         if zero_init_residual:
             self._zero_residual_branches()
         width = architecture.width(width_multiplier)
-        self.resizer = DimensionExpansion(width, dim) if dim > width else nn.Identity()
+        self.resizer = DimensionBottleneck(width, dim) if has_bottleneck else nn.Identity()
 
     def _zero_residual_branches(self) -> None:
         for module in self.modules():

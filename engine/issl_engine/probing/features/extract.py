@@ -17,6 +17,10 @@ RAW_PIXELS_SIDE = 32
 """Raw pixels are pooled to at most this many a side: 64 x 64 x 3 inputs are too many for a linear probe."""
 
 
+class FeaturesNotFinite(Mistake):
+    """The encoder gives NaN or infinite features, so that no probe can be fitted."""
+
+
 def extract_features(
     encoder: nn.Module | None, image_batches: Iterable[tuple[Tensor, Tensor]], *, device: torch.device
 ) -> Features:
@@ -41,33 +45,34 @@ def feature_batches(
     NaN or infinite features are reported after the last batch, so whoever stores rows keeps none before the end.
     """
     count = broken = 0
-    with _evaluating(encoder):
+    with evaluating(encoder):
         for images, labels_b in image_batches:
-            z_bD = _representations(encoder, images.to(device))
+            z_bD = representations(encoder, images.to(device)).cpu()
             count += len(z_bD)
             broken += int((~z_bD.isfinite()).any(1).sum())
             yield z_bD, labels_b.cpu()
     if not count:
         raise Mistake("there is no image to compute features of; check the source's splits")
     if broken:
-        raise Mistake(
+        raise FeaturesNotFinite(
             f"the encoder's features of {broken} of {count} images are NaN or infinite, so they cannot "
             "be probed; probe an earlier checkpoint, or pretrain with a lower learning rate"
         )
 
 
 @torch.no_grad()
-def _representations(encoder: nn.Module | None, images: Tensor) -> Tensor:
+def representations(encoder: nn.Module | None, images: Tensor) -> Tensor:
+    """Float32 [b, d] of a batch, where ``images`` lie; None gives the raw pixels, pooled."""
     if encoder is None:
         z_bD = _pooled_pixels(images)
     else:
         z_bD = encoder(images.contiguous(memory_format=torch.channels_last))
     assert z_bD.ndim == 2, f"an encoder gives [b, d], not {tuple(z_bD.shape)}"
-    return z_bD.float().cpu()
+    return z_bD.float()
 
 
 @contextmanager
-def _evaluating(encoder: nn.Module | None) -> Iterator[None]:
+def evaluating(encoder: nn.Module | None) -> Iterator[None]:
     """Evaluation mode inside; afterwards each module has its own mode again (a part may have been frozen)."""
     modes = [] if encoder is None else [(module, module.training) for module in encoder.modules()]
     if encoder is not None:

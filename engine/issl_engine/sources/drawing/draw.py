@@ -27,8 +27,13 @@ FREQUENCY = (1.0, 4.0)
 NOISE = (0.0, 8.0)
 
 
-def draw(kind: str, size: int, random: np.random.Generator) -> tuple[Image.Image, Nuisances]:
-    """A square RGB image with a side of ``size`` pixels, and what was drawn in it besides the class."""
+def draw(
+    kind: str, size: int, random: np.random.Generator, *, rotation_degrees: float = 360
+) -> tuple[Image.Image, Nuisances]:
+    """A square RGB image with a side of ``size`` pixels, and what was drawn in it besides the class.
+
+    Copies are turned by 0 to ``rotation_degrees``.
+    """
     texture = TEXTURES[random.integers(len(TEXTURES))]
     frequency, angle = float(random.uniform(*FREQUENCY)), float(random.uniform(0, np.pi))
     value = float(random.uniform(*BACKGROUND_VALUE))
@@ -37,7 +42,7 @@ def draw(kind: str, size: int, random: np.random.Generator) -> tuple[Image.Image
         _colour(float(np.clip(value + random.uniform(-TEXTURE_CONTRAST, TEXTURE_CONTRAST), 0, 1)), random),
     )
     canvas = _background(texture, frequency, angle, colours, size * SUPERSAMPLING, random)
-    copies = _draw_copies(canvas, KINDS[kind](), value, size, random)
+    copies = _draw_copies(canvas, KINDS[kind](), value, size, random, np.radians(rotation_degrees))
     noise = float(random.uniform(*NOISE))
     pixels = np.asarray(canvas.resize((size, size), Image.Resampling.BOX), dtype=np.float32)
     pixels = pixels + noise * random.standard_normal(pixels.shape, dtype=np.float32)
@@ -81,13 +86,18 @@ def _background(
 
 
 def _draw_copies(
-    canvas: Image.Image, outline: Points, background_value: float, size: int, random: np.random.Generator
+    canvas: Image.Image,
+    outline: Points,
+    background_value: float,
+    size: int,
+    random: np.random.Generator,
+    rotation_radians: float,
 ) -> tuple[Copy, ...]:
     brush = ImageDraw.Draw(canvas)
     copies: list[Copy] = []
     for radius in size * random.uniform(*RADIUS, random.integers(COPIES[0], COPIES[1] + 1)):
         x, y = _place(radius, copies, size, random)
-        turn = random.uniform(0, 2 * np.pi)
+        turn = random.uniform(0, rotation_radians)
         rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
         points = (np.array([x, y]) + radius * outline @ rotation.T) * SUPERSAMPLING
         colour = _hex(_colour(_figure_value(background_value, random), random))

@@ -25,8 +25,11 @@ def open_image(images: ImageSet, index: int, *, at_least: int | None = None) -> 
     return decode_image(images.stored_bytes(index), at_least=at_least)
 
 
-def decode_image(content: bytes, *, at_least: int | None = None) -> Image.Image:
-    """As open_image, from the bytes of a file."""
+def decode_image(
+    content: bytes, *, at_least: int | None = None, background: tuple[int, int, int] | None = None
+) -> Image.Image:
+    """As open_image, from the bytes of a file. ``background`` (RGB, 0 to 255) shows where the image is transparent;
+    with None the image's own colours do, as in DALI."""
     with Image.open(io.BytesIO(content)) as image:
         if at_least is not None:
             image.draft("RGB", (at_least, at_least))
@@ -35,5 +38,9 @@ def decode_image(content: bytes, *, at_least: int | None = None) -> Image.Image:
         upright = ImageOps.exif_transpose(image)
         if upright.mode.startswith("I"):
             upright = Image.fromarray(np.rint(np.asarray(upright) / SIXTEEN_BITS_A_STEP).astype(np.uint8))
+        if background is not None and upright.has_transparency_data:
+            seen = upright.convert("RGBA")
+            below = Image.new("RGBA", seen.size, (*background, 255))
+            return Image.alpha_composite(below, seen).convert("RGB")
         upright.info.pop("transparency", None)  # Pillow would warn that it drops it
         return upright.convert("RGB")

@@ -5,7 +5,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,8 @@ from issl_engine.sources.images.digests import listing_digest
 from issl_engine.sources.images.ordered_threads import map_in_order
 from issl_engine.sources.packing.index import FORMAT, INDEX
 from issl_engine.sources.packing.packed_sample import LeftOut, PackedSample, make_sample
+from issl_engine.sources.packing.reencode import Reencoding
 from issl_engine.sources.packing.shard_writer import PackedShard, ShardWriter, write_json
-from issl_engine.sources.packing.smaller_jpeg import SmallerJPEGs
 from issl_engine.sources.packing.state import PackState, Written, open_state
 
 _log = logging.getLogger("issl_engine")
@@ -36,12 +36,12 @@ OnProgress = Callable[[int, int], None]
 
 @dataclass(frozen=True, kw_only=True)
 class PackSettings:
-    """``shard_mib``: most MiB of a shard; ``seed`` of the order of the images that training reads; ``smaller``: how
-    large JPEGs are made smaller, None to copy every encoded image as it is."""
+    """``shard_mib``: most MiB of a shard; ``seed`` of the order of the images that training reads; ``reencoding``:
+    which encoded images are not copied as they are."""
 
     shard_mib: int = 512
     seed: int = 0
-    smaller: SmallerJPEGs | None = None
+    reencoding: Reencoding = field(default_factory=Reencoding)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +76,7 @@ def pack_dataset(
             progress.add(used)
             if used:
                 _log.info("%s: %d of %d images of %s are packed already", folder, used, len(order), split)
-            samples = map_in_order(partial(_sample, split, images, settings.smaller), order[used:].tolist())
+            samples = map_in_order(partial(_sample, split, images, settings.reencoding), order[used:].tolist())
             with closing(samples), _disk_errors(folder):
                 for written in _write_shards(folder, split, len(complete[split]), samples, settings, progress):
                     state.written.append(written)
@@ -93,19 +93,21 @@ def pack_dataset(
     return Packed(index=index, left_out=corrupt + damaged)
 
 
-def _sample(split: str, images: ImageSet, smaller: SmallerJPEGs | None, index: int) -> PackedSample | LeftOut:
-    return make_sample(split, images, index, smaller)
+def _sample(split: str, images: ImageSet, how: Reencoding, index: int) -> PackedSample | LeftOut:
+    return make_sample(split, images, index, how)
 
 
 def _settings(dataset: Dataset, settings: PackSettings) -> dict[str, Any]:
     """All that the bytes of the shards depend on."""
-    encodes = settings.smaller is not None or not dataset.train.encoded
+    how = settings.reencoding
+    encodes = how != Reencoding() or not dataset.train.encoded
     return {
         "source": listing_digest(dataset),
         "shard-mib": settings.shard_mib,
         "seed": settings.seed,
-        "max-side": settings.smaller.shorter_side_px if settings.smaller else None,
-        "quality": settings.smaller.quality if settings.smaller else None,
+        "max-side": how.smaller.shorter_side_px if how.smaller else None,
+        "quality": how.smaller.quality if how.smaller else None,
+        "background": list(how.background) if how.background else None,
         "Pillow": PIL.__version__ if encodes else None,
     }
 
@@ -171,9 +173,11 @@ def _index(dataset: Dataset, settings: PackSettings, state: PackState) -> dict[s
         "classes": list(dataset.classes),
         "shards": [asdict(shard) for shard in shards],
     }
-    if settings.smaller is not None:
-        images = sum(written.reencoded for written in state.written)
-        index["reencoded"] = asdict(settings.smaller) | {"images": images}
+    how = settings.reencoding
+    if how != Reencoding():
+        background = {} if how.background is None else {"background": list(how.background)}
+        smaller = {} if how.smaller is None else asdict(how.smaller)
+        index["reencoded"] = smaller | background | {"images": sum(written.reencoded for written in state.written)}
     return index
 
 

@@ -8,7 +8,7 @@ from PIL import Image
 
 from issl_engine.sources.base import ImageSet, SourceError
 from issl_engine.sources.images.picture import UNDECODABLE
-from issl_engine.sources.packing.smaller_jpeg import SmallerJPEGs, is_larger, smaller_jpeg
+from issl_engine.sources.packing.reencode import Reencoding, reencoded
 
 SUFFIXES = {
     "JPEG": "jpg", "MPO": "jpg", "PNG": "png", "BMP": "bmp", "WEBP": "webp", "TIFF": "tif", "JPEG2000": "jp2",
@@ -38,7 +38,7 @@ class LeftOut:
     reason: str
 
 
-def make_sample(split: str, images: ImageSet, index: int, smaller: SmallerJPEGs | None) -> PackedSample | LeftOut:
+def make_sample(split: str, images: ImageSet, index: int, how: Reencoding) -> PackedSample | LeftOut:
     """The image at ``index`` of a split; its key says both. Raises SourceError for a file that is not as it was
     scanned."""
     key, label = f"{split}-{index:08d}", int(images.labels[index])
@@ -48,22 +48,25 @@ def make_sample(split: str, images: ImageSet, index: int, smaller: SmallerJPEGs 
             key=key, suffix="png", content=_png(images.pixels[index]), label=label, size_HW=(height, width)
         )
     name = images.describe(index)
-    content, kind = _read(images, index, name, (height, width))
-    if smaller is None or SUFFIXES[kind] != "jpg" or not is_larger((height, width), smaller):
-        return PackedSample(key=key, suffix=SUFFIXES[kind], content=content, label=label, size_HW=(height, width))
+    content, kind, transparent = _read(images, index, name, (height, width))
+    suffix = SUFFIXES[kind]
+    if not how.changes((height, width), transparent=transparent):
+        return PackedSample(key=key, suffix=suffix, content=content, label=label, size_HW=(height, width))
+    jpeg = suffix == "jpg"
     try:
-        content, size_HW = smaller_jpeg(content, (height, width), smaller)
+        content, size_HW = reencoded(content, (height, width), how, jpeg=jpeg)
     except UNDECODABLE as error:
         return LeftOut(name=name, reason=str(error))
-    return PackedSample(key=key, suffix="jpg", content=content, label=label, size_HW=size_HW, reencoded=True)
+    suffix = "jpg" if jpeg else "png"
+    return PackedSample(key=key, suffix=suffix, content=content, label=label, size_HW=size_HW, reencoded=True)
 
 
-def _read(images: ImageSet, index: int, name: str, size_HW: tuple[int, int]) -> tuple[bytes, str]:
-    """The stored bytes, and Pillow's name of their format."""
+def _read(images: ImageSet, index: int, name: str, size_HW: tuple[int, int]) -> tuple[bytes, str, bool]:
+    """The stored bytes, Pillow's name of their format, and whether it may be transparent somewhere."""
     try:
         content = images.stored_bytes(index)
         with Image.open(io.BytesIO(content)) as image:
-            kind, found = str(image.format), image.size
+            kind, found, transparent = str(image.format), image.size, image.has_transparency_data
     except UNDECODABLE as error:
         why = error.strerror if isinstance(error, OSError) and error.strerror else "no image any more"
         raise SourceError(
@@ -74,7 +77,7 @@ def _read(images: ImageSet, index: int, name: str, size_HW: tuple[int, int]) -> 
             f"{name}: the file is not as it was scanned ({kind} of {found[0]} x {found[1]} px); put it back, and the "
             "same command goes on"
         )
-    return content, kind
+    return content, kind, transparent
 
 
 def _png(pixels: np.ndarray) -> bytes:

@@ -78,15 +78,16 @@ def open_state(folder: Path, settings: dict[str, Any]) -> PackState:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise SourceError(f"{path}: the file cannot be read; choose another --out, or empty the folder") from error
     now = {"format": FORMAT} | settings
-    if earlier == now:
+    # A setting that an older version does not know is None there.
+    odd = [key for key in {**earlier, **now} if earlier.get(key) != now.get(key)]
+    if not odd:
         return PackState(folder=folder, settings=settings, written=written)
-    odd = [key for key in now if earlier.get(key) != now[key]]
     if "source" in odd:
         raise SourceError(
             f"{folder}: another source was packed here, or this one has changed since; choose another --out, or empty "
             "the folder"
         )
-    differing = ", ".join(f"{key} {_shown(earlier.get(key))} there and {_shown(now[key])} here" for key in odd)
+    differing = ", ".join(f"{key} {_shown(earlier.get(key))} there and {_shown(now.get(key))} here" for key in odd)
     raise SourceError(
         f"{folder}: was packed with other settings ({differing}); make them agree, choose another --out, or empty the "
         "folder"

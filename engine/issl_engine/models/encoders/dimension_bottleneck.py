@@ -1,4 +1,4 @@
-"""More dimensions than the backbone has, through a bottleneck (Dubois et al. 2022, arXiv 2209.06235).
+"""Another number of dimensions than the backbone has, through a bottleneck (Dubois et al. 2022, arXiv 2209.06235).
 
 Letters: N images, C channels, H height, W width; r how often the input's channels fit into the output's.
 """
@@ -13,12 +13,12 @@ from issl_engine.models.encoders.residual_blocks import conv1x1, conv3x3, init_l
 HIDDEN_CHANNELS = 512
 
 
-class DimensionExpansion(nn.Module):
+class DimensionBottleneck(nn.Module):
     """[N, C, H, W] → [N, dim, H, W], before the average pool.
 
     Convolutions 1x1 to 512 channels, 3x3, and 1x1 to ``dim``, each with batch-norm. Where C divides ``dim``,
     the input repeated dim/C times (output channel j takes input channel j mod C) is added before the last
-    ReLU.
+    ReLU; there is nothing to add to fewer channels than C.
     The first convolution starts as a random projection: normal, standard deviation 1/sqrt(512).
     """
 
