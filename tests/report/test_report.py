@@ -15,7 +15,7 @@ from issl_engine.report.compare import compare_runs
 from issl_engine.report.csv_file import COLUMNS
 from issl_engine.report.run_folder import ReportError, load_run
 from issl_engine.report.statistics import summarise
-from issl_engine.report.table import headline, print_table
+from issl_engine.report.table import headline, meaning, print_table
 from issl_engine.report.write import write_both, write_report
 
 from .run_folders import SEEDS, make_run
@@ -66,6 +66,22 @@ def test_each_arm_is_compared_with_its_own_untrained_encoder(tmp_path: Path) -> 
     assert float(lines["wide", "2", "knn"]["over_untrained"]) == 67 - 50
     assert float(lines["again", "1", "linear"]["over_untrained"]) == 63 - 40
     assert lines["untrained encoder (2048)", "1", "linear"]["over_untrained"] == ""
+
+
+def test_how_near_fits_are_to_their_optimum_is_said_wherever_probes_are(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", {"a": 60.0}, seeds=[0, 1])
+    for seed, gap in ((0, 3e-5), (1, 8e-5)):
+        linear, knn = json.loads((folder / "a" / f"seed{seed}" / "probes.json").read_text())
+        (folder / "a" / f"seed{seed}" / "probes.json").write_text(json.dumps([linear | {"optimality_gap": gap}, knn]))
+    lines = meaning(load_run(folder))
+    assert lines[0].endswith("largest duality gap of a fit 8.0e-05 nats")
+    assert "gap" not in lines[1]
+    assert "seed 0: 60.00 (duality gap 3.0e-05 nats); seed 1: 61.00 (duality gap 8.0e-05 nats)" in (
+        write_report(folder).read_text()
+    )
+    with (folder / "results.csv").open() as file:
+        found = [line["optimality_gap"] for line in csv.DictReader(file) if line["arm"] == "a"]
+    assert found == ["3e-05", "", "8e-05", ""]
 
 
 def test_untrained_encoders_of_one_width_are_distinguished_by_their_arms(tmp_path: Path) -> None:

@@ -169,6 +169,8 @@ def _missing(root: Root, tree: Tree, path: Path) -> Finding:
 def _unknown_key(root: Root, tree: Tree, path: Path) -> str:
     key, model = str(path[-1]), _model_at(root, tree, path[:-1])
     assert model is not None
+    if key in model.gone_keys:
+        return model.gone_keys[key]
     known = list(model.model_fields)
     close = did_you_mean(key, known)
     if close:

@@ -5,16 +5,16 @@ from dataclasses import dataclass, replace
 from issl_engine.probing.probes.base import ProbeResult
 
 PROBE_TITLES = {
-    "linear": "linear probe", "linear_augmented": "linear probe on crops",
-    "knn": "kNN", "logistic": "logistic probe", "mlp": "MLP probe",
-    "nearest_mean": "nearest class mean", "ridge": "ridge regression",
+    "linear": "linear probe", "linear_sgd": "linear probe (SGD)", "linear_augmented": "linear probe on crops",
+    "knn": "kNN", "logistic": "logistic probe", "mlp": "MLP probe", "nearest_mean": "nearest class mean",
+    "ridge": "ridge regression",
 }  # fmt: skip
 METRIC_TITLES = {
-    "top1": "top-1 %", "top5": "top-5 %", "mean_average_precision": "mAP %", "average_precision": "AP %", "r2": "R²",
-    "rmse": "RMSE",
+    "top1": "top-1 %", "top5": "top-5 %", "mean_per_class": "mean per class %", "mean_average_precision": "mAP %",
+    "average_precision": "AP %", "r2": "R²", "rmse": "RMSE",
 }  # fmt: skip
 """How tables call a metric; one that is not here goes by its own name."""
-PERCENT = frozenset({"top1", "top5", "mean_average_precision", "average_precision"})
+PERCENT = frozenset({"top1", "top5", "mean_per_class", "mean_average_precision", "average_precision"})
 LOWER_IS_BETTER = frozenset({"mae", "mse", "rmse", "error"})
 
 

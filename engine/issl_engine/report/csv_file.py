@@ -15,6 +15,7 @@ from issl_engine.whole_file import write_whole
 COLUMNS = (
     "recipe", "run", "arm", "objective", "seed", "probe", "protocol", "network", "setting", "metric", "value",
     "interval_low", "interval_high", "over_untrained", "draws", "split", "held_out_value", "chosen", "grid",
+    "optimality_gap",
     "preprocessing", "num_train_images", "num_split_images", "epochs", "final_loss", "images_per_second", "seconds",
     "device", "commit", "date", "command",
 )  # fmt: skip
@@ -54,6 +55,7 @@ def _line(run: Run, row: ArmRuns, seed: SeedRun, result: ProbeResult, environmen
         "held_out_value": None if result.held_out_value is None else round(result.held_out_value, 4),
         "chosen": json.dumps(result.chosen),
         "grid": result.grid,
+        "optimality_gap": None if result.optimality_gap is None else float(f"{result.optimality_gap:.3g}"),
         "preprocessing": result.preprocessing,
         "num_train_images": result.num_train_images,
         "num_split_images": result.num_split_images,

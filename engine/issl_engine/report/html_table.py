@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from html import escape
 
 from issl_engine.layout import UNTRAINED
+from issl_engine.probing.probes.base import ProbeResult
 from issl_engine.report.diagnostics_file import Diagnostics
 from issl_engine.report.recipe_diff import differing_keys
 from issl_engine.report.run_folder import ArmRuns, Run
@@ -39,7 +40,7 @@ def results_table(run: Run) -> str:
         cells += [Cell(text=row.objective or NOTHING)] if with_objective else []
         for column, winner in zip(columns, best, strict=True):
             by_seed = [
-                f"seed {seed.seed}: {result.value:.2f}"
+                f"seed {seed.seed}: {result.value:.2f}{_gap(result)}"
                 for seed in row.seeds
                 for result in seed.probes
                 if column.holds(result)
@@ -47,6 +48,11 @@ def results_table(run: Run) -> str:
             cells.append(_score(row.score(column), column.digits, "; ".join(by_seed), best=winner == index))
         rows.append([*cells, *_training_cells(row, run)])
     return _table(titles, rows, num_arms=len(run.arms), name="results")
+
+
+def _gap(result: ProbeResult) -> str:
+    """How near the fit is to its optimum, where that is known."""
+    return "" if result.optimality_gap is None else f" (duality gap {result.optimality_gap:.1e} nats)"
 
 
 def _score(score: Summary | None, digits: int, note: str, *, best: bool) -> Cell:

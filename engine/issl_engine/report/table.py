@@ -73,6 +73,7 @@ def meaning(run: Run) -> list[str]:
         lines.append(
             f"{column.name}: {example.split} split ({example.num_split_images} "
             f"images), fitted on {example.num_train_images}; {example.preprocessing}; grid {example.grid}"
+            f"{largest_gap(run, column)}"
         )
     further = len(run.columns) - len(run.plain_columns)
     if further:
@@ -81,6 +82,12 @@ def meaning(run: Run) -> list[str]:
     several = "mean ± half of the 95 % t-interval over seeds"
     lines.append(f"seeds {seeds}: {several if len(seeds) > 1 else _one_seed(run)}")
     return lines
+
+
+def largest_gap(run: Run, column: Column) -> str:
+    """What is known of how near the column's fits are to their optimum; empty where no bound was made."""
+    gaps = [one.optimality_gap for one in run.results if column.holds(one) and one.optimality_gap is not None]
+    return f"; largest duality gap of a fit {max(gaps):.1e} nats" if gaps else ""
 
 
 def _one_seed(run: Run) -> str:

@@ -16,6 +16,7 @@ from issl_engine.mistakes import Mistake
 from issl_engine.models.encoders.base import Encoder, EncoderConfig
 from issl_engine.probing.config import Network
 from issl_engine.recipe.check import first_sentence
+from issl_engine.recipe.earlier_versions import as_of_today
 from issl_engine.recipe.schema import AnyEncoder, Recipe
 from issl_engine.views.preprocessing import Preprocessing
 from issl_engine.weights.choose_layout import listed
@@ -45,7 +46,7 @@ def read_metadata(file: WeightsFile) -> EngineFile:
     """Raises WeightsError where they cannot be read."""
     metadata = file.metadata
     try:
-        recipe = Recipe.model_validate(json.loads(metadata["recipe"])) if "recipe" in metadata else None
+        recipe = Recipe.model_validate(as_of_today(json.loads(metadata["recipe"]))) if "recipe" in metadata else None
         config = TypeAdapter(AnyEncoder).validate_python(json.loads(metadata["encoder"]))
         if "preprocessing" in metadata:
             images = Preprocessing.from_json(json.loads(metadata["preprocessing"]))

@@ -17,7 +17,7 @@ from issl_engine.probing.features.features import Features
 from issl_engine.probing.probes.base import FitData, ProbeConfig
 from issl_engine.probing.probes.fitting.epoch_order import epoch_order
 from issl_engine.probing.probes.knn import KNNProbeConfig
-from issl_engine.probing.probes.linear import LinearProbeConfig
+from issl_engine.probing.probes.linear_sgd import LinearSGDProbeConfig
 from issl_profiling.features.case import BATCH, NUM_CLASSES, FeatureCase
 from issl_profiling.process_memory import limit_growth, own_memory, read_from_disk_mib
 
@@ -159,7 +159,7 @@ STEPS: dict[str, Callable[[FeatureCase, FeatureCache], Step]] = {
     "visit in the file's order": partial(_visit, "in the file's order"),
     "visit in shuffled runs": partial(_visit, "in shuffled runs"),
     "visit at random": partial(_visit, "at random"),
-    "linear": partial(_fit, LinearProbeConfig(lrs=(0.1,), weight_decays=(0.0,), batch_norm=(True,), epochs=1)),
+    "linear_sgd": partial(_fit, LinearSGDProbeConfig(lrs=(0.1,), weight_decays=(0.0,), batch_norm=(True,), epochs=1)),
     "knn": partial(_fit, KNNProbeConfig(ks=(20,))),
 }
 """Name → what prepares it and returns what is timed."""

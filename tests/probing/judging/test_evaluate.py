@@ -16,7 +16,7 @@ from issl_engine.probing.judging.evaluate import evaluate
 from issl_engine.probing.judging.results import results_from_json, results_to_json
 from issl_engine.probing.probes.base import FitData, Fitted, ProbeConfig, ProbeResult
 from issl_engine.probing.probes.knn import KNNProbeConfig
-from issl_engine.probing.probes.linear import LinearProbeConfig
+from issl_engine.probing.probes.linear_sgd import LinearSGDProbeConfig
 from issl_engine.probing.probes.regression import RegressionProbeConfig
 from issl_engine.sources.base import Dataset, ImageSet, TargetTable
 from issl_engine.views.preprocessing import Preprocessing
@@ -140,8 +140,8 @@ def test_the_seed_draws_the_subset_and_the_split() -> None:
 
 
 def test_results_say_what_they_are() -> None:
-    linear, knn = run(dataset(), LinearProbeConfig(epochs=3), KNNProbeConfig(), seed=3)
-    assert (linear.probe, knn.probe) == ("linear", "knn")
+    linear, knn = run(dataset(), LinearSGDProbeConfig(epochs=3), KNNProbeConfig(), seed=3)
+    assert (linear.probe, knn.probe) == ("linear_sgd", "knn")
     for result in (linear, knn):
         assert result.value > 90
         assert (result.metric, result.split, result.seed) == ("top1", "test", 3)
@@ -247,7 +247,7 @@ def test_classes_without_enough_images_are_named() -> None:
 
 
 def test_results_survive_json() -> None:
-    results = run(dataset(), LinearProbeConfig(epochs=1), KNNProbeConfig())
+    results = run(dataset(), LinearSGDProbeConfig(epochs=1), KNNProbeConfig())
     assert results_from_json(json.loads(json.dumps(results_to_json(results)))) == results
     with pytest.raises(TypeError):
         results_from_json([{"probe": "linear", "colour": "blue"}])

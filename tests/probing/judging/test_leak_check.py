@@ -26,7 +26,7 @@ from issl_engine.variants import variants
 from ..conftest import NUM_CLASSES, RowsAsCrops, blobs
 
 QUICK: dict[str, dict[str, Any]] = {
-    "linear": {"epochs": 1},
+    "linear_sgd": {"epochs": 1},
     "linear_augmented": {"epochs": 1},
     "mlp": {"hidden_widths": (8,), "epochs": 1},
     "few_labels": {"probe": {"name": "nearest_mean"}, "draws": 2, "shots": (2,)},

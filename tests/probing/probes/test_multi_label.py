@@ -14,7 +14,7 @@ from issl_engine.sources.base import TargetTable
 
 from ..conftest import blobs
 
-PROBE = MultiLabelProbeConfig(Cs=(1e-4, 0.03, 1.0))
+PROBE = MultiLabelProbeConfig(Cs=(1e-4, 0.03, 1.0), tolerance=1e-7)
 NAMES = ("common", "rare", "noisy")
 
 

@@ -10,7 +10,7 @@ from issl_engine.probing.features import features as feature_view
 from issl_engine.probing.features.features import Features
 from issl_engine.probing.judging.splits import Splits
 from issl_engine.probing.probes.base import ProbeConfig, ProbeResult
-from issl_engine.probing.probes.fitting import lbfgs, ridge_path
+from issl_engine.probing.probes.fitting import normalised_blocks, ridge_path
 from issl_engine.variants import variants
 
 from ..conftest import NUM_CLASSES
@@ -18,7 +18,7 @@ from ..judging.test_leak_check import QUICK, splits
 
 ROWS = 16
 FEW_AT_A_TIME: dict[str, dict[str, Any]] = QUICK | {
-    "linear": {"epochs": 1, "batch_size": ROWS},
+    "linear_sgd": {"epochs": 1, "batch_size": ROWS},
     "mlp": {"hidden_widths": (8,), "epochs": 1, "batch_size": ROWS},
 }
 PROBES = variants(probing, ProbeConfig)
@@ -38,7 +38,7 @@ def test_rows_come_in_small_blocks_and_the_result_is_the_same(name: str, monkeyp
     expected = results(name, parts)
     monkeypatch.setattr(feature_view, "BLOCK_ROWS", ROWS)
     monkeypatch.setattr(ridge_path, "BLOCK_ROWS", ROWS)
-    monkeypatch.setattr(lbfgs, "RESIDENT_BYTES", 0)
+    monkeypatch.setattr(normalised_blocks, "RESIDENT_BYTES", 0)
     monkeypatch.setattr("issl_engine.probing.probes.knn.BLOCK_ELEMENTS", ROWS * 200)
     asked: list[int] = []
     fetch = Features._fetch
@@ -52,7 +52,7 @@ def test_rows_come_in_small_blocks_and_the_result_is_the_same(name: str, monkeyp
     found = results(name, parts)
     assert 1 < max(asked) <= ROWS
     for first, second in zip(expected, found, strict=True):
-        assert second.value == pytest.approx(first.value, abs=2)  # L-BFGS sums in another order
+        assert second.value == pytest.approx(first.value, abs=2)  # sums come in another order
         assert first.num_train_images == second.num_train_images
 
 

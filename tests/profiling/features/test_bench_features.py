@@ -30,7 +30,7 @@ def test_every_step_goes_through_its_rows(cache: FeatureCache) -> None:
         "visit in the file's order": 2000,
         "visit in shuffled runs": 2000,
         "visit at random": 31,
-        "linear": 7500,
+        "linear_sgd": 7500,
         "knn": 7500,
     }
 

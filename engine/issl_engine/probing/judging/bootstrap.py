@@ -12,6 +12,7 @@ RESAMPLES = 1000
 BLOCK_ELEMENTS = 2**23
 """Largest block of counts, resamples x images (64 MiB)."""
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
 
 def share_interval(correct: int, count: int, seed: int) -> tuple[float, float]:
@@ -21,6 +22,20 @@ def share_interval(correct: int, count: int, seed: int) -> tuple[float, float]:
     """
     drawn_R = np.random.default_rng(seed).binomial(count, correct / count, size=RESAMPLES)
     return percentiles(100 * drawn_R / count)
+
+
+def mean_share_interval(right_C: Ints, images_C: Ints, seed: int) -> tuple[float, float]:
+    """Of the mean over classes of each class's share of right answers, in percent.
+
+    Of the images drawn with replacement, the numbers of right and wrong ones of each class are multinomial. A class of
+    which a resample holds no image is left out of its mean.
+    """
+    cells = np.concatenate([right_C, images_C - right_C])
+    drawn_RK = np.random.default_rng(seed).multinomial(cells.sum(), cells / cells.sum(), size=RESAMPLES)
+    right_RC, wrong_RC = np.split(drawn_RK, 2, axis=1)
+    images_RC = right_RC + wrong_RC
+    shares_RC = np.where(images_RC > 0, right_RC / np.maximum(images_RC, 1), np.nan)
+    return percentiles(100 * mean_of_existing(shares_RC, axis=1))
 
 
 def mean_interval(statistics_NK: Floats, metric: Callable[[Floats], Floats], seed: int) -> tuple[float, float]:

@@ -54,6 +54,9 @@ class ProbeResult:
     """The hyper-parameters chosen."""
     grid: str = ""
     """What was searched, and which images chose, in words."""
+    optimality_gap: float | None = None
+    """The penalised loss of the fit that was judged is certainly no more than this above its minimum, in nats per image
+    (a duality gap; of several draws, the largest). None where there is no such bound: by SGD, or not convex."""
     preprocessing: str = ""
     """How the images became features, in words."""
     seed: int = 0

@@ -117,6 +117,9 @@ class FittedFewLabels(Fitted):
             setting=", ".join(part for part in (setting, first.setting) if part),
             interval=first.interval if half is None else (mean - half, mean + half),
             draws=values,
+            optimality_gap=None
+            if first.optimality_gap is None
+            else max(result.optimality_gap or 0 for result in results),
             held_out_value=sum(chosen_by) / len(chosen_by) if chosen_by else None,
             chosen={name: _one_or_all([result.chosen[name] for result in results]) for name in first.chosen},
         )

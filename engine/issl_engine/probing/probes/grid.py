@@ -4,19 +4,20 @@ Letters: S points of the grid.
 """
 
 import itertools
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from issl_engine.probing.features.features import Features
-from issl_engine.probing.judging.class_task import ClassTask
 from issl_engine.probing.judging.task import Task
 from issl_engine.probing.probes.base import FitData, Fitted, ProbeConfig, ProbeResult, Value
 from issl_engine.probing.probes.fitting.predictor import Predictor
+
+_log = logging.getLogger("issl_engine")
 
 Point = dict[str, Value]
 """Hyper-parameter → value."""
@@ -49,6 +50,7 @@ class FittedPoint(Fitted):
                 held_out_value=self.held_out_value,
                 setting=verdict.setting,
                 interval=verdict.interval,
+                optimality_gap=None if self.predictor.gaps is None else max(self.predictor.gaps),
                 chosen=self.chosen,
                 grid=self.grid,
                 seed=self.seed,
@@ -63,7 +65,15 @@ class FittedPoint(Fitted):
 class GridProbeConfig(ProbeConfig):
     """Base of probes that fit all points of a grid and keep one."""
 
-    task: ClassVar[Task] = ClassTask()
+    @property
+    def task(self) -> Task:
+        """What is predicted, and how it is judged."""
+        raise AssertionError(f"{type(self).__name__} must implement task")
+
+    @property
+    def largest_gap(self) -> float | None:
+        """Nats that a fit should be above its optimum at the most; None where fits have no such bound."""
+        return None
 
     def axes(self) -> dict[str, tuple[Value, ...]]:
         """Hyper-parameter → the values of the grid; the first has the slowest index."""
@@ -88,7 +98,7 @@ class GridProbeConfig(ProbeConfig):
 
     def scores(self, fit: Features, score: Features, points: Sequence[Point], data: FitData) -> list[float]:
         """How well each of ``points``, fitted on ``fit``, does on ``score``; the higher the better."""
-        return self.task.scores(self.fit_points(fit, points, data), score, data.device)
+        return self.task.scores(self._fitted(fit, points, data), score, data.device)
 
     def points(self) -> list[Point]:
         """The grid; a value given twice is one value."""
@@ -106,7 +116,7 @@ class GridProbeConfig(ProbeConfig):
         return FittedPoint(
             probe=self.name,
             task=self.task,
-            predictor=self.fit_points(features, [point], data),
+            predictor=self._fitted(features, [point], data),
             chosen=point,
             held_out_value=held_out_value,
             grid=self.grid_text(point, how),
@@ -114,6 +124,19 @@ class GridProbeConfig(ProbeConfig):
             seed=data.seed,
             device=data.device,
         )
+
+    def _fitted(self, features: Features, points: Sequence[Point], data: FitData) -> Predictor:
+        """``fit_points``, with a warning of each point that is not near enough to its optimum."""
+        predictor = self.fit_points(features, points, data)
+        if self.largest_gap is not None and predictor.gaps is not None:
+            for point, gap in zip(points, predictor.gaps, strict=True):
+                if not gap <= self.largest_gap:
+                    _log.warning(
+                        "the probe %s at %s may be %.2g nats above its optimum, more than its tolerance of %g; raise "
+                        "max_iterations, or tolerance if that will do",
+                        self.name, _shown(point), gap, self.largest_gap,
+                    )  # fmt: skip
+        return predictor
 
     def grid_text(self, chosen: Point, how: str) -> str:
         """The grid in words, and on which of its edges the choice lies."""
@@ -136,6 +159,10 @@ def best_of(scores: Sequence[float]) -> int:
 
 def _words(name: str) -> str:
     return name.replace("_", " ")
+
+
+def _shown(point: Point) -> str:
+    return ", ".join(f"{_words(name)} {_text(value)}" for name, value in point.items())
 
 
 def _listed(values: Sequence[Value]) -> str:

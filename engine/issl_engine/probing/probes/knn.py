@@ -14,14 +14,15 @@ from torch.nn import functional as F
 
 from issl_engine.probing.features.features import Features
 from issl_engine.probing.probes.base import FitData, Value
-from issl_engine.probing.probes.fitting.predictor import Predictor
-from issl_engine.probing.probes.grid import GridProbeConfig, Point
+from issl_engine.probing.probes.class_probe import ClassProbeConfig
+from issl_engine.probing.probes.fitting.predictor import Predictor, likeliest
+from issl_engine.probing.probes.grid import Point
 
 BLOCK_ELEMENTS = 2**24
 """Largest block of similarities (64 MiB)."""
 
 
-class KNNProbeConfig(GridProbeConfig):
+class KNNProbeConfig(ClassProbeConfig):
     """Votes of the k nearest training images, weighted by exp(cosine / temperature) (Wu et al. 2018)."""
 
     name: Literal["knn"] = "knn"
@@ -49,14 +50,22 @@ class Neighbours(Predictor):
         self._most = min(max(k for k, _ in grid), len(train))
 
     def predict(self, x_BD: Tensor) -> Tensor:
+        return self._votes(x_BD).argmax(2)
+
+    def ranked(self, x_BD: Tensor, count: int) -> Tensor:
+        votes_SBC = self._votes(x_BD)
+        return likeliest(votes_SBC.masked_fill(votes_SBC == 0, -torch.inf), count)
+
+    def _votes(self, x_BD: Tensor) -> Tensor:
+        """float32 [s, b, c]."""
         # As many queries as leave room for a block of training images no smaller than the neighbours kept.
         step = max(1, self.block_elements // (2 * self._most))
-        return torch.cat([self._predict(F.normalize(query_mD, dim=1)) for query_mD in x_BD.split(step)], dim=1)
+        return torch.cat([self._votes_of(F.normalize(query_mD, dim=1)) for query_mD in x_BD.split(step)], dim=1)
 
     def state(self) -> dict[str, Tensor]:
         return {"rows": self.train.x_ND, "labels": self.train.labels_N}
 
-    def _predict(self, query_mD: Tensor) -> Tensor:
+    def _votes_of(self, query_mD: Tensor) -> Tensor:
         cosine_mk, neighbour_mk = self._nearest(query_mD)
         label_mk = self.train.labels_N.to(query_mD.device)[neighbour_mk]
         votes = [_vote(cosine_mk[:, :k], label_mk[:, :k], t, self.num_classes) for k, t in self.grid]
@@ -79,5 +88,4 @@ class Neighbours(Predictor):
 def _vote(cosine_mk: Tensor, label_mk: Tensor, temperature: float, num_classes: int) -> Tensor:
     # Relative to the nearest neighbour: the vote is the same, and no temperature lets all weights underflow.
     weights_mk = ((cosine_mk - cosine_mk[:, :1]) / temperature).exp()
-    votes_mC = weights_mk.new_zeros(len(label_mk), num_classes).scatter_add_(1, label_mk, weights_mk)
-    return votes_mC.argmax(1)
+    return weights_mk.new_zeros(len(label_mk), num_classes).scatter_add_(1, label_mk, weights_mk)

@@ -15,10 +15,11 @@ from torch import Tensor
 from issl_engine.mistakes import Mistake
 from issl_engine.probing.features.features import Features
 from issl_engine.probing.probes.base import Crops, FitData, Value
+from issl_engine.probing.probes.class_probe import ClassProbeConfig
 from issl_engine.probing.probes.fitting.predictor import LinearClassifier
 from issl_engine.probing.probes.fitting.sgd_heads import SgdHeads
 from issl_engine.probing.probes.fitting.standardise import moments
-from issl_engine.probing.probes.grid import FittedPoint, GridProbeConfig, Point
+from issl_engine.probing.probes.grid import FittedPoint, Point
 
 _log = logging.getLogger("issl_engine")
 
@@ -27,7 +28,7 @@ Share = Annotated[float, Field(gt=0, le=1)]
 IMAGES_OF_A_RATE = 256
 
 
-class LinearAugmentedProbeConfig(GridProbeConfig):
+class LinearAugmentedProbeConfig(ClassProbeConfig):
     """Softmax regression by SGD on random crops and flips of the training images, through the frozen encoder.
 
     All learning rates are trained together on one pass of each crop through the encoder, which is in evaluation mode

@@ -16,17 +16,18 @@ from torch.nn import functional as F
 from issl_engine.mistakes import Mistake
 from issl_engine.probing.features.features import Features
 from issl_engine.probing.probes.base import FitData, Value
+from issl_engine.probing.probes.class_probe import ClassProbeConfig
 from issl_engine.probing.probes.fitting.epoch_order import epoch_order
 from issl_engine.probing.probes.fitting.mlp_stack import MLPStack
-from issl_engine.probing.probes.fitting.predictor import Predictor
+from issl_engine.probing.probes.fitting.predictor import Predictor, likeliest
 from issl_engine.probing.probes.fitting.standardise import moments
-from issl_engine.probing.probes.grid import GridProbeConfig, Point
-from issl_engine.probing.probes.linear import MOMENTUM
+from issl_engine.probing.probes.grid import Point
+from issl_engine.probing.probes.linear_sgd import MOMENTUM
 
 Positive = Annotated[float, Field(gt=0)]
 
 
-class MLPProbeConfig(GridProbeConfig):
+class MLPProbeConfig(ClassProbeConfig):
     """A multilayer perceptron (hidden layers with batch-norm and ReLU) by SGD, over lr x weight decay."""
 
     name: Literal["mlp"] = "mlp"
@@ -80,6 +81,12 @@ class MLPClassifier(Predictor):
     def predict(self, x_BD: Tensor) -> Tensor:
         logits_SBC = self.stack.outputs(torch.addcmul(self.offset_D, x_BD, self.scale_D), training=False)
         return torch.where(logits_SBC.isfinite().all(2), logits_SBC.argmax(2), -1)
+
+    @torch.no_grad()
+    def ranked(self, x_BD: Tensor, count: int) -> Tensor:
+        logits_SBC = self.stack.outputs(torch.addcmul(self.offset_D, x_BD, self.scale_D), training=False)
+        finite_SB1 = logits_SBC.isfinite().all(2, keepdim=True)
+        return torch.where(finite_SB1, likeliest(logits_SBC.nan_to_num(), count), -1)
 
     def state(self) -> dict[str, Tensor]:
         return self.stack.state() | {"scale": self.scale_D, "offset": self.offset_D}

@@ -13,13 +13,14 @@ from torch.nn import functional as F
 
 from issl_engine.probing.features.features import Features
 from issl_engine.probing.probes.base import FitData, Value
-from issl_engine.probing.probes.fitting.predictor import Predictor
-from issl_engine.probing.probes.grid import GridProbeConfig, Point
+from issl_engine.probing.probes.class_probe import ClassProbeConfig
+from issl_engine.probing.probes.fitting.predictor import Predictor, likeliest
+from issl_engine.probing.probes.grid import Point
 
 Distance = Literal["cosine", "euclidean"]
 
 
-class NearestMeanProbeConfig(GridProbeConfig):
+class NearestMeanProbeConfig(ClassProbeConfig):
     """The class whose training images have the nearest mean (Mensink et al. 2013; Snell et al. 2017)."""
 
     name: Literal["nearest_mean"] = "nearest_mean"
@@ -49,17 +50,22 @@ class ClassMeans(Predictor):
         self.mean_SCD, self.present_C, self.distances = mean_SCD, present_C, distances
 
     def predict(self, x_BD: Tensor) -> Tensor:
-        return torch.stack(
-            [
-                _distances(_scaled(x_BD, distance), _scaled(mean_CD, distance))
-                .masked_fill(~self.present_C, torch.inf)
-                .argmin(1)
-                for mean_CD, distance in zip(self.mean_SCD, self.distances, strict=True)
-            ]
-        )
+        return self._distances(x_BD).argmin(2)
+
+    def ranked(self, x_BD: Tensor, count: int) -> Tensor:
+        return likeliest(-self._distances(x_BD), count)
 
     def state(self) -> dict[str, Tensor]:
         return {"means": self.mean_SCD, "present": self.present_C}
+
+    def _distances(self, x_BD: Tensor) -> Tensor:
+        """[s, b, c]; infinite to a class without images."""
+        return torch.stack(
+            [
+                _distances(_scaled(x_BD, distance), _scaled(mean_CD, distance)).masked_fill(~self.present_C, torch.inf)
+                for mean_CD, distance in zip(self.mean_SCD, self.distances, strict=True)
+            ]
+        )
 
 
 def _scaled(x_BD: Tensor, distance: str) -> Tensor:

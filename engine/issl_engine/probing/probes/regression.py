@@ -4,14 +4,13 @@ Letters: S penalties, T targets, b images of a block.
 """
 
 from collections.abc import Sequence
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from issl_engine.probing.features.features import Features
-from issl_engine.probing.judging.task import Task
 from issl_engine.probing.judging.value_task import ValueTask, value_table
 from issl_engine.probing.probes.base import FitData, Value
 from issl_engine.probing.probes.fitting.predictor import LinearOutputs
@@ -23,10 +22,13 @@ from issl_engine.probing.probes.ridge import PENALTIES
 class RegressionProbeConfig(GridProbeConfig):
     """Ridge regression of what else the source knows of an image (positions, sizes, angles): R² and RMSE."""
 
-    task: ClassVar[Task] = ValueTask()
     name: Literal["regression"] = "regression"
     penalties: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)] = PENALTIES
     """Penalties of the grid, as ridge has them; one, chosen by the mean R² over targets, serves all."""
+
+    @property
+    def task(self) -> ValueTask:
+        return ValueTask()
 
     def axes(self) -> dict[str, tuple[Value, ...]]:
         return {"penalty": self.penalties}

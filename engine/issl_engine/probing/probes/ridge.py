@@ -12,14 +12,15 @@ from torch.nn import functional as F
 
 from issl_engine.probing.features.features import Features
 from issl_engine.probing.probes.base import FitData, Value
+from issl_engine.probing.probes.class_probe import ClassProbeConfig
 from issl_engine.probing.probes.fitting.predictor import LinearClassifier
 from issl_engine.probing.probes.fitting.ridge_path import ridge_path
-from issl_engine.probing.probes.grid import GridProbeConfig, Point
+from issl_engine.probing.probes.grid import Point
 
 PENALTIES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
 
 
-class RidgeProbeConfig(GridProbeConfig):
+class RidgeProbeConfig(ClassProbeConfig):
     """Least squares on one-hot classes with an L2 penalty, in closed form: no learning rate, no epochs, one optimum."""
 
     name: Literal["ridge"] = "ridge"

@@ -1,100 +1,131 @@
-"""Penalised regression by L-BFGS on features that are read block by block.
+"""L-BFGS with a preconditioner, down to a bound on the distance from the optimum.
 
-Letters: N images, D width, C outputs; b images of a block.
+Liu and Nocedal (1989), with the preconditioner as the initial inverse Hessian. Steps are halved until the loss falls by
+Armijo's rule; near the optimum, where the loss falls by less than it is rounded, Hager and Zhang's approximate rule
+(2005) goes by slopes.
+
+Letters: D width, C outputs; Q = D + 1, weights with the bias as one more column.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import deque
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from issl_engine.probing.features.features import Features
-from issl_engine.probing.probes.fitting.predictor import LinearOutputs
-from issl_engine.probing.probes.fitting.standardise import moments
+from issl_engine.probing.probes.fitting.penalised_loss import Evaluated, PenalisedLoss
+from issl_engine.probing.probes.fitting.preconditioner import Axes, Preconditioner
 
-RESIDENT_BYTES = 2**30
-"""Standardised rows of at most so much are kept on the device; more are read anew at each evaluation."""
+MEMORY = 20
+"""Pairs of steps and changes of the gradient that are remembered, float32."""
+DESCENT = 1e-4
+"""Share of the decrease that the slope promises, at the least."""
+SLOPE_LEFT = 0.8
+"""Of the slope at the step's beginning, what may be left at its end, uphill, where the loss is as good as equal."""
+ROUNDING = 1e-6
+"""Relative; losses so close are as good as equal."""
+SMALLEST_STEP = 2.0**-24
+BIAS_SHARE = 0.01
+"""Of the tolerance, what the biases may use up."""
 
-Blocks = Callable[[], Iterable[tuple[slice, Tensor]]]
-LossSum = Callable[[Tensor, slice], Tensor]
-"""(outputs [b, c], which images) → the sum of their losses, a scalar."""
+
+@dataclass(frozen=True, kw_only=True)
+class Solution:
+    """``gap``: nats that P may be above its minimum (``penalised_loss``); ``iterations``: steps taken."""
+
+    weight_CD: Tensor
+    bias_C: Tensor
+    loss: float
+    gap: float
+    iterations: int
 
 
-def fit_path(
-    features: Features, loss_sum: LossSum, *, num_outputs: int, wanted: Sequence[float], Cs: Sequence[float],
-    max_iterations: int, device: torch.device,
-) -> LinearOutputs:  # fmt: skip
-    """The solutions for the Cs that are ``wanted``, on standardised features; the path starts at the strongest penalty
-    of all ``Cs`` and ends at the weakest wanted, so that a solution does not depend on what else is wanted."""
-    scale_D, offset_D = moments(features, device).standardising
-    weakest = max(wanted)
-    path = [strength for strength in sorted(set(Cs)) if strength <= weakest]
-    solutions = minimise_path(
-        standardised_blocks(features, scale_D, offset_D), loss_sum,
-        torch.zeros(num_outputs, features.width, device=device, requires_grad=True),
-        torch.zeros(num_outputs, device=device, requires_grad=True),
-        Cs=path, num_images=len(features), max_iterations=max_iterations,
+def minimise(
+    loss: PenalisedLoss, weight_CD: Tensor, bias_C: Tensor, axes: Axes, *, tolerance: float, max_iterations: int
+) -> Solution:
+    """From the given point (float64) until the gap is at most ``tolerance``, or iterations or float32 are at their
+    end: the gap says which."""
+    here = loss.at(weight_CD, bias_C, curvature=True)
+    assert here.curvature_CC is not None
+    memory = _Memory(Preconditioner(axes, here.curvature_CC, loss.decay))
+    iterations = 0
+    while True:
+        if here.weight_gap <= tolerance or iterations == max_iterations:
+            here = loss.with_settled_bias(here, BIAS_SHARE * tolerance)
+            if here.gap <= tolerance or iterations == max_iterations:
+                break
+        gradient_CQ = _columns(here.weight_gradient_CD, here.bias_gradient_C)
+        step_CQ = memory.direction(gradient_CQ)
+        there = _line_search(loss, here, gradient_CQ, step_CQ)
+        iterations += 1
+        if there is not None:
+            memory.add(here, there)
+            here = there
+        elif memory.is_empty:  # float32 knows no better point
+            here = loss.with_settled_bias(here, BIAS_SHARE * tolerance)
+            break
+        else:
+            memory.clear()
+    return Solution(
+        weight_CD=here.weight_CD, bias_C=here.bias_C, loss=here.loss, gap=here.gap, iterations=iterations
     )  # fmt: skip
-    kept = [solutions[path.index(C)] for C in wanted]
-    return LinearOutputs(
-        weights_SCD=torch.stack([weight_CD for weight_CD, _ in kept]),
-        bias_SC=torch.stack([bias_C for _, bias_C in kept]),
-        scale_G1D=scale_D[None, None],
-        offset_G1D=offset_D[None, None],
-    )
 
 
-def standardised_blocks(
-    features: Features, scale_D: Tensor, offset_D: Tensor, *, resident_bytes: int | None = None
-) -> Blocks:
-    """A pass over x * scale + offset, as often as it is called, on the device of ``scale_D``.
-
-    Rows of at most ``resident_bytes`` (None: RESIDENT_BYTES) are kept there.
-    """
-
-    def read() -> Iterator[tuple[slice, Tensor]]:
-        for part, x_bD in features.blocks(scale_D.device):
-            yield part, torch.addcmul(offset_D, x_bD, scale_D)
-
-    if 4 * len(features) * features.width > (RESIDENT_BYTES if resident_bytes is None else resident_bytes):
-        return read
-    whole = [(slice(0, len(features)), torch.cat([x_bD for _, x_bD in read()]))]
-    return lambda: whole
+def _line_search(loss: PenalisedLoss, here: Evaluated, gradient_CQ: Tensor, step_CQ: Tensor) -> Evaluated | None:
+    """None where no step along ``step_CQ`` is better."""
+    slope = float((gradient_CQ * step_CQ).sum())
+    size = 1.0
+    while slope < 0 and size > SMALLEST_STEP:
+        there = loss.at(here.weight_CD + size * step_CQ[:, :-1], here.bias_C + size * step_CQ[:, -1])
+        left = float((_columns(there.weight_gradient_CD, there.bias_gradient_C) * step_CQ).sum())
+        if there.loss <= here.loss + DESCENT * size * slope:
+            return there
+        if there.loss <= here.loss + ROUNDING * abs(here.loss) and left <= SLOPE_LEFT * -slope:
+            return there
+        size /= 2
+    return None
 
 
-def minimise_path(
-    blocks: Blocks, loss_sum: LossSum, weight_CD: Tensor, bias_C: Tensor, *, Cs: Sequence[float], num_images: int,
-    max_iterations: int,
-) -> list[tuple[Tensor, Tensor]]:  # fmt: skip
-    """(Weights, biases) that minimise C x the sum of losses + half the squared weights, for each C of ``Cs``.
-
-    scikit-learn's LogisticRegression minimises the same, biases free of the penalty. Each C starts from the solution
-    of the one before, the first from ``weight_CD`` and ``bias_C``, which need gradients and are changed.
-    """
-    solutions = []
-    for C in Cs:
-        _minimise(blocks, loss_sum, weight_CD, bias_C, 1 / (C * num_images), num_images, max_iterations)
-        solutions.append((weight_CD.detach().clone(), bias_C.detach().clone()))
-    return solutions
+def _columns(weight_CD: Tensor, bias_C: Tensor) -> Tensor:
+    return torch.cat([weight_CD, bias_C[:, None]], dim=1)
 
 
-def _minimise(
-    blocks: Blocks, loss_sum: LossSum, weight_CD: Tensor, bias_C: Tensor, decay: float, num_images: int,
-    max_iterations: int,
-) -> None:  # fmt: skip
-    """Divided by C and by the number of images, so that steps and tolerances know a mean loss."""
-    optimizer = torch.optim.LBFGS([weight_CD, bias_C], max_iter=max_iterations, line_search_fn="strong_wolfe")
+class _Memory:
+    """The last steps s and changes of the gradient y, and the two-loop recursion over them."""
 
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        total = decay / 2 * weight_CD.square().sum()
-        total.backward()
-        total = total.detach()
-        for part, x_bD in blocks():
-            loss = loss_sum(F.linear(x_bD, weight_CD, bias_C), part) / num_images
-            loss.backward()
-            total += loss.detach()
-        return total
+    def __init__(self, preconditioner: Preconditioner) -> None:
+        self._preconditioner = preconditioner
+        self._pairs: deque[tuple[Tensor, Tensor, float]] = deque(maxlen=MEMORY)
+        self._scale = 1.0
 
-    optimizer.step(closure)
+    @property
+    def is_empty(self) -> bool:
+        return not self._pairs
+
+    def clear(self) -> None:
+        self._pairs.clear()
+        self._scale = 1.0
+
+    def add(self, before: Evaluated, after: Evaluated) -> None:
+        s_CQ = _columns(after.weight_CD - before.weight_CD, after.bias_C - before.bias_C)
+        y_CQ = _columns(
+            after.weight_gradient_CD - before.weight_gradient_CD, after.bias_gradient_C - before.bias_gradient_C
+        )
+        product = float((s_CQ * y_CQ).sum())
+        if product <= 0:  # by rounding alone: the loss is strictly convex
+            return
+        self._pairs.append((s_CQ.float(), y_CQ.float(), product))
+        self._scale = product / float((y_CQ * self._preconditioner(y_CQ)).sum())
+
+    def direction(self, gradient_CQ: Tensor) -> Tensor:
+        """Minus the approximate inverse Hessian times the gradient, float64."""
+        left_CQ = gradient_CQ.clone()
+        shares = []
+        for s_CQ, y_CQ, product in reversed(self._pairs):
+            share = float((s_CQ * left_CQ).sum()) / product
+            left_CQ -= share * y_CQ
+            shares.append(share)
+        found_CQ = self._scale * self._preconditioner(left_CQ)
+        for (s_CQ, y_CQ, product), share in zip(self._pairs, reversed(shares), strict=True):
+            found_CQ += (share - float((y_CQ * found_CQ).sum()) / product) * s_CQ
+        return -found_CQ
