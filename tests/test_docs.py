@@ -19,6 +19,7 @@ from issl_engine.docs.parts import DOCUMENTS, PARTS, stale_documents, with_parts
 from issl_engine.mistakes import Mistake
 from issl_engine.objectives.base import ObjectiveConfig
 from issl_engine.recipe.load import load_recipe
+from issl_engine.recipe.locate import locate
 from issl_engine.variants import variants
 
 ROOT = Path(__file__).parents[1]
@@ -198,9 +199,16 @@ def test_the_engines_rooms_are_explained() -> None:
 
 
 def test_the_recipe_that_is_shown_is_one(tmp_path: Path) -> None:
-    (example,) = blocks(ROOT / "recipes/README.md", "yaml")
+    example, search = blocks(ROOT / "recipes/README.md", "yaml")
     (tmp_path / "mine.yaml").write_text(example, encoding="utf-8")
     assert list(load_recipe(tmp_path / "mine.yaml").arms) == ["dissl", "cissl"]
+    shared, _, arms = search.partition("arms:\n")
+    before, _, after = locate("smoke").read_text(encoding="utf-8").partition("arms:\n")
+    after = after.replace("  dissl:\n    objective: {name: dissl, num_classes: 32}\n", arms)
+    (tmp_path / "searched.yaml").write_text(f"{before}{shared}arms:\n{after}", encoding="utf-8")
+    searched = load_recipe(tmp_path / "searched.yaml").arms
+    assert len(searched["dissl"].search.ranges) == 5
+    assert len(searched["simclr"].search.ranges) == 3
 
 
 def test_the_version_is_one() -> None:

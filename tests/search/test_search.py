@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -87,7 +87,7 @@ def test_the_chosen_recipe_runs(tmp_path: Path, quick: Callable[..., list[str]])
 
 
 @pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., list[str]]]:
+def quick(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
     """``quick(score, stop_at=None)``: trials end at once, with ``score(recipe)`` (None: failed) as the number of every
     seed. Returns the list of those that are run, as it grows."""
 
@@ -114,7 +114,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., list[str]]]
         monkeypatch.setattr("issl_engine.search.run.run_trial", fake)
         return run
 
-    yield install
+    return install
 
 
 def test_a_search_that_is_stopped_goes_on(tmp_path: Path, quick: Callable[..., list[str]]) -> None:

@@ -16,19 +16,17 @@ if TYPE_CHECKING:
 DEFAULT_QUALITY = 90
 
 
-class Colour(click.ParamType):
+def _colour(context: click.Context, parameter: click.Parameter, value: str | None) -> "RGB | None":
     """A colour by name or as #rrggbb."""
+    from PIL import ImageColor
 
-    name = "colour"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> "RGB":
-        from PIL import ImageColor
-
-        try:
-            red, green, blue, *_ = ImageColor.getrgb(value)
-        except ValueError:
-            self.fail(f"'{value}' is no colour; give a name such as white, or #rrggbb", param, ctx)
-        return red, green, blue
+    if value is None:
+        return None
+    try:
+        red, green, blue, *_ = ImageColor.getrgb(value)
+    except ValueError:
+        raise click.BadParameter(f"'{value}' is no colour; give a name such as white, or #rrggbb") from None
+    return red, green, blue
 
 
 @click.command()
@@ -51,7 +49,7 @@ class Colour(click.ParamType):
     "--quality", type=click.IntRange(1, 100), help=f"JPEG quality for --max-side.  [default: {DEFAULT_QUALITY}]"
 )
 @click.option(
-    "--background", type=Colour(), metavar="COLOUR",
+    "--background", callback=_colour, metavar="COLOUR",
     help="Colour (white, #ff8800) on which transparent images are drawn, which become PNGs without transparency. "
     "Without it training sees the colours that the file has there, often black.",
 )  # fmt: skip

@@ -71,6 +71,7 @@ def search(
 
     with as_rank() as failures:
         with reserved_stdout():
+            from issl_engine.launch.rank_environment import joined_place
             from issl_engine.recipe.load import load_recipe
             from issl_engine.search.plan import plan_search
             from issl_engine.search.run import is_finished
@@ -88,7 +89,8 @@ def search(
                 raise Mistake("--jobs is for one rank, and there are several, which share each trial; leave it out")
             run_as_ranks(hosts, file.arms, folder, launch)
             return
-        is_first = True
+        place = joined_place()
+        is_first = place is None or place.rank == 0
         if work:
             with reserved_stdout():
                 from issl_engine.commands.display import TrainingDisplay
@@ -97,7 +99,6 @@ def search(
 
                 ranks = start_ranks()
                 failures.meet(ranks.store)
-                is_first = ranks.is_first
                 if jobs > 1 and ranks.world_size > 1:
                     raise Mistake("--jobs is for one rank, and there are several, which share each trial; leave it out")
                 with TrainingDisplay(quiet=is_quiet()) as display:

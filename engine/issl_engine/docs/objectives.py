@@ -69,7 +69,14 @@ def _section(name: str, config: type[ObjectiveConfig]) -> list[str]:
         *(line for text in [*letters, *notes] for line in (plain(text), "")),
         *(line for text, is_so in traits.items() if is_so for line in (text, "")),
         *key_table(config),
+        _searched(config),
+        "",
     ]
+
+
+def _searched(config: type[ObjectiveConfig]) -> str:
+    ranges = [f"{code(key)} {plain(one.describe())}" for key, one in config.search_ranges.items()]
+    return f"`issl-engine search` tries {'; '.join(ranges)}."
 
 
 def _objective_of(config: type[ObjectiveConfig]) -> type[Objective]:

@@ -42,8 +42,9 @@ class SEMConfig(EmaObjectiveConfig):
     ema_momentum: Momentum = 0.99
     """Share of the teacher's weights that is kept at the first step; rises to 1 along a cosine."""
     probe_temperatures: tuple[PositiveFloat, ...] = ()
-    """Probes read the simplices at these temperatures in place of the representation, and held-out images choose one;
-    empty for the representation. The authors take 0.0001 to 10 in powers of ten on CIFAR-100, 1 and 1.5 on ImageNet."""
+    """The recipe's probes read the simplices at these temperatures in place of the representation, and held-out images
+    choose one; empty for the representation, which 'issl-engine probe' reads always. The authors take 0.0001 to 10 in
+    powers of ten on CIFAR-100, 1 and 1.5 on ImageNet."""
     hidden_dim: PositiveInt = 4096
     """Width of the hidden layer of projector and predictor (batch-norm, ReLU)."""
     projection_dim: PositiveInt = 256

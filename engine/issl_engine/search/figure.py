@@ -28,6 +28,9 @@ def draw_figure(path: Path, results: Sequence[ArmResult]) -> None:
             places = _places(values)
             if isinstance(axis.range, LogUniform) and all(isinstance(value, int | float) for value in values):
                 panel.set_xscale("log")
+                panel.minorticks_off()
+                ticks = [axis.range.low, (axis.range.low * axis.range.high) ** 0.5, axis.range.high]
+                panel.set_xticks(ticks, [f"{tick:.2g}" for tick in ticks])
             for place, one in zip(places, done, strict=True):
                 is_chosen = one is result.chosen
                 panel.plot(

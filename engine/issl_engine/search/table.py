@@ -27,6 +27,9 @@ def print_results(out: Path, plan: SearchPlan, *, as_json: bool = False) -> None
         console = Console(width=WIDTH)
     for result in results:
         console.print(_table(result))
+        for one in result.ranked:
+            if one.outcome.reason is not None:
+                console.print(f"trial {one.trial.number} failed: {one.outcome.reason}", highlight=False, soft_wrap=True)
         chosen = result.chosen
         what = "the recipe's own settings" if chosen.trial.number == 0 else f"trial {chosen.trial.number}"
         console.print(f"chosen: {what}; at an edge of its range: {at_edges(result)}\n", highlight=False, soft_wrap=True)
