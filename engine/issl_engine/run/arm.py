@@ -1,6 +1,7 @@
 """One arm with one seed: pretrained, probed, measured, mapped. What is done already is not done again."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +23,7 @@ from issl_engine.run.dataset import load_dataset
 from issl_engine.run.kept import Kept
 from issl_engine.run.made_of import diagnosed_by, probed_by
 from issl_engine.run.maps import keep_map
+from issl_engine.run.over_training import probe_over_training
 from issl_engine.run.readouts import probe_readouts
 from issl_engine.sources.base import Dataset
 from issl_engine.training.checkpoints.layout import ENCODER, part_of
@@ -29,7 +31,7 @@ from issl_engine.training.checkpoints.learner import load_learner
 from issl_engine.training.checkpoints.manifest import read_manifest
 from issl_engine.training.learner import Learner
 from issl_engine.training.lines import OnLog
-from issl_engine.training.plan import Plan, make_plan
+from issl_engine.training.plan import Plan, make_plan, over_training_steps
 from issl_engine.training.pretrain import pretrain
 from issl_engine.training.watch.watchdog import OnHung
 from issl_engine.whole_file import write_whole
@@ -80,6 +82,11 @@ class Trained:
         return load_learner(self._checkpoint, self._dataset, self.ranks)[0]
 
     @property
+    def step(self) -> int:
+        """Optimiser steps that made it."""
+        return read_manifest(self._checkpoint).step
+
+    @property
     def weights(self) -> dict[str, str]:
         """File → its SHA-256: other weights give other results."""
         files = read_manifest(self._checkpoint).files
@@ -90,13 +97,15 @@ def _measure(trained: Trained, recipe: Recipe, dataset: Dataset, folder: Path, s
     kept, weights = Kept(folder), trained.weights
     encoder = {"encoder": weights[ENCODER]}
     if recipe.probes:
-        kept.results(
-            PROBES, probed_by(recipe, dataset, seed) | encoder | _reads(recipe, weights),
-            lambda: _probe_learner(trained.learner, recipe, dataset, seed=seed, device=trained.ranks.device),
-        )  # fmt: skip
+        kept.results(PROBES, *_probing(trained, recipe, dataset, seed))
         keep_map(
             kept, Kept(folder.parent.parent), recipe, of=encoder, encoder=lambda: trained.learner.encoder,
             dataset=dataset, seed=seed, device=trained.ranks.device,
+        )  # fmt: skip
+        steps = sorted(over_training_steps(recipe, trained.step) - {trained.step})
+        first = recipe.model_copy(update={"probes": recipe.probes[:1]})
+        probe_over_training(
+            folder, steps, lambda one: _probing(Trained(one, dataset, trained.ranks), first, dataset, seed)
         )  # fmt: skip
     if recipe.diagnostics.after_images is None:
         kept.drop(DIAGNOSTICS)
@@ -107,6 +116,16 @@ def _measure(trained: Trained, recipe: Recipe, dataset: Dataset, folder: Path, s
         return as_json(diagnose_learner(trained.learner, recipe, dataset, trained.ranks, seed=seed))
 
     kept.json(DIAGNOSTICS, diagnosed_by(recipe, dataset, seed) | {"learner": weights}, diagnosis)
+
+
+def _probing(
+    trained: Trained, recipe: Recipe, dataset: Dataset, seed: int
+) -> tuple[dict[str, Any], Callable[[], list[ProbeResult]]]:
+    """What the recipe's probes on a checkpoint depend on, and what makes their results."""
+    made_of = probed_by(recipe, dataset, seed) | {"encoder": trained.weights[ENCODER]}
+    return made_of | _reads(recipe, trained.weights), lambda: _probe_learner(
+        trained.learner, recipe, dataset, seed=seed, device=trained.ranks.device
+    )
 
 
 def _reads(recipe: Recipe, weights: dict[str, str]) -> dict[str, Any]:
