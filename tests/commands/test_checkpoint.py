@@ -83,7 +83,9 @@ def test_inspect_says_what_the_newest_holds(run: Path) -> None:
     record = json.loads(call("inspect", checkpoints(run)[0], "--json").stdout)
     assert (record["step"], record["finished"], record["world_size"]) == (2, False, 1)
     assert record["parameters"].keys() == {"encoder", "objective", "teacher"}
-    assert record["bytes_by_part"].keys() == {"encoder", "learner", "online_probe", "optimizer", "ranks"}
+    assert record["bytes_by_part"].keys() == {
+        "encoder", "teacher_encoder", "learner", "online_probe", "optimizer", "ranks",
+    }  # fmt: skip
     sizes = [path.stat().st_size for path in checkpoints(run)[0].glob("*.safetensors")]
     assert sum(record["bytes_by_part"].values()) == sum(sizes)
 

@@ -234,3 +234,8 @@ def test_configs_are_frozen() -> None:
     settings: Config = config("simclr")
     with pytest.raises(ValidationError):
         settings.temperature = 1.0  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_config_and_objective_agree_on_a_teacher(name: str) -> None:
+    assert config(name).uses_ema_teacher == build(name).uses_ema_teacher

@@ -4,9 +4,10 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from torch import Tensor
 
 from issl_engine.probing.features.features import CPU, Features
-from issl_engine.probing.probes.base import FitData, ProbeResult
+from issl_engine.probing.probes.base import Crops, FitData, ProbeResult, TrainingCrops
 from issl_engine.probing.probes.grid import FittedPoint, GridProbeConfig, Point
 
 NUM_CLASSES = 5
@@ -39,6 +40,18 @@ def fit_data(features: Features, *, held_out: Features | None = None, seed: int 
 def top1(probe: GridProbeConfig, fit: Features, score: Features, grid: list[Point], *, seed: int = 0) -> list[float]:
     """In percent on ``score``, of each point fitted on ``fit``."""
     return probe.task.scores(probe.fit_points(fit, grid, fit_data(fit, seed=seed)), score, CPU)
+
+
+class RowsAsCrops(TrainingCrops):
+    """Stands for an encoder: a crop of an image has the image's own features, and some noise."""
+
+    def batches(self, features: Features, crops: Crops, *, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+        generator = torch.Generator().manual_seed(seed)
+        for _ in range(crops.epochs):
+            order_N = torch.randperm(len(features), generator=generator)
+            for index_B in order_N.split(crops.batch_size)[: len(features) // crops.batch_size]:
+                rows_BD = features.batch(index_B, CPU)
+                yield rows_BD + 0.1 * torch.randn(rows_BD.shape, generator=generator), features.labels_N[index_B]
 
 
 def evaluated(

@@ -7,8 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from issl_engine.theory.etf import simplex_etf
-from issl_engine.theory.experiments.dimension import projected_etf
+from issl_engine.theory.etf import projected_etf, simplex_etf
 from issl_engine.theory.labelings import (
     binary_labelings,
     labels_of_images,
@@ -16,8 +15,8 @@ from issl_engine.theory.labelings import (
     least_worst_error,
     separable_dichotomies,
 )
-from issl_engine.theory.linear_probes import linear_errors
-from issl_engine.theory.mlp_probes import mlp_errors
+from issl_engine.theory.linear_probes import linear_probes
+from issl_engine.theory.mlp_probes import mlp_probes
 
 
 def test_up_to_its_opposite_every_labeling_is_there_once() -> None:
@@ -61,6 +60,10 @@ def points(vectors_Cd: Tensor, labelings_LC: Tensor) -> tuple[Tensor, Tensor, Te
     return vectors_Cd[classes].float(), labels, vectors_Cd[classes].float(), labels
 
 
+def linear_errors(fit: Tensor, labels_LN: Tensor, judged: Tensor, judged_LM: Tensor) -> Tensor:
+    return linear_probes(fit, labels_LN, judged).errors(judged_LM)
+
+
 @pytest.mark.parametrize("num_classes", [3, 4, 6])
 def test_at_c_minus_1_dimensions_every_labeling_of_an_etf_is_linear_and_below_some_are_not(num_classes: int) -> None:
     labelings = binary_labelings(num_classes, 127, 0)
@@ -97,24 +100,12 @@ def test_the_floor_of_the_worst_labeling_on_a_line_is_that_of_trying_all_thresho
     assert 0 < least_worst_error(num_classes, 1) <= max(wrong) / num_classes
 
 
-def test_the_linear_probe_is_at_the_minimum_that_sklearn_finds() -> None:
-    from sklearn.linear_model import LogisticRegression
-
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randn(200, 4, generator=generator)
-    labels = (x @ torch.randn(4, 3, generator=generator) + torch.randn(200, 3, generator=generator) > 0.3).T
-    queries = torch.randn(500, 4, generator=generator)
-    wanted = torch.rand(3, 500, generator=generator) < 0.5
-    standardised, others = (((part - x.mean(0)) / x.std(0, correction=0)).numpy() for part in (x, queries))
-    found = linear_errors(x, labels, queries, wanted)
-    for row, error in enumerate(found.tolist()):
-        oracle = LogisticRegression(C=1 / (200 * 1e-5), tol=1e-10, max_iter=1000).fit(standardised, labels[row].numpy())
-        assert error == pytest.approx(np.mean(oracle.predict(others) != wanted[row].numpy()), abs=1e-9)
-
-
 def test_an_mlp_probe_solves_what_no_linear_probe_of_that_width_does() -> None:
     vectors = torch.tensor([[-1.0, -1.0], [1.0, 1.0], [-1.0, 1.0], [1.0, -1.0]])
     xor = torch.tensor([[False, False, True, True]])
     fit = points(vectors, xor)
     assert linear_errors(*fit).item() >= 0.25
-    assert mlp_errors(*fit, hidden_dim=16, steps=150, seed=0).item() == 0
+    found = mlp_probes(*fit, hidden_dim=16, steps=150, seed=0)
+    assert found.errors_L.item() == 0
+    stopped = mlp_probes(*fit, hidden_dim=16, steps=5, seed=0)
+    assert 0 < found.gradient_norm < stopped.gradient_norm

@@ -2,12 +2,16 @@
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from issl_engine.commands.options import SEED, json_option, overrides_argument
+from issl_engine.commands.options import NETWORK, NETWORK_HELP, SEED, json_option, overrides_argument
 from issl_engine.commands.stdout import reserved_stdout
 from issl_engine.mistakes import Mistake
+
+if TYPE_CHECKING:
+    from issl_engine.probing.config import Network
 
 
 @click.command()
@@ -17,11 +21,13 @@ from issl_engine.mistakes import Mistake
     "--recipe", "recipe_name", metavar="RECIPE",
     help="Recipe with the source and the views; default the encoder's own. Images are prepared for the encoder.",
 )  # fmt: skip
+@click.option("--network", type=NETWORK, help=NETWORK_HELP)
 @click.option("--seed", type=SEED, help="Seed of the images and views; default the checkpoint's, or 0.")
 @json_option
 def diagnose(
-    reference: str, overrides: tuple[str, ...], recipe_name: str | None, seed: int | None, as_json: bool
-) -> None:
+    reference: str, overrides: tuple[str, ...], recipe_name: str | None, network: "Network | None", seed: int | None,
+    as_json: bool,
+) -> None:  # fmt: skip
     """Measure collapse, invariance and distance to the theory's optimum of the encoder REFERENCE: a checkpoint folder,
     the folder of a run's arm and seed (its newest one), or any other weights (issl-engine list weights).
 
@@ -32,6 +38,7 @@ def diagnose(
     Examples:
       issl-engine diagnose runs/swav_compare/dissl/seed0
       issl-engine diagnose runs/swav_compare/dissl/seed0 diagnostics.after_views=50
+      issl-engine diagnose runs/mine/dino/seed0 --network teacher
       issl-engine diagnose runs/swav_compare/dissl/seed0 --recipe tinyimagenet/dissl --json
     """
     with reserved_stdout():
@@ -56,6 +63,12 @@ def diagnose(
                 "measure them; name one with --recipe"
             )
         recipe = change_recipe(recipe, overrides)
+        if network is not None:
+            recipe = recipe.model_copy(
+                update={"evaluation": recipe.evaluation.model_copy(update={"network": network})}
+            )  # fmt: skip
+        if network is not None or recipe.evaluation.shown_network == "teacher":
+            opened = open_encoder(reference, recipe.evaluation.shown_network)
         ranks = start_ranks()
         dataset = load_dataset(recipe)
         own = opened.recipe

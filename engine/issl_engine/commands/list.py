@@ -19,6 +19,7 @@ Names = dict[str, str]
     type=click.Choice(
         [
             *("recipes", "suites", "objectives", "regularizers", "encoders", "sources", "probes", "optimizers"),
+            "protocols",
             *("weights", "layouts", "formats"),
         ]
     ),
@@ -27,6 +28,7 @@ Names = dict[str, str]
 def list_names(kind: str, as_json: bool) -> None:
     """List packaged recipes and suites, components that a recipe may name, or what is known of public weights.
 
+    Protocols are published ways of probing; a recipe, a suite and 'issl-engine probe' take their names.
     Of public weights these are the published names, the layouts of files that are read, and the formats that are
     written.
 
@@ -100,6 +102,12 @@ def _probes() -> Names:
     return _first_sentences(variants(package, ProbeConfig))
 
 
+def _protocols() -> Names:
+    from issl_engine.probing.protocols import PROTOCOLS
+
+    return {name: f"{one.what}. Source: {one.source}." for name, one in PROTOCOLS.items()}
+
+
 def _optimizers() -> Names:
     import issl_engine.optim as package
     from issl_engine.optim.base import OptimizerConfig
@@ -153,6 +161,7 @@ _READERS: dict[str, Callable[[], Names]] = {
     "encoders": _encoders,
     "sources": _sources,
     "probes": _probes,
+    "protocols": _protocols,
     "optimizers": _optimizers,
     "suites": _suites,
     "weights": _weights,

@@ -24,6 +24,9 @@ run_folder_option = click.option(
 SEED = click.IntRange(0, 2**32 - 1)
 """What ``seeds`` of a recipe may hold."""
 
+NETWORK = click.Choice(["student", "teacher"])
+NETWORK_HELP = "Of a checkpoint whose objective has an EMA teacher: the encoder that took gradients, or the teacher's."
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
 

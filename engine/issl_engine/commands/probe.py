@@ -13,6 +13,7 @@ from issl_engine.commands.stdout import reserved_stdout
 from issl_engine.mistakes import Mistake
 
 if TYPE_CHECKING:
+    from issl_engine.probing.config import EvaluationConfig
     from issl_engine.recipe.schema import Recipe
     from issl_engine.recipe.suite import Suite
     from issl_engine.weights.open_encoder import OpenedEncoder
@@ -26,12 +27,21 @@ OF_SUITE = "suite."
 @overrides_argument
 @click.option("--suite", metavar="NAME", help="A packaged suite (issl-engine list suites) or a file of your own.")
 @click.option(
+    "--protocol", "protocols", multiple=True, metavar="NAME",
+    help="A published protocol (issl-engine list protocols) instead of the recipe's or suite's probes; several times "
+    "for several.",
+)  # fmt: skip
+@click.option(
     "--recipe", metavar="RECIPE",
     help="Recipe with the source and the probes; default the checkpoint's own. Images are prepared for the encoder.",
 )  # fmt: skip
 @click.option(
     "--out", type=click.Path(file_okay=False, path_type=Path), metavar="FOLDER",
     help="Folder of the results; default suite_NAME in the arm's folder. Without --suite none is written.",
+)  # fmt: skip
+@click.option(
+    "--network", type=click.Choice(["student", "teacher", "both"]),
+    help="Which network of a checkpoint whose objective has an EMA teacher; default as evaluation.network says.",
 )  # fmt: skip
 @click.option("--seed", type=SEED, help="Seed of the held-out split and of the probes; default the checkpoint's, or 0.")
 @click.option(
@@ -43,8 +53,10 @@ OF_SUITE = "suite."
 )  # fmt: skip
 @json_option
 def probe(
-    reference: str, overrides: tuple[str, ...], suite: str | None, recipe: str | None, out: Path | None,
-    seed: int | None, cache: bool, cache_type: Literal["float32", "float16"], as_json: bool,
+    reference: str, overrides: tuple[str, ...], suite: str | None, protocols: tuple[str, ...],
+    recipe: str | None, out: Path | None,
+    network: Literal["student", "teacher", "both"] | None, seed: int | None, cache: bool,
+    cache_type: Literal["float32", "float16"], as_json: bool,
 ) -> None:  # fmt: skip
     """Probe the encoder REFERENCE: a checkpoint folder, the folder of a run's arm and seed (its newest one), a file of
     weights, or a name of 'issl-engine list weights'.
@@ -59,6 +71,8 @@ def probe(
       issl-engine probe runs/swav_compare/dissl/seed0
       issl-engine probe runs/swav_compare/dissl/seed0 probes='[{name: knn}]'
       issl-engine probe runs/swav_compare/dissl/seed0 --suite robustness
+      issl-engine probe runs/swav_compare/dissl/seed0 --protocol swav
+      issl-engine probe runs/mine/dino/seed0 --network both
       issl-engine probe swav_800ep_pretrain.pth.tar --recipe imagenet/e100
       issl-engine probe runs/mine/dissl/seed0 --suite transfer suite.sources.2.source.folder=MNIST
     """
@@ -73,17 +87,18 @@ def probe(
         from issl_engine.run.suite.table import print_suite
         from issl_engine.weights.open_encoder import open_encoder
 
-        chosen = _suite(suite, overrides)
+        chosen = _suite(suite, overrides, protocols)
         opened = open_encoder(reference)
         own = _recipe(opened, recipe, overrides, chosen)
         folder = out or (suite_folder(reference, chosen) if suite else None)
-        subject = Subject.of(
-            chosen, opened, own, seed=_seed(seed, opened),
-            device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
-            cache=FeatureCache(folder=default_feature_folder(), stored=cache_type) if cache else None,
-        )  # fmt: skip
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        features = FeatureCache(folder=default_feature_folder(), stored=cache_type) if cache else None
+        subjects = [
+            Subject.of(chosen, one, own, seed=_seed(seed, one), device=device, cache=features)
+            for one in _networks(opened, reference, network, chosen.evaluation or own.evaluation)
+        ]
         outcome = run_suite(
-            chosen, subject, own.source, folder=folder,
+            chosen, subjects, own.source, folder=folder,
             on_part=write_outcome(
                 folder, encoder=opened.name, suite=chosen.name, command=shlex.join(["issl-engine", *sys.argv[1:]])
             ),
@@ -96,17 +111,30 @@ def probe(
         click.echo(f"results: {folder / 'probes.csv'}")
 
 
-def _suite(name: str | None, overrides: tuple[str, ...]) -> "Suite":
-    """The named suite with its overrides; without a name, the recipe's probes on its own source."""
+def _suite(name: str | None, overrides: tuple[str, ...], protocols: tuple[str, ...]) -> "Suite":
+    """The named suite with its overrides; without a name, the recipe's probes on its own source. Protocols take the
+    place of its probes."""
     from issl_engine.recipe.load import load_suite
     from issl_engine.recipe.suite import Suite
 
     own = [override for override in overrides if override.startswith(OF_SUITE)]
     if name is not None:
-        return load_suite(name, [override.removeprefix(OF_SUITE) for override in own])
+        overrides = tuple(override.removeprefix(OF_SUITE) for override in own)
+        instead = ["protocol=", f"probes={_probes_of(protocols)}"] if protocols else []
+        return load_suite(name, [*overrides, *instead])
     if own:
         raise Mistake(f"command line: {own[0]}: there is no suite to change; name one with --suite")
-    return Suite(name="recipe")
+    probes = _probes_of(protocols) if protocols else None
+    return Suite.model_validate({"name": "recipe", "probes": probes})
+
+
+def _probes_of(protocols: tuple[str, ...]) -> list[dict[str, str]]:
+    """Raises Mistake for a protocol that is not known."""
+    from issl_engine.probing.protocols import protocol_named
+
+    for name in protocols:
+        protocol_named(name)
+    return [{"protocol": name} for name in protocols]
 
 
 def _recipe(opened: "OpenedEncoder", name: str | None, overrides: tuple[str, ...], suite: "Suite") -> "Recipe":
@@ -129,6 +157,19 @@ def _recipe(opened: "OpenedEncoder", name: str | None, overrides: tuple[str, ...
             "one with --recipe"
         )
     return change_recipe(opened.recipe, own)
+
+
+def _networks(
+    opened: "OpenedEncoder", reference: str, asked: Literal["student", "teacher", "both"] | None,
+    evaluation: "EvaluationConfig",
+) -> list["OpenedEncoder"]:  # fmt: skip
+    """The networks to probe: those asked for on the command line, else those that the evaluation names."""
+    from issl_engine.weights.open_encoder import open_encoder
+
+    if asked is None and evaluation.network == "student":
+        return [opened]  # an exported teacher is probed as what it is
+    wanted = evaluation if asked is None else evaluation.model_copy(update={"network": asked})
+    return [opened if name == opened.network else open_encoder(reference, name) for name in wanted.networks]
 
 
 def _seed(seed: int | None, opened: "OpenedEncoder") -> int:

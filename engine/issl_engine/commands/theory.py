@@ -111,15 +111,17 @@ def _print_requirements(objective: str, estimate: "ClassEstimate", found: "list[
 @click.argument("experiment")
 @overrides_argument
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder of results; default runs/<name>.")
-def run_theory(experiment: str, overrides: tuple[str, ...], out: Path | None) -> None:
+@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Seeds measured at a time.")
+def run_theory(experiment: str, overrides: tuple[str, ...], out: Path | None, jobs: int) -> None:
     """Run EXPERIMENT (a file, or a packaged one of theory/) on images whose equivalence classes are known.
 
-    After each seed, results.csv, plot.svg and plot.png are written in place of the earlier ones. At the end the means
-    over seeds are printed.
+    After each seed, results.csv, plot.svg and plot.png are written in place of the earlier ones; a stopped run goes on
+    with the seeds that are missing. At the end come the means over seeds and, for each claim of the theory, its
+    verdict: supported, refuted or not settled, by the 95 % interval of a quantity that is named.
 
     \b
     Examples:
-      issl-engine theory run theory/dimension
+      issl-engine theory run theory/dimension --jobs 2
       issl-engine theory run theory/heads seeds=[0,1] pretraining.steps=100 --out heads
     """
     with reserved_stdout():
@@ -136,9 +138,13 @@ def run_theory(experiment: str, overrides: tuple[str, ...], out: Path | None) ->
         with Progress(console=Console(stderr=True), disable=is_quiet() or not sys.stderr.isatty()) as progress:
             total = len(recipe.seeds) * recipe.experiment.num_encoders(recipe.setup)
             task = progress.add_task("encoders", total=total)
-            outcome = run_experiment(recipe, text, folder, command=command, on_encoder=lambda: progress.advance(task))
+            outcome = run_experiment(
+                recipe, text, folder, command=command, jobs=jobs, on_encoder=lambda: progress.advance(task)
+            )
     _print_means(recipe, outcome.points)
-    click.echo(f"{len(recipe.seeds)} seeds, {outcome.seconds:.0f} s")
+    for verdict in outcome.verdicts:
+        click.echo(f"VERDICT {verdict}")
+    click.echo(f"{len(recipe.seeds)} seeds, {outcome.seconds:.0f} s, {outcome.cpu_seconds:.0f} s of CPU time")
     for path in outcome.files:
         click.echo(path)
 
@@ -148,25 +154,30 @@ def _print_means(recipe: "TheoryRecipe", points: "list[Point]") -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from issl_engine.theory.points import summaries
+    from issl_engine.theory.points import largest, summaries, unit_of
 
-    found = summaries(points)
+    found, most = summaries(points), largest(points)
     metrics = list(dict.fromkeys(metric for _, _, metric in found))
     table = Table(title=recipe.description or recipe.name, title_justify="left")
     table.add_column("series")
     table.add_column(recipe.experiment.x_name.replace("_", " "), justify="right")
     for metric in metrics:
-        unit = "" if metric.startswith("cosine") else " %"
+        unit = {"percent": " %", "nats": " (nats)"}.get(unit_of(metric), "")
         table.add_column(f"{metric.replace('_', ' ')}{unit}", justify="right")
     for series, x in dict.fromkeys((series, x) for series, x, _ in found):
-        cells = [_cell(found[series, x, metric]) if (series, x, metric) in found else "–" for metric in metrics]
-        table.add_row(series, f"{x:g}", *cells)
+        keys = [(series, x, metric) for metric in metrics]
+        table.add_row(
+            series, f"{x:g}", *(_cell(found[key], most[key], key[2]) if key in found else "–" for key in keys)
+        )
     console = Console()
     console.print(table)
-    for line in recipe.experiment.verdict(recipe.setup, points):
+    for line in recipe.experiment.remarks(recipe.setup, points):
         console.print(line, highlight=False, soft_wrap=True)
 
 
-def _cell(summary: "Summary") -> str:
+def _cell(summary: "Summary", most: float, metric: str) -> str:
+    """The mean and its interval; of what says how far probes have converged, the worst of all seeds."""
+    if metric.startswith("probe_"):
+        return f"{most:.0e}"
     half = "" if summary.half_width is None else f" ± {summary.half_width:.2f}"
     return f"{summary.mean:.2f}{half}"

@@ -14,7 +14,7 @@ from issl_engine.mistakes import Mistake
 from issl_engine.probing.features.extract import extract_features
 from issl_engine.probing.judging.splits import at_most, split_images
 from issl_engine.ranks import Ranks
-from issl_engine.recipe.schema import Recipe
+from issl_engine.recipe.schema import Recipe, no_teacher
 from issl_engine.sources.base import Dataset
 from issl_engine.training.checkpoints.learner import load_learner
 from issl_engine.training.checkpoints.manifest import read_manifest
@@ -55,8 +55,9 @@ def diagnose(encoder: nn.Module, recipe: Recipe, dataset: Dataset, *, seed: int,
 
 
 def diagnose_learner(learner: Learner, recipe: Recipe, dataset: Dataset, ranks: Ranks, *, seed: int) -> Diagnosis:
-    """As ``diagnose``, and what the objective shows; the learner is on the ranks' device, and is used up by it."""
-    found = diagnose(learner.encoder, recipe, dataset, seed=seed, device=ranks.device)
+    """As ``diagnose``, of the network that the recipe's evaluation shows, and what the objective shows; the learner is
+    on the ranks' device, and is used up by it."""
+    found = diagnose(learner.network(recipe.evaluation.shown_network), recipe, dataset, seed=seed, device=ranks.device)
     alone = replace(ranks, rank=0, world_size=1, group=None)
     plan = make_plan(recipe, dataset, alone)
     judged = split_images(dataset, recipe.evaluation, seed).judged
@@ -78,6 +79,8 @@ def diagnose_checkpoint(
     """Measures of a checkpoint's encoder and objective, on the images that ``recipe`` says; ``dataset`` is the one it
     was pretrained on, and the seed its own unless another is given. Raises CheckpointError, and as ``diagnose``."""
     learner, trained_with = load_learner(checkpoint, dataset, ranks)
+    if recipe.evaluation.shown_network == "teacher" and learner.teacher is None:
+        raise Mistake(no_teacher(trained_with))
     measured_with = trained_with.model_copy(update={key: getattr(recipe, key) for key in DIAGNOSIS_KEYS})
     own_seed = read_manifest(checkpoint).seed
     return diagnose_learner(learner, measured_with, dataset, ranks, seed=own_seed if seed is None else seed)

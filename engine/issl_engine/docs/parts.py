@@ -9,15 +9,19 @@ from issl_engine.docs.command_line import command_line
 from issl_engine.docs.keys import keys
 from issl_engine.docs.names import table_of_names
 from issl_engine.docs.objectives import objectives
+from issl_engine.docs.protocols import protocols
+from issl_engine.docs.theory_verdicts import theory_verdicts
 from issl_engine.mistakes import Mistake
 
-DOCUMENTS = ("recipes/README.md", "recipes/KEYS.md", "engine/OBJECTIVES.md", "engine/CLI.md")
+DOCUMENTS = ("recipes/README.md", "recipes/KEYS.md", "engine/OBJECTIVES.md", "engine/CLI.md", "recipes/THEORY.md")
 """The files with generated parts, as paths in a checkout."""
 
 PARTS: dict[str, Callable[[], str]] = {
     "command line": command_line,
     "objectives": objectives,
     "keys": keys,
+    "protocols": protocols,
+    "theory verdicts": theory_verdicts,
     **{
         kind: partial(table_of_names, kind)
         for kind in ("recipes", "suites", "sources", "encoders", "probes", "optimizers", "regularizers")

@@ -106,6 +106,7 @@ class Objective(nn.Module):
     one."""
 
     uses_ema_teacher: bool = False
+    """As its Config's."""
 
     uses_image_ids: bool = False
     """Whether ``forward`` takes a further argument ``ids_B``, int64 [B]: each image's place among those that
@@ -171,6 +172,10 @@ class ObjectiveConfig(Config):
     """Key → the values that ``issl-engine search`` tries unless the recipe says otherwise: those that authors tuned."""
     loss_compares_embeddings: ClassVar[bool] = False
     """Whether the Module has ``embed`` and ``compare``, as ``training.exact_accumulation`` needs."""
+
+    uses_ema_teacher: ClassVar[bool] = False
+    """Whether a slow copy of encoder and projector, the EMA teacher, is trained beside them: a second network that
+    ``evaluation.network`` can name."""
 
     def unfit_for_search(self) -> str | None:
         """Why a search should not try these settings together although a recipe may have them; None where it may."""

@@ -11,14 +11,14 @@ from torch import Tensor
 from torch.distributed import ProcessGroup
 
 from issl_engine.models.heads import MLPHead
-from issl_engine.objectives.base import Objective, ObjectiveConfig, ObjectiveOutput, ObjectiveShape, Progress
+from issl_engine.objectives.base import Objective, ObjectiveOutput, ObjectiveShape, Progress
 from issl_engine.objectives.cosine_regression import agreement
-from issl_engine.objectives.ema_objective import EmaObjective
+from issl_engine.objectives.ema_objective import EmaObjective, EmaObjectiveConfig
 from issl_engine.objectives.number_ranges import Momentum, PositiveInt
 from issl_engine.ranges import Choice, Range
 
 
-class BYOLConfig(ObjectiveConfig):
+class BYOLConfig(EmaObjectiveConfig):
     """A predictor behind the student's head; the EMA teacher sees the global views only."""
 
     name: Literal["byol"] = "byol"

@@ -19,12 +19,11 @@ from issl_engine.objectives.assignments import assignment_statistics
 from issl_engine.objectives.base import (
     AssignmentMetrics,
     Objective,
-    ObjectiveConfig,
     ObjectiveOutput,
     ObjectiveShape,
     Progress,
 )
-from issl_engine.objectives.ema_objective import EmaObjective
+from issl_engine.objectives.ema_objective import EmaObjective, EmaObjectiveConfig
 from issl_engine.objectives.number_ranges import Momentum, PositiveFloat, PositiveInt
 from issl_engine.ranges import Choice, LogUniform, Multiples, Range
 from issl_kernels import linear_soft_cross_entropy, soft_cross_entropy
@@ -32,7 +31,7 @@ from issl_kernels.collectives import all_reduce_sum, all_reduce_sum_, world_size
 from issl_kernels.precision import arithmetic_dtype
 
 
-class DINOConfig(ObjectiveConfig):
+class DINOConfig(EmaObjectiveConfig):
     """Self-distillation with an EMA teacher, which sees the global views only."""
 
     name: Literal["dino"] = "dino"

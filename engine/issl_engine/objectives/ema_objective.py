@@ -1,8 +1,16 @@
 """Objectives whose target is an EMA teacher's output: how slowly that teacher follows."""
 
-from issl_engine.objectives.base import Objective, Progress
+from typing import ClassVar
+
+from issl_engine.objectives.base import Objective, ObjectiveConfig, Progress
 from issl_engine.objectives.number_ranges import Momentum
 from issl_engine.optim.schedules import cosine
+
+
+class EmaObjectiveConfig(ObjectiveConfig):
+    """Base of the Configs of objectives with an EMA teacher."""
+
+    uses_ema_teacher: ClassVar[bool] = True
 
 
 class EmaObjective(Objective):

@@ -13,16 +13,16 @@ from torch import Tensor
 from torch.distributed import ProcessGroup
 
 from issl_engine.models.heads import MLPHead, l2_normalize
-from issl_engine.objectives.base import Objective, ObjectiveConfig, ObjectiveOutput, ObjectiveShape, Progress
+from issl_engine.objectives.base import Objective, ObjectiveOutput, ObjectiveShape, Progress
 from issl_engine.objectives.cosine_regression import projection_spread
-from issl_engine.objectives.ema_objective import EmaObjective
+from issl_engine.objectives.ema_objective import EmaObjective, EmaObjectiveConfig
 from issl_engine.objectives.number_ranges import Momentum, PositiveInt, Weight
 from issl_engine.objectives.spectra import LOG_EPSILON, symmetric_log, trace_log
 from issl_engine.ranges import Choice, LogUniform, Range
 from issl_kernels.collectives import all_gather, gather_rows
 
 
-class MatrixSSLConfig(ObjectiveConfig):
+class MatrixSSLConfig(EmaObjectiveConfig):
     """Pulls covariances between views towards a multiple of the identity, and those within views towards each other;
     with an EMA teacher and a predictor."""
 

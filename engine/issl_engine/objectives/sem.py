@@ -15,21 +15,20 @@ from torch.distributed import ProcessGroup
 from issl_engine.models.heads import LinearHead, MLPHead
 from issl_engine.objectives.base import (
     Objective,
-    ObjectiveConfig,
     ObjectiveOutput,
     ObjectiveShape,
     Progress,
     Readout,
 )
 from issl_engine.objectives.cosine_regression import agreement
-from issl_engine.objectives.ema_objective import EmaObjective
+from issl_engine.objectives.ema_objective import EmaObjective, EmaObjectiveConfig
 from issl_engine.objectives.number_ranges import Momentum, PositiveFloat, PositiveInt
 from issl_engine.ranges import Choice, LogUniform, Multiples, Range
 from issl_kernels.collectives import all_reduce_sum_, world_size
 from issl_kernels.precision import arithmetic_dtype
 
 
-class SEMConfig(ObjectiveConfig):
+class SEMConfig(EmaObjectiveConfig):
     """BYOL with simplicial embeddings between encoder and projector, which induce groups of sparse features."""
 
     name: Literal["sem"] = "sem"
@@ -43,8 +42,9 @@ class SEMConfig(ObjectiveConfig):
     ema_momentum: Momentum = 0.99
     """Share of the teacher's weights that is kept at the first step; rises to 1 along a cosine."""
     probe_temperatures: tuple[PositiveFloat, ...] = ()
-    """Probes read the simplices at these temperatures in place of the representation, and held-out images choose one;
-    empty for the representation. The authors take 0.0001 to 10 in powers of ten on CIFAR-100, 1 and 1.5 on ImageNet."""
+    """The recipe's probes read the simplices at these temperatures in place of the representation, and held-out images
+    choose one; empty for the representation, which 'issl-engine probe' reads always. The authors take 0.0001 to 10 in
+    powers of ten on CIFAR-100, 1 and 1.5 on ImageNet."""
     hidden_dim: PositiveInt = 4096
     """Width of the hidden layer of projector and predictor (batch-norm, ReLU)."""
     projection_dim: PositiveInt = 256

@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.distributed import ProcessGroup
 
 from issl_engine.models.heads import MLPHead, l2_normalize
-from issl_engine.objectives.base import Objective, ObjectiveConfig, ObjectiveOutput, ObjectiveShape, Progress
+from issl_engine.objectives.base import Objective, ObjectiveOutput, ObjectiveShape, Progress
 from issl_engine.objectives.cosine_regression import projection_spread
-from issl_engine.objectives.ema_objective import EmaObjective
+from issl_engine.objectives.ema_objective import EmaObjective, EmaObjectiveConfig
 from issl_engine.objectives.number_ranges import Momentum, PositiveFloat, PositiveInt, Weight
 from issl_engine.ranges import Choice, LogUniform, Range
 from issl_kernels.collectives import all_gather, gather_rows
@@ -25,7 +25,7 @@ EPSILON = 1e-6
 """The root of HSIC(Z, Z) has no gradient at 0; below this value it is smoothed."""
 
 
-class SSLHSICConfig(ObjectiveConfig):
+class SSLHSICConfig(EmaObjectiveConfig):
     """Makes representations depend on the image's identity and on nothing else, as measured by a kernel; with an EMA
     teacher and a predictor."""
 

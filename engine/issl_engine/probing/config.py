@@ -7,6 +7,9 @@ from pydantic import Field, model_validator
 from issl_engine.config import Config
 from issl_engine.mistakes import Mistake
 
+Network = Literal["student", "teacher"]
+"""Which of the two networks of an objective with an EMA teacher: the one that takes gradients, or its slow copy."""
+
 
 class EvaluationConfig(Config):
     """Images for the probes: resized, centre crop, no augmentation."""
@@ -15,6 +18,10 @@ class EvaluationConfig(Config):
     """The shorter side is resized to this, in pixels."""
     crop: Annotated[int, Field(ge=8)]
     """Side of the centre crop, in pixels."""
+    network: Network | Literal["both"] = "student"
+    """Which network is probed, where the objective has an EMA teacher: student is the encoder that takes gradients,
+    teacher is its slow copy, and both probes each. Diagnostics and feature maps show one: the teacher with teacher,
+    else the student."""
     batch_size: Annotated[int, Field(ge=1)] = 256
     """Images per rank in one forward pass of the frozen encoder."""
     held_out_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
@@ -32,6 +39,16 @@ class EvaluationConfig(Config):
     check_leaks: bool = False
     """Also fit each probe twice more, with other images in the place of those that judge it, and stop where that
     changes a weight or a hyper-parameter."""
+
+    @property
+    def networks(self) -> tuple[Network, ...]:
+        """Those that are probed, in the order of results."""
+        return ("student", "teacher") if self.network == "both" else (self.network,)
+
+    @property
+    def shown_network(self) -> Network:
+        """The one that diagnostics and feature maps show."""
+        return "teacher" if self.network == "teacher" else "student"
 
     @model_validator(mode="after")
     def _crop_fits(self) -> Self:

@@ -7,6 +7,7 @@ from pydantic import Tag, ValidationError
 
 from issl_engine.config import Config
 from issl_engine.mistakes import did_you_mean
+from issl_engine.probing.protocols import PROTOCOLS
 from issl_engine.recipe.schema import Recipe
 from issl_engine.recipe.tree import Finding, Tree
 
@@ -245,11 +246,18 @@ def _model_at(root: Root, tree: Tree, path: Path) -> type[Config] | None:
         return choices[None]
     node = _at(tree, path)
     name = node.value.get("name") if isinstance(node.value, dict) else None
-    text = name.text if name else ""
+    text = name.text if name else _probe_of_protocol(node)
     for tag, model in choices.items():
         if tag and (text == tag or (tag.endswith("/") and text.startswith(tag))):
             return model
     return None
+
+
+def _probe_of_protocol(node: Tree) -> str:
+    """The name of the probe that a ``protocol`` in its place names; empty where there is none."""
+    named = node.value.get("protocol") if isinstance(node.value, dict) else None
+    protocol = PROTOCOLS.get(named.text) if named else None
+    return str(protocol.settings["name"]) if protocol else ""
 
 
 def _choices_at(root: Root, tree: Tree, path: Path) -> dict[str | None, type[Config]]:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 import issl_engine.models.encoders as encoders
 import issl_engine.objectives as objectives
@@ -20,6 +20,7 @@ from issl_engine.optim.base import OptimizerConfig
 from issl_engine.optim.schedules import ScheduleConfig
 from issl_engine.probing.config import EvaluationConfig
 from issl_engine.probing.probes.base import ProbeConfig
+from issl_engine.probing.protocols import with_protocol
 from issl_engine.recipe.search_config import SearchConfig
 from issl_engine.regularizers.base import RegularizerConfig
 from issl_engine.sources.base import SourceConfig
@@ -40,7 +41,7 @@ else:
     AnyObjective = one_of(objectives, ObjectiveConfig)
     AnyRegularizer = one_of(regularizers, RegularizerConfig)
     AnyOptimizer = one_of(optim, OptimizerConfig)
-    AnyProbe = one_of(probing, ProbeConfig)
+    AnyProbe = Annotated[one_of(probing, ProbeConfig), BeforeValidator(with_protocol)]
 
 PositiveInt = Annotated[int, Field(ge=1)]
 
@@ -202,7 +203,8 @@ class Recipe(Config):
     evaluation: EvaluationConfig
     """Images for the probes."""
     probes: tuple[AnyProbe, ...]
-    """Probes of the frozen encoder."""
+    """Probes of the frozen encoder: [{name: linear}, {protocol: swav}]. A protocol has the settings of a published
+    one; keys beside it take the place of its own."""
     online_probe: OnlineProbeConfig | None = OnlineProbeConfig()
     """A linear probe that is trained during pretraining, or null for none."""
     diagnostics: DiagnosticsConfig = DiagnosticsConfig()
@@ -248,6 +250,19 @@ class Recipe(Config):
         return self
 
     @model_validator(mode="after")
+    def _network_is_trained(self) -> Self:
+        if self.evaluation.network != "student" and not self.objective.uses_ema_teacher:
+            raise Mistake(no_teacher(self))
+        if self.objective.uses_ema_teacher:
+            for probe in self.probes:
+                if not any(probe.is_for(network) for network in self.evaluation.networks):
+                    raise Mistake(
+                        f"probes: the protocol {probe.protocol} is of the EMA teacher, and evaluation.network is "
+                        f"{self.evaluation.network}; set evaluation.network to teacher or both"
+                    )
+        return self
+
+    @model_validator(mode="after")
     def _predictor_is_there(self) -> Self:
         if any(group.of == "predictor" for group in self.optimizer.groups) and not self.objective.has_predictor:
             able = [name for name, config in variants(objectives, ObjectiveConfig).items() if config.has_predictor]
@@ -282,6 +297,15 @@ class Recipe(Config):
                 f"{self.objective.name}; set training.exact_accumulation to false or choose one of those"
             )
         return self
+
+
+def no_teacher(recipe: Recipe) -> str:
+    """The sentence for a network that the recipe's objective does not train."""
+    able = [name for name, config in variants(objectives, ObjectiveConfig).items() if config.uses_ema_teacher]
+    return (
+        f"evaluation.network asks for the EMA teacher, and objective.name {recipe.objective.name} has none (those with "
+        f"one: {', '.join(able)}); set evaluation.network to student"
+    )
 
 
 class RecipeFile(Config):

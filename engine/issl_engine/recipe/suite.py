@@ -1,6 +1,6 @@
 """A suite of probes: what ``issl-engine probe --suite`` evaluates an encoder on, as a small YAML file."""
 
-from typing import Annotated, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -8,6 +8,7 @@ from issl_engine.config import Config
 from issl_engine.mistakes import Mistake
 from issl_engine.probing.config import EvaluationConfig
 from issl_engine.probing.fine_tuning.tuner import FineTuningConfig
+from issl_engine.probing.protocols import protocol_named
 from issl_engine.recipe.schema import AnyProbe, AnySource
 from issl_engine.views.corruptions import CorruptionsConfig
 
@@ -19,6 +20,9 @@ class SuiteSource(Config):
     """How results name this source."""
     source: AnySource
     """Where the images come from."""
+    metric: Literal["top1", "top5", "mean_per_class"] | None = None
+    """The metric that this data set is compared by: it chooses hyper-parameters, and it alone is given. null takes each
+    probe's own metrics."""
     optional: bool = False
     """With true, a source that cannot be loaded is left out with a warning; with false it is an error."""
 
@@ -32,6 +36,8 @@ class Suite(Config):
     """What the suite is for."""
     evaluation: EvaluationConfig | None = None
     """How images are prepared for the probes; null takes the recipe's own."""
+    protocol: str = ""
+    """A published protocol (issl-engine list protocols) in the place of probes; empty for none."""
     probes: tuple[AnyProbe, ...] | None = None
     """Probes of the frozen encoder on every source; null takes the recipe's own."""
     own_source: bool = True
@@ -42,6 +48,16 @@ class Suite(Config):
     """Corruptions of images on which the probes of the own source are judged too, or null for none."""
     fine_tuning: FineTuningConfig | None = None
     """How the encoder is fine-tuned on the own source, or null for no fine-tuning."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _protocol_is_a_probe(cls, keys: Any) -> Any:
+        if not isinstance(keys, dict) or not keys.get("protocol"):
+            return keys
+        if keys.get("probes") is not None:
+            raise Mistake("protocol and probes are both given; leave one out, or write {protocol: NAME} among probes")
+        protocol_named(keys["protocol"])
+        return keys | {"probes": [{"protocol": keys["protocol"]}]}
 
     @model_validator(mode="after")
     def _settings_differ(self) -> Self:

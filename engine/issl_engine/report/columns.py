@@ -1,11 +1,12 @@
 """The columns of a comparison: one for each probe, setting and metric."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from issl_engine.probing.probes.base import ProbeResult
 
 PROBE_TITLES = {
-    "linear": "linear probe", "knn": "kNN", "logistic": "logistic probe", "mlp": "MLP probe",
+    "linear": "linear probe", "linear_augmented": "linear probe on crops",
+    "knn": "kNN", "logistic": "logistic probe", "mlp": "MLP probe",
     "nearest_mean": "nearest class mean", "ridge": "ridge regression",
 }  # fmt: skip
 METRIC_TITLES = {
@@ -24,18 +25,33 @@ class Column:
     probe: str
     setting: str
     metric: str
+    network: str = ""
+    protocol: str = ""
 
     @property
     def title(self) -> str:
-        """Such as "linear probe, 1 % of labels, top-1 %"."""
-        name = PROBE_TITLES.get(self.probe, self.probe)
+        """Such as "linear probe, teacher, 1 % of labels, top-1 %"."""
         metric = METRIC_TITLES.get(self.metric, self.metric)
-        return f"{name}, {self.setting}, {metric}" if self.setting else f"{name} {metric}"
+        if self.network or self.protocol or self.setting:
+            return ", ".join(filter(None, [self.name, self.setting, metric]))
+        return f"{self.name} {metric}"
+
+    @property
+    def name(self) -> str:
+        """Such as "linear probe, swav protocol, teacher"."""
+        protocol = f"{self.protocol} protocol" if self.protocol else ""
+        return ", ".join(filter(None, [PROBE_TITLES.get(self.probe, self.probe), protocol, self.network]))
 
     @property
     def key(self) -> str:
         """How programs call it: "linear", "linear, 1 % of labels", "linear, top5"."""
-        return ", ".join(filter(None, [self.probe, self.setting, "" if self.metric == "top1" else self.metric]))
+        metric = "" if self.metric == "top1" else self.metric
+        return ", ".join(filter(None, [self.probe, self.protocol, self.network, self.setting, metric]))
+
+    @property
+    def of_control(self) -> "Column":
+        """The column that an untrained encoder has in this one's place: it has one network."""
+        return replace(self, network="")
 
     @property
     def lower_is_better(self) -> bool:
@@ -52,4 +68,7 @@ class Column:
 
 
 def column_of(result: ProbeResult) -> Column:
-    return Column(probe=result.probe, setting=result.setting, metric=result.metric)
+    return Column(
+        probe=result.probe, setting=result.setting, metric=result.metric, network=result.network,
+        protocol=result.protocol,
+    )  # fmt: skip

@@ -13,8 +13,8 @@ from issl_engine.report.run_folder import ArmRuns, Run, SeedRun
 from issl_engine.whole_file import write_whole
 
 COLUMNS = (
-    "recipe", "run", "arm", "objective", "seed", "probe", "setting", "metric", "value", "interval_low", "interval_high",
-    "over_untrained", "draws", "split", "held_out_value", "chosen", "grid",
+    "recipe", "run", "arm", "objective", "seed", "probe", "protocol", "network", "setting", "metric", "value",
+    "interval_low", "interval_high", "over_untrained", "draws", "split", "held_out_value", "chosen", "grid",
     "preprocessing", "num_train_images", "num_split_images", "epochs", "final_loss", "images_per_second", "seconds",
     "device", "commit", "date", "command",
 )  # fmt: skip
@@ -41,6 +41,8 @@ def _line(run: Run, row: ArmRuns, seed: SeedRun, result: ProbeResult, environmen
         "objective": row.objective or "",
         "seed": seed.seed,
         "probe": result.probe,
+        "protocol": result.protocol,
+        "network": result.network,
         "setting": result.setting,
         "metric": result.metric,
         "value": round(result.value, 4),

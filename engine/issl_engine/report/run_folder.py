@@ -76,7 +76,8 @@ class SeedRun:
         """What this seed's probe gives more than its own untrained encoder's, in the column's unit."""
         untrained = self.controls.get(UNTRAINED)
         mine = next((one.value for one in self.probes if column.holds(one)), None)
-        floor = next((one.value for one in untrained.probes if column.holds(one)), None) if untrained else None
+        floors = untrained.probes if untrained else []
+        floor = next((one.value for one in floors if column.of_control.holds(one)), None)
         return None if mine is None or floor is None else mine - floor
 
     def last(self, key: str) -> float | None:

@@ -3,7 +3,7 @@
 from rich.console import Console
 from rich.table import Table
 
-from issl_engine.report.columns import PROBE_TITLES, Column
+from issl_engine.report.columns import Column
 from issl_engine.report.over_training import lines_over_training
 from issl_engine.report.run_folder import ArmRuns, Run
 from issl_engine.report.statistics import Summary
@@ -74,7 +74,7 @@ def meaning(run: Run) -> list[str]:
     for column in run.plain_columns:
         example = next(result for result in run.results if column.holds(result))
         lines.append(
-            f"{PROBE_TITLES.get(column.probe, column.probe)}: {example.split} split ({example.num_split_images} "
+            f"{column.name}: {example.split} split ({example.num_split_images} "
             f"images), fitted on {example.num_train_images}; {example.preprocessing}; grid {example.grid}"
         )
     further = len(run.columns) - len(run.plain_columns)

@@ -55,7 +55,7 @@ def _control(
 
         def results() -> list[ProbeResult]:
             _log.info("seed %d: probing the control '%s'", seed, kind)
-            return probe_encoder(encoder, recipe, dataset, seed=seed, device=ranks.device)
+            return probe_encoder(encoder, recipe, dataset, seed=seed, ranks=ranks)
 
         kept.results(PROBES, probed, results)
         keep_map(

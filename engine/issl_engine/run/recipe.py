@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from issl_engine.run.controls import run_controls
 from issl_engine.run.dataset import load_dataset
 from issl_engine.run.kept import write_json
 from issl_engine.run.resume import check_folder
+from issl_engine.run.together import measure_together
 from issl_engine.training.lines import OnLog
 from issl_engine.training.watch.watchdog import OnHung
 from issl_engine.whole_file import write_whole
@@ -58,9 +60,10 @@ def run_recipe(
                 for arm, recipe in file.arms.items():
                     on_log = on_arm(arm, seed) if on_arm else None
                     run_arm(recipe, arm_folder(out, arm, seed), seed, ranks, on_log, on_hung)
-                for arm, recipe in file.arms.items() if ranks.is_first else ():
+                for arm, recipe in file.arms.items():
                     if recipe.controls:
-                        run_controls(recipe, out, arm_folder(out, arm, seed), seed, ranks)
+                        make = partial(run_controls, recipe, out, arm_folder(out, arm, seed), seed, ranks)
+                        measure_together(recipe, seed, ranks, make)
         except BaseException:
             if ranks.is_first:
                 _note_interruption(out, record)

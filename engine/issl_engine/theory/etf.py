@@ -27,6 +27,27 @@ def simplex_etf(num_classes: int) -> Tensor:
     return unit_Cd
 
 
+def rotated(vectors_Cd: Tensor, seed: int) -> Tensor:
+    """The vectors [C, d] turned by a random orthogonal map of their space (Haar measure), the same for equal seeds.
+
+    The theory says nothing of axes. simplex_etf's lie along single classes, as those of QR do, and whatever treats
+    features one by one (a scale per feature, a penalty of single weights) would read labels off them.
+    """
+    width = vectors_Cd.shape[1]
+    generator = torch.Generator().manual_seed(seed)
+    basis_dd, triangle_dd = torch.linalg.qr(torch.randn(width, width, generator=generator, dtype=torch.float64))
+    turned_Cd: Tensor = vectors_Cd.double() @ (basis_dd * triangle_dd.diagonal().sign())
+    return turned_Cd
+
+
+def projected_etf(num_classes: int, dim: int, seed: int) -> Tensor:
+    """The rotated ETF's vectors in ``dim`` of their dimensions [C, dim]: a random projection, or all of it turned
+    within ``dim`` dimensions where there are more than C - 1."""
+    vectors_Cd = simplex_etf(num_classes)
+    padded = torch.nn.functional.pad(vectors_Cd, (0, max(0, dim - vectors_Cd.shape[1])))
+    return rotated(padded, seed)[:, :dim]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Geometry:
     """How far a representation is from a simplex ETF; cosines after centring on the mean of the class means.

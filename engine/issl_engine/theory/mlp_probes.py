@@ -4,6 +4,7 @@ Letters: N images, M judged images, d dimensions, h hidden units, L labelings, B
 """
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -14,17 +15,27 @@ LR = 1e-2
 VARIANCE_FLOOR = 1e-8
 
 
-def mlp_errors(
+@dataclass(frozen=True, kw_only=True)
+class Probed:
+    """What many MLP probes did."""
+
+    errors_L: Tensor
+    """The share of judged images that each labeling's probe gets wrong, fp64."""
+    gradient_norm: float
+    """The largest norm of a probe's gradient, on all fitted images, where its steps ended; in nats."""
+
+
+def mlp_probes(
     fit_Nd: Tensor, labels_LN: Tensor, judged_Md: Tensor, judged_LM: Tensor, *, hidden_dim: int, steps: int, seed: int,
     batch_size: int = 128,
-) -> Tensor:  # fmt: skip
-    """The share of judged images that each labeling's probe gets wrong: fp64 [L].
+) -> Probed:  # fmt: skip
+    """Fits an MLP per labeling and judges it on other images.
 
-    ReLU, one hidden layer, features standardised as the fitted images are; ``steps`` steps of Adam, all labelings with
-    the same batches.
+    ReLU, one hidden layer; ``steps`` steps of Adam, all labelings with
+    the same batches. Features share one scale, as those of linear_probes do.
     """
-    shift_d, scale_d = fit_Nd.mean(0), (fit_Nd.var(0, correction=0) + VARIANCE_FLOOR).rsqrt()
-    x_Nd, queries_Md = (fit_Nd - shift_d) * scale_d, (judged_Md - shift_d) * scale_d
+    shift_d, scale = fit_Nd.mean(0), (fit_Nd.var(0, correction=0).mean() + VARIANCE_FLOOR).rsqrt()
+    x_Nd, queries_Md = (fit_Nd - shift_d) * scale, (judged_Md - shift_d) * scale
     L, (N, d) = len(labels_LN), x_Nd.shape
     generator = torch.Generator().manual_seed(seed)
     weights = [
@@ -47,8 +58,18 @@ def mlp_errors(
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+    gradient_norm = _gradient_norm(weights, x_Nd, targets_LN)
     with torch.no_grad():
-        return ((_logits(weights, queries_Md) > 0) != judged_LM).double().mean(1)
+        errors_L = ((_logits(weights, queries_Md) > 0) != judged_LM).double().mean(1)
+    return Probed(errors_L=errors_L, gradient_norm=gradient_norm)
+
+
+def _gradient_norm(weights: list[Tensor], x_Nd: Tensor, targets_LN: Tensor) -> float:
+    """The largest over labelings of the norm of the mean loss's gradient."""
+    loss = F.binary_cross_entropy_with_logits(_logits(weights, x_Nd), targets_LN, reduction="none").mean(1).sum()
+    squares_L = sum(part.square().sum((1, 2)) for part in torch.autograd.grad(loss, weights))
+    assert isinstance(squares_L, Tensor)
+    return float(squares_L.max().sqrt())
 
 
 def _logits(weights: list[Tensor], x_Bd: Tensor) -> Tensor:

@@ -14,9 +14,18 @@ class Point:
     x: float
     """The value on the experiment's axis."""
     metric: str
-    """worst_error, mean_error, ... ; errors and accuracies are percent of the test images."""
+    """worst_error, mean_error, ... ; unit_of says in which unit."""
     seed: int
     value: float
+
+
+UNITS = {"cosine": "", "correlation": "", "probe_gap": "nats", "probe_gradient": "nats", "loss": "nats", "tasks": ""}
+"""How a metric's name begins → its unit; all others are percent of the test images."""
+
+
+def unit_of(metric: str) -> str:
+    """The unit of a metric's values; empty for plain numbers."""
+    return next((unit for start, unit in UNITS.items() if metric.startswith(start)), "percent")
 
 
 def summaries(points: list[Point]) -> dict[tuple[str, float, str], Summary]:
@@ -25,6 +34,15 @@ def summaries(points: list[Point]) -> dict[tuple[str, float, str], Summary]:
     for point in points:
         values.setdefault((point.series, point.x, point.metric), []).append(point.value)
     return {key: summarise(found) for key, found in values.items()}
+
+
+def largest(points: list[Point]) -> dict[tuple[str, float, str], float]:
+    """(series, x, metric) → the largest value over the seeds."""
+    found: dict[tuple[str, float, str], float] = {}
+    for point in points:
+        key = (point.series, point.x, point.metric)
+        found[key] = max(found.get(key, point.value), point.value)
+    return found
 
 
 def series_of(points: list[Point]) -> list[str]:

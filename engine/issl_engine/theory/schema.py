@@ -38,8 +38,8 @@ class TheoryRecipe(Config):
     """The images, and so the number C of equivalence classes."""
     encoder: SmallResNetConfig = SmallResNetConfig(width=16)
     """The network. The experiment sets its dim."""
-    objectives: Annotated[tuple[AnyObjective, ...], Field(min_length=1)]
-    """The losses and heads that are compared, all trained alike."""
+    objectives: tuple[AnyObjective, ...] = ()
+    """The losses and heads that are compared, all trained alike; none where nothing is trained."""
     pretraining: PretrainingConfig = PretrainingConfig()
     """Length, batch size and learning rate of pretraining."""
     max_labelings: Annotated[int, Field(ge=1, le=4096)] = 127

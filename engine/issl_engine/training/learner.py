@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from issl_engine.models.encoders.base import Encoder
 from issl_engine.models.teacher import EmaTeacher
 from issl_engine.objectives.base import Objective, ObjectiveOutput, Progress
+from issl_engine.probing.config import Network
 from issl_engine.regularizers.penalties import Penalties
 from issl_engine.views.batch import MultiCropBatch
 
@@ -83,6 +84,19 @@ class Learner(nn.Module):
         if self.penalties is not None:
             output = self.penalties(z_VBD[: self.num_global_views], output, progress)
         return output
+
+    def network(self, name: Network) -> nn.Module:
+        """The encoder that takes gradients, or the EMA teacher's."""
+        if name == "student":
+            return self.encoder
+        assert self.teacher is not None, "a recipe that names the teacher has an objective with one"
+        return self.teacher.encoder
+
+    def projector_of(self, name: Network) -> nn.Module:
+        """The head behind that encoder, of an objective with an EMA teacher."""
+        if name == "student" or self.teacher is None:
+            return self.objective.projector
+        return self.teacher.projector
 
     def encode(self, crops: tuple[Tensor, ...]) -> Tensor:
         """Representations [V, B, D] of all crops, as encode_views."""

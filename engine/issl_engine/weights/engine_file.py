@@ -1,7 +1,7 @@
 """Safetensors files that this engine wrote: their metadata name the encoder.
 
 Metadata (text): ``encoder`` (its settings, JSON), ``image_size`` (pixels), ``preprocessing`` (JSON), and where it was
-pretrained here ``recipe`` (JSON), ``seed``, ``step`` and ``epoch``.
+pretrained here ``recipe`` (JSON), ``seed``, ``step``, ``epoch`` and ``network`` (student or teacher).
 """
 
 import json
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from issl_engine.mistakes import Mistake
 from issl_engine.models.encoders.base import Encoder, EncoderConfig
+from issl_engine.probing.config import Network
 from issl_engine.recipe.check import first_sentence
 from issl_engine.recipe.schema import AnyEncoder, Recipe
 from issl_engine.views.preprocessing import Preprocessing
@@ -33,6 +34,7 @@ class EngineFile:
     preprocessing: Preprocessing
     recipe: Recipe | None
     seed: int | None
+    network: Network
 
 
 def is_engine_file(file: WeightsFile) -> bool:
@@ -52,11 +54,12 @@ def read_metadata(file: WeightsFile) -> EngineFile:
             images = recipe.preprocessing
         size = int(metadata["image_size"]) if "image_size" in metadata else _size_of(recipe)
         seed = int(metadata["seed"]) if "seed" in metadata else None
+        network: Network = TypeAdapter(Network).validate_python(metadata.get("network", "student"))
     except ValidationError as error:
         raise _unreadable(file, first_sentence(error)) from error
     except (ValueError, KeyError, TypeError) as error:
         raise _unreadable(file, str(error)) from error
-    return EngineFile(config=config, image_size=size, preprocessing=images, recipe=recipe, seed=seed)
+    return EngineFile(config=config, image_size=size, preprocessing=images, recipe=recipe, seed=seed, network=network)
 
 
 def _unreadable(file: WeightsFile, reason: str) -> WeightsError:

@@ -73,6 +73,7 @@ def _pretraining(opened: OpenedEncoder) -> list[str]:
     facts = {
         "recipe": recipe.name,
         "objective": _settings(recipe.objective.model_dump(mode="json")),
+        **({"network": opened.network} if recipe.objective.uses_ema_teacher else {}),
         "data": _settings(recipe.source.model_dump(mode="json")),
         "views": ", ".join(f"{group.count} x {group.size} px" for group in recipe.views.groups),
         "optimiser": _settings(recipe.optimizer.model_dump(mode="json")),
@@ -104,8 +105,8 @@ def _probes(opened: OpenedEncoder) -> list[str]:
     for result in results:
         interval = f" ({result.interval[0]:.2f} to {result.interval[1]:.2f})" if result.interval else ""
         lines.append(
-            f"| {result.probe} | {result.setting or 'plain'} | {result.metric} | {result.value:.2f}{interval} | "
-            f"{_held_out(result)} | {result.split} ({result.num_split_images} images) | "
+            f"| {result.protocol or result.probe} | {result.setting or 'plain'} | {result.metric} | "
+            f"{result.value:.2f}{interval} | {_held_out(result)} | {result.split} ({result.num_split_images} images) | "
             f"{result.num_train_images} images | {result.seed} |"
         )
     return ["## Probes", "\n".join(lines), f"Images: {results[0].preprocessing}."]
@@ -116,7 +117,8 @@ def _held_out(result: ProbeResult) -> str:
 
 
 def probe_results_of(opened: OpenedEncoder) -> list[ProbeResult]:
-    """The results in the run's folder, for its last checkpoint. Empty for an earlier one, or where there are none.
+    """The results of this network in the run's folder, for its last checkpoint. Empty for an earlier one, or where
+    there are none.
 
     Raises WeightsError for a damaged file.
     """
@@ -128,7 +130,8 @@ def probe_results_of(opened: OpenedEncoder) -> list[ProbeResult]:
     if not path.is_file():
         return []
     try:
-        return results_from_json(json.loads(path.read_text(encoding="utf-8")))
+        results = results_from_json(json.loads(path.read_text(encoding="utf-8")))
+        return [result for result in results if result == result.of_network(opened.network)]
     except (json.JSONDecodeError, UnicodeDecodeError, TypeError) as error:
         raise WeightsError(
             f"{path}: these are no probe results ({type(error).__name__}: {error}); delete the file, and run the "

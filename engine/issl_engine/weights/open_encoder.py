@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from issl_engine.models.encoders.base import EncoderConfig
+from issl_engine.probing.config import Network
 from issl_engine.recipe.schema import Recipe
 from issl_engine.training.checkpoints.encoder import load_encoder
 from issl_engine.training.checkpoints.find import resolve_checkpoint
@@ -18,7 +19,7 @@ from issl_engine.weights.build_encoder import build_encoder, identify
 from issl_engine.weights.engine_file import build_engine_encoder, engine_file_in, is_engine_file, read_metadata
 from issl_engine.weights.reference import Located, locate
 from issl_engine.weights.timm_weights import TIMM, open_timm, preprocessing_beside
-from issl_engine.weights.weights_file import read_weights
+from issl_engine.weights.weights_file import WeightsError, read_weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,13 +44,15 @@ class OpenedEncoder:
     """How images are prepared for it; ``recipe.prepared_as(preprocessing)`` makes another recipe's probes do so."""
     layout: str
     """How its names were read: checkpoint, engine, timm, or a layout of ``weights/layouts``."""
+    network: Network = "student"
+    """teacher for an EMA teacher's; student for the encoder that took gradients, and for weights that say nothing."""
     place: Path | None = None
     """The checkpoint's folder or the file; None where there is none."""
     manifest: Manifest | None = None
     """The manifest of a checkpoint; None for other weights."""
 
 
-def open_encoder(reference: str) -> OpenedEncoder:
+def open_encoder(reference: str, network: Network | None = None) -> OpenedEncoder:
     """The encoder that a user names. ``reference`` is one of four:
 
     - the folder of a checkpoint, of a run's arm and seed (its newest checkpoint is taken) or of an exported encoder;
@@ -58,8 +61,26 @@ def open_encoder(reference: str) -> OpenedEncoder:
     - a published name (``issl-engine list weights``);
     - ``timm:NAME``: timm's own weights of that model.
 
+    ``network`` teacher takes the EMA teacher of a checkpoint; None takes the student, or what a file holds.
+
     Raises CheckpointError or WeightsError, both Mistakes, with one sentence.
     """
+    opened = _open(reference, network or "student")
+    if network not in (None, opened.network):
+        raise WeightsError(
+            f"{reference}: this is one network, {_ORIGIN[opened.network]}, and not the {network} that was asked for; "
+            "give a checkpoint, which holds both where its objective has an EMA teacher, or leave the network out"
+        )
+    return opened
+
+
+_ORIGIN: dict[Network, str] = {
+    "student": "taken as the one that was trained", "teacher": "exported as the teacher",
+}  # fmt: skip
+
+
+def _open(reference: str, network: Network) -> OpenedEncoder:
+    """As ``open_encoder``; of what is no checkpoint, the network that it holds."""
     if reference.startswith(TIMM):
         model = open_timm(reference.removeprefix(TIMM))
         return OpenedEncoder(
@@ -70,16 +91,18 @@ def open_encoder(reference: str) -> OpenedEncoder:
     if not found.path.is_dir():
         return _open_file(found, found.path, name=reference)
     exported = engine_file_in(found.path)
-    return _open_checkpoint(found.path, reference) if exported is None else _open_file(found, exported, name=reference)
+    if exported is not None:
+        return _open_file(found, exported, name=reference)
+    return _open_checkpoint(found.path, reference, network)
 
 
-def _open_checkpoint(path: Path, name: str) -> OpenedEncoder:
+def _open_checkpoint(path: Path, name: str, network: Network) -> OpenedEncoder:
     checkpoint = resolve_checkpoint(path, only={ENCODER})
-    encoder, recipe, manifest = load_encoder(checkpoint)
+    encoder, recipe, manifest = load_encoder(checkpoint, network)
     return OpenedEncoder(
         encoder=encoder, name=name, digest=weights_digest(encoder), recipe=recipe, seed=manifest.seed,
         config=recipe.encoder, image_size=recipe.views.largest_size, preprocessing=recipe.preprocessing,
-        layout="checkpoint", place=checkpoint, manifest=manifest,
+        layout="checkpoint", network=network, place=checkpoint, manifest=manifest,
     )  # fmt: skip
 
 
@@ -91,7 +114,7 @@ def _open_file(located: Located, path: Path, *, name: str) -> OpenedEncoder:
         return OpenedEncoder(
             encoder=encoder, name=name, digest=weights_digest(encoder), recipe=record.recipe, seed=record.seed,
             config=record.config, image_size=record.image_size, preprocessing=record.preprocessing, layout="engine",
-            place=path,
+            network=record.network, place=path,
         )  # fmt: skip
     found = identify(file, located.options)
     encoder = build_encoder(file, found)

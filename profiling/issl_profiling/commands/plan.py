@@ -25,7 +25,7 @@ DEFAULT_GPUS = "8,64,512,4096"
 @click.option(
     "--images-per-gpu", type=click.IntRange(1), help="Batch per GPU and step; default the recipe's shared by all."
 )
-@click.option("--images", type=click.IntRange(1), help="Images per epoch; default those of the recipe's data.")
+@click.option("--images", type=click.IntRange(1), help="Images of the source; default those that are here.")
 @click.option("--price", type=click.FloatRange(0), help="Price per GPU hour; without it no cost is printed.")
 @click.option("--check", is_flag=True, help="Instead, run 1, 2 and 4 CPU ranks and compare the model with them.")
 @click.option("--steps", type=click.IntRange(1), default=5, show_default=True, help="Steps that --check times.")

@@ -25,9 +25,10 @@ class DataSize:
 
 
 def data_size(recipe: Recipe, images: int | None) -> DataSize:
-    """As the user says, else of the recipe's data where they are here."""
+    """``images`` of the source as the user says, else of the recipe's data where they are here; pretraining sees the
+    recipe's share of them."""
     if images is not None:
-        return DataSize(images=images, classes=CLASSES_OF_UNREAD_DATA)
+        return DataSize(images=round(images * recipe.training.image_share), classes=CLASSES_OF_UNREAD_DATA)
     try:
         dataset = load_dataset(recipe)
     except (SourceError, OSError) as error:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -22,10 +23,11 @@ from issl_engine.probing.probes.nearest_mean import ClassMeans, NearestMeanProbe
 from issl_engine.sources.base import ImageSet, TargetTable
 from issl_engine.variants import variants
 
-from ..conftest import NUM_CLASSES, blobs
+from ..conftest import NUM_CLASSES, RowsAsCrops, blobs
 
 QUICK: dict[str, dict[str, Any]] = {
     "linear": {"epochs": 1},
+    "linear_augmented": {"epochs": 1},
     "mlp": {"hidden_widths": (8,), "epochs": 1},
     "few_labels": {"probe": {"name": "nearest_mean"}, "draws": 2, "shots": (2,)},
 }
@@ -40,7 +42,8 @@ def with_targets(features: Features) -> Features:
 def splits(*, with_test: bool = True) -> Splits:
     """With a test split of its own, or with a part of the training split in its place: then all lie in one store."""
     train, test = with_targets(blobs(120, seed=0)), with_targets(blobs(60, seed=1))
-    return split_features(train, test if with_test else None, held_out_fraction=0.2, seed=0)
+    found = split_features(train, test if with_test else None, held_out_fraction=0.2, seed=0)
+    return replace(found, crops=RowsAsCrops())
 
 
 class PeekingAtTheStore(NearestMeanProbeConfig):

@@ -67,7 +67,7 @@ def run(
     )  # fmt: skip
     before = network.seen
     write = write_outcome(folder, encoder="n", suite=one.name, command="issl-engine probe n")
-    outcome = run_suite(one, subject, recipe.source, folder=folder, on_part=write)
+    outcome = run_suite(one, [subject], recipe.source, folder=folder, on_part=write)
     return outcome, network.seen - before
 
 

@@ -45,9 +45,9 @@ def feature_batches(
     NaN or infinite features are reported after the last batch, so whoever stores rows keeps none before the end.
     """
     count = broken = 0
-    with _evaluating(encoder):
+    with evaluating(encoder):
         for images, labels_b in image_batches:
-            z_bD = _representations(encoder, images.to(device))
+            z_bD = representations(encoder, images.to(device)).cpu()
             count += len(z_bD)
             broken += int((~z_bD.isfinite()).any(1).sum())
             yield z_bD, labels_b.cpu()
@@ -61,17 +61,18 @@ def feature_batches(
 
 
 @torch.no_grad()
-def _representations(encoder: nn.Module | None, images: Tensor) -> Tensor:
+def representations(encoder: nn.Module | None, images: Tensor) -> Tensor:
+    """Float32 [b, d] of a batch, where ``images`` lie; None gives the raw pixels, pooled."""
     if encoder is None:
         z_bD = _pooled_pixels(images)
     else:
         z_bD = encoder(images.contiguous(memory_format=torch.channels_last))
     assert z_bD.ndim == 2, f"an encoder gives [b, d], not {tuple(z_bD.shape)}"
-    return z_bD.float().cpu()
+    return z_bD.float()
 
 
 @contextmanager
-def _evaluating(encoder: nn.Module | None) -> Iterator[None]:
+def evaluating(encoder: nn.Module | None) -> Iterator[None]:
     """Evaluation mode inside; afterwards each module has its own mode again (a part may have been frozen)."""
     modes = [] if encoder is None else [(module, module.training) for module in encoder.modules()]
     if encoder is not None:

@@ -22,8 +22,9 @@ from issl_engine.config import Config
 from issl_engine.loading import TrainingViews
 from issl_engine.mistakes import Mistake
 from issl_engine.models.encoders.base import Encoder
+from issl_engine.probing.features.crops import one_crop
+from issl_engine.probing.probes.base import Crops
 from issl_engine.sources.base import ImageSet
-from issl_engine.views.config import Augmentation, CropGroup, ViewsConfig
 from issl_engine.views.preprocessing import Preprocessing
 
 _log = logging.getLogger("issl_engine")
@@ -94,8 +95,12 @@ class Tuner:
         return model.eval()
 
     def _loader(self, images: ImageSet) -> TrainingViews:
+        config = self.config
+        crops = Crops(
+            area=config.area, ratio=(3 / 4, 4 / 3), flip=0.5, batch_size=config.batch_size, epochs=config.epochs
+        )  # fmt: skip
         return TrainingViews(
-            images, one_crop(self.preprocessing, self.config), batch_size=min(self.config.batch_size, len(images)),
+            images, one_crop(self.preprocessing, crops), batch_size=min(config.batch_size, len(images)),
             rank=0, world_size=1, seed=self.seed, device=self.device, num_threads=self.num_threads,
             channels_last=True,
         )  # fmt: skip
@@ -111,21 +116,6 @@ class Tuner:
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-
-
-def one_crop(preprocessing: Preprocessing, config: FineTuningConfig) -> ViewsConfig:
-    """A random crop and flip of each image, of the size and normalisation with which it is judged."""
-    augmentation = Augmentation(colour_jitter=None, greyscale=0)
-    return ViewsConfig.model_validate(
-        {
-            "groups": [CropGroup(count=1, size=preprocessing.crop, area=config.area)],
-            "num_global_views": 1,
-            "augmentation": augmentation,
-            "mean": preprocessing.mean,
-            "std": preprocessing.std,
-            "interpolation": preprocessing.interpolation,
-        }
-    )
 
 
 def parameter_groups(

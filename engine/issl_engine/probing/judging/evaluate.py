@@ -7,12 +7,14 @@ import torch
 from torch import nn
 
 from issl_engine.probing.config import EvaluationConfig
+from issl_engine.probing.features.crops import EncodedCrops
 from issl_engine.probing.features.features import CPU
 from issl_engine.probing.features.maker import FeatureMaker
 from issl_engine.probing.judging.leak_check import check_blind, check_no_shared_images
 from issl_engine.probing.judging.shared_images import Chosen
 from issl_engine.probing.judging.splits import Splits, split_features, split_images
 from issl_engine.probing.probes.base import ProbeConfig, ProbeResult
+from issl_engine.ranks import Ranks
 from issl_engine.sources.base import Dataset, ImageSet
 from issl_engine.views.preprocessing import Preprocessing
 
@@ -20,8 +22,10 @@ from issl_engine.views.preprocessing import Preprocessing
 def evaluate(
     *, encoder: nn.Module | None, dataset: Dataset, evaluation: EvaluationConfig,
     probes: Sequence[ProbeConfig], preprocessing: Preprocessing, seed: int, device: torch.device, num_threads: int,
+    ranks: Ranks | None = None,
 ) -> list[ProbeResult]:  # fmt: skip
-    """One result a probe; ``encoder`` None probes the raw pixels.
+    """One result a probe; ``encoder`` None probes the raw pixels. ``ranks``: this first one and those that follow it
+    (``lead_or_follow``), to make crops for the probes that take them.
 
     With ``evaluation.report_on`` held_out the test split is not read: part of the training split plays it,
     and hyper-parameters are chosen on a part of the rest. Raises Mistake when a class has too few images
@@ -33,7 +37,7 @@ def evaluate(
         encoder=encoder, preprocessing=preprocessing, device=device, batch_size=evaluation.batch_size,
         num_threads=num_threads,
     )  # fmt: skip
-    splits = make_splits(maker, dataset, evaluation, seed)
+    splits = make_splits(maker, dataset, evaluation, seed, ranks)
     if evaluation.check_leaks:
         for probe in probes:
             check_blind(probe, splits, num_classes=dataset.num_classes, seed=seed, device=device)
@@ -41,8 +45,10 @@ def evaluate(
     return [replace(result, preprocessing=maker.describe()) for result in results]
 
 
-def make_splits(maker: FeatureMaker, dataset: Dataset, evaluation: EvaluationConfig, seed: int) -> Splits:
-    """Features of what probes are fitted on, chosen by and judged on.
+def make_splits(
+    maker: FeatureMaker, dataset: Dataset, evaluation: EvaluationConfig, seed: int, ranks: Ranks | None = None
+) -> Splits:
+    """Features of what probes are fitted on, chosen by and judged on; ``ranks`` make crops together.
 
     Raises Mistake as ``evaluate`` does for images and their classes.
     """
@@ -51,7 +57,10 @@ def make_splits(maker: FeatureMaker, dataset: Dataset, evaluation: EvaluationCon
     test = maker.features(images.judged) if images.judged_split == "test" else None
     splits = split_features(train, test, held_out_fraction=evaluation.held_out_fraction, seed=seed)
     check_content(splits, images.train, dataset, allow_shared_images=evaluation.allow_shared_images)
-    return splits
+    fitted_N = torch.zeros(len(images.train), dtype=torch.bool)
+    fitted_N[splits.train.stored_rows] = fitted_N[splits.held_out.stored_rows] = True
+    crops = EncodedCrops(maker=maker, images=images.train, fitted_N=fitted_N, ranks=ranks)
+    return replace(splits, crops=crops)
 
 
 def run_probes(
@@ -66,9 +75,9 @@ def run_probes(
     for probe in probes:
         found = probe.evaluate(
             train=splits.train, held_out=splits.held_out, test=splits.judged, num_classes=num_classes, seed=seed,
-            device=device,
+            device=device, crops=splits.crops,
         )  # fmt: skip
-        results += [replace(result, split=splits.judged_split) for result in found]
+        results += [replace(result, split=splits.judged_split, protocol=probe.protocol) for result in found]
     return results
 
 

@@ -47,7 +47,10 @@ def check_blind(probe: ProbeConfig, splits: Splits, *, num_classes: int, seed: i
     """
     expected: dict[str, Tensor | Value] | None = None
     for trial in (splits, with_other_judged(splits), splits):
-        data = FitData(train=trial.train, held_out=trial.held_out, num_classes=num_classes, seed=seed, device=device)
+        data = FitData(
+            train=trial.train, held_out=trial.held_out, num_classes=num_classes, seed=seed, device=device,
+            crops=trial.crops,
+        )  # fmt: skip
         fitted = probe.fit(data)
         state = fitted.state()
         expected = state if expected is None else expected

@@ -13,6 +13,7 @@ from torch import Tensor
 from issl_engine.mistakes import Mistake
 from issl_engine.probing.config import EvaluationConfig
 from issl_engine.probing.features.features import Features
+from issl_engine.probing.probes.base import TrainingCrops
 from issl_engine.sources.base import Dataset, ImageSet
 
 
@@ -25,6 +26,8 @@ class Splits:
     judged: Features
     judged_split: str
     """test or held_out."""
+    crops: TrainingCrops | None = None
+    """Of the images of ``train`` and ``held_out``, for the probes that are fitted on them."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -45,6 +45,10 @@ class FewLabelsProbeConfig(ProbeConfig):
     folds: Annotated[int, Field(ge=2)] = 5
     """Folds of the cross-validation; fewer where a class has fewer images."""
 
+    @property
+    def takes_crops(self) -> bool:
+        return self.probe.takes_crops
+
     @model_validator(mode="after")
     def _something_is_asked_for(self) -> Self:
         if not self.fractions and not self.shots:

@@ -11,9 +11,9 @@ from issl_engine.probing.probes.base import ProbeResult
 from issl_engine.whole_file import write_whole
 
 COLUMNS = (
-    "encoder", "suite", "probe", "setting", "metric", "value", "interval_low", "interval_high", "split",
-    "held_out_value", "chosen", "grid", "preprocessing", "num_train_images", "num_split_images", "draws", "seed",
-    "device", "commit", "date", "command",
+    "encoder", "suite", "probe", "protocol", "network", "setting", "metric", "value", "interval_low", "interval_high",
+    "split", "held_out_value", "chosen", "grid", "preprocessing", "num_train_images", "num_split_images", "draws",
+    "seed", "device", "commit", "date", "command",
 )  # fmt: skip
 
 
@@ -31,6 +31,8 @@ def write_suite_csv(
                 "encoder": encoder,
                 "suite": suite,
                 "probe": result.probe,
+                "protocol": result.protocol,
+                "network": result.network,
                 "setting": result.setting,
                 "metric": result.metric,
                 "value": round(result.value, 4),

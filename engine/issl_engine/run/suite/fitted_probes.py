@@ -35,7 +35,7 @@ class FittedProbes:
         splits, subject = self._splits, self.subject
         data = FitData(
             train=splits.train, held_out=splits.held_out, num_classes=self.dataset.num_classes, seed=subject.seed,
-            device=subject.maker.device,
+            device=subject.maker.device, crops=splits.crops,
         )  # fmt: skip
         if subject.evaluation.check_leaks:
             for probe in subject.probes:
@@ -43,9 +43,9 @@ class FittedProbes:
         return [probe.fit(data) for probe in subject.probes]
 
     def _judged(self, judged: Features, maker: FeatureMaker) -> list[ProbeResult]:
-        text = maker.describe()
+        subject, text, split = self.subject, maker.describe(), self._splits.judged_split
         return [
-            replace(result, split=self._splits.judged_split, preprocessing=text)
-            for fitted in self._fitted
+            replace(result, split=split, preprocessing=text, protocol=probe.protocol).of_network(subject.network)
+            for probe, fitted in zip(subject.probes, self._fitted, strict=True)
             for result in fitted.judge(judged)
         ]

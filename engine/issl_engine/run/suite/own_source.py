@@ -44,14 +44,14 @@ def own_source_parts(
     if subject.probes:
         probes = FittedProbes(subject, dataset)
         key = subject.key(dataset, probes=subject.probe_keys)
-        yield Part(name=PROBES, key=key, make=probes.on_clean)
+        yield Part(name=subject.named(PROBES), key=key, make=probes.on_clean)
         if suite.corruptions is not None:
             yield from _corruption_parts(probes, suite.corruptions, done)
     if suite.fine_tuning is not None:
         settings = suite.fine_tuning.model_dump(mode="json", exclude={"label_fractions"})
         for fraction in dict.fromkeys(suite.fine_tuning.label_fractions):
             yield Part(
-                name=f"fine-tuning on {100 * fraction:g} % of labels",
+                name=subject.named(f"fine-tuning on {100 * fraction:g} % of labels"),
                 key=subject.key(dataset, fine_tuning=settings, fraction=fraction),
                 make=partial(_fine_tuned, subject, suite.fine_tuning, dataset, fraction),
             )
@@ -61,16 +61,17 @@ def _corruption_parts(
     probes: FittedProbes, config: CorruptionsConfig, done: Mapping[str, list[ProbeResult]]
 ) -> Iterator[Part]:
     subject, dataset = probes.subject, probes.dataset
-    names = {kind: f"corruption {kind.replace('_', ' ')}" for kind in config.kinds}
+    clean = subject.named(PROBES)
+    names = {kind: subject.named(f"corruption {kind.replace('_', ' ')}") for kind in config.kinds}
     settings = config.model_dump(mode="json", exclude={"kinds"})
     for kind, name in names.items():
         key = subject.key(dataset, probes=subject.probe_keys, corruptions=settings, kind=kind)
         yield Part(name=name, key=key, make=partial(_corrupted, probes, config, kind))
     corrupted = [result for name in names.values() for result in done[name]]
     yield Part(
-        name="all corruptions",
-        key={"clean": results_to_json(done[PROBES]), "corrupted": results_to_json(corrupted)},
-        make=partial(summarised, done[PROBES], corrupted),
+        name=subject.named("all corruptions"),
+        key={"clean": results_to_json(done[clean]), "corrupted": results_to_json(corrupted)},
+        make=partial(summarised, done[clean], corrupted),
     )
 
 
@@ -97,4 +98,4 @@ def _fine_tuned(
         tuner, LabelledImages(train=images.fitted, judged=images.judged, judged_split=images.judged_split),
         label_fraction=fraction, held_out_fraction=subject.evaluation.held_out_fraction, batch_size=maker.batch_size,
     )  # fmt: skip
-    return [replace(result, preprocessing=maker.describe())]
+    return [replace(result, preprocessing=maker.describe()).of_network(subject.network)]

@@ -1,7 +1,7 @@
 """A whole suite on one encoder, part by part."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,11 +27,11 @@ class SuiteOutcome:
 
 
 def run_suite(
-    suite: Suite, subject: Subject, own_source: SourceConfig, *, folder: Path | None,
+    suite: Suite, subjects: Sequence[Subject], own_source: SourceConfig, *, folder: Path | None,
     on_part: Callable[[SuiteOutcome], None],
 ) -> SuiteOutcome:  # fmt: skip
-    """All parts of ``suite``; those that ``folder`` keeps are not made again. ``on_part`` gets, after each part, what
-    there is so far.
+    """All parts of ``suite`` on each of ``subjects``, the networks of one checkpoint; those that ``folder`` keeps are
+    not made again. ``on_part`` gets, after each part, what there is so far.
 
     Raises Mistake for a user's mistake, SourceError for a source that is not optional.
     """
@@ -42,7 +42,7 @@ def run_suite(
     def outcome() -> SuiteOutcome:
         return SuiteOutcome(results=[result for part in done.values() for result in part], left_out=left_out)
 
-    for part in _parts(suite, subject, own_source, done, left_out):
+    for part in _parts(suite, subjects, own_source, done, left_out):
         made: list[Part] = []
 
         def make(part: Part = part, made: list[Part] = made) -> list[ProbeResult]:
@@ -58,12 +58,14 @@ def run_suite(
 
 
 def _parts(
-    suite: Suite, subject: Subject, own_source: SourceConfig, done: Mapping[str, list[ProbeResult]],
+    suite: Suite, subjects: Sequence[Subject], own_source: SourceConfig, done: Mapping[str, list[ProbeResult]],
     left_out: dict[str, str],
 ) -> Iterator[Part]:  # fmt: skip
     """A source is loaded when its turn comes, so that one is in memory at a time."""
     if suite.own_source:
-        yield from own_source_parts(subject, suite, own_source.load(), done)
+        own = own_source.load()
+        for subject in subjects:
+            yield from own_source_parts(subject, suite, own, done)
     for one in suite.sources:
         try:
             dataset = one.source.load()
@@ -73,11 +75,12 @@ def _parts(
             _log.warning("%s is left out: %s", one.setting, error)
             left_out[one.setting] = str(error)
             continue
-        yield Part(
-            name=f"source {one.setting}",
-            key=subject.key(dataset, probes=subject.probe_keys),
-            make=partial(_transferred, FittedProbes(subject, dataset), one.setting),
-        )
+        for subject in (one_network.judged_by(one.metric) for one_network in subjects):
+            yield Part(
+                name=subject.named(f"source {one.setting}"),
+                key=subject.key(dataset, probes=subject.probe_keys),
+                make=partial(_transferred, FittedProbes(subject, dataset), one.setting),
+            )
 
 
 def _transferred(probes: FittedProbes, setting: str) -> list[ProbeResult]:

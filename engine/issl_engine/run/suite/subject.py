@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from issl_engine.probing.config import EvaluationConfig
+from issl_engine.probing.config import EvaluationConfig, Network
 from issl_engine.probing.features.cache import FeatureCache
 from issl_engine.probing.features.maker import FeatureMaker
 from issl_engine.probing.judging.evaluate import make_splits
@@ -31,6 +31,7 @@ class Subject:
     evaluation: EvaluationConfig
     probes: tuple[ProbeConfig, ...]
     seed: int
+    network: Network = "student"
 
     @staticmethod
     def of(
@@ -45,7 +46,23 @@ class Subject:
             batch_size=evaluation.batch_size, num_threads=recipe.data.decode_threads, cache=cache,
         )  # fmt: skip
         probes = recipe.probes if suite.probes is None else suite.probes
-        return Subject(maker=maker, evaluation=evaluation, probes=probes, seed=seed)
+        if recipe.objective.uses_ema_teacher:
+            probes = tuple(probe for probe in probes if probe.is_for(opened.network))
+        return Subject(maker=maker, evaluation=evaluation, probes=probes, seed=seed, network=opened.network)
+
+    def judged_by(self, metric: str | None) -> "Subject":
+        """The same, its probes of classes judged by this metric alone; None leaves them theirs."""
+        if metric is None:
+            return self
+        keys = {"metrics": (metric,)}
+        probes = [
+            probe.model_copy(update=keys) if "metrics" in type(probe).model_fields else probe for probe in self.probes
+        ]  # fmt: skip
+        return replace(self, probes=tuple(probes))
+
+    def named(self, part: str) -> str:
+        """A part's name: a suite of two networks has each part twice."""
+        return part if self.network == "student" else f"{part}, {self.network}"
 
     @cached_property
     def probe_keys(self) -> list[dict[str, Any]]:
@@ -59,6 +76,7 @@ class Subject:
             "encoder": self.maker.encoder_key,
             "stored": cache.stored if cache else "float32",
             "format": FORMAT,
+            **({} if self.network == "student" else {"network": self.network}),
             **others,
         }
 

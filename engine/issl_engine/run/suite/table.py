@@ -12,6 +12,8 @@ from issl_engine.run.suite.run import SuiteOutcome
 
 COLUMNS: dict[str, Literal["left", "right"]] = {
     "probe": "left",
+    "protocol": "left",
+    "network": "left",
     "setting": "left",
     "metric": "left",
     "value": "right",
@@ -53,7 +55,7 @@ def print_suite(outcome: SuiteOutcome, title: str, console: Console | None = Non
     console.print(f"n images judged, of the split: {', '.join(splits)}", highlight=False)
     for text in dict.fromkeys(result.preprocessing.partition(";")[0] for result in outcome.results):
         console.print(f"preprocessing: {text}", highlight=False, soft_wrap=True)
-    for text in dict.fromkeys(f"{result.probe}: {result.grid}" for result in outcome.results):
+    for text in dict.fromkeys(f"{result.protocol or result.probe}: {result.grid}" for result in outcome.results):
         console.print(f"grid of {text}", highlight=False, soft_wrap=True)
     for setting, reason in outcome.left_out.items():
         console.print(f"left out: {setting} ({reason})", highlight=False, soft_wrap=True)
@@ -61,10 +63,10 @@ def print_suite(outcome: SuiteOutcome, title: str, console: Console | None = Non
 
 def _without_repeats(rows: list[dict[str, str]]) -> list[dict[str, str]]:
     """What a probe chose is shown once where the probe is judged many times."""
-    seen: set[tuple[str, str]] = set()
+    seen: set[tuple[str, str, str, str]] = set()
     shown = []
     for row in rows:
-        choice = (row["probe"], row["chosen"])
+        choice = (row["probe"], row["protocol"], row["network"], row["chosen"])
         shown.append(row | {"chosen": "″"} if choice in seen and row["chosen"] else row)
         seen.add(choice)
     return shown
@@ -76,6 +78,8 @@ def _cells(result: ProbeResult) -> dict[str, str]:
     low, high = result.interval or (0.0, 0.0)
     return {
         "probe": result.probe.replace("_", " "),
+        "protocol": result.protocol,
+        "network": result.network,
         "setting": result.setting.replace("_", " "),
         "metric": f"{result.metric.replace('_', ' ')} {unit}".rstrip(),
         "value": f"{result.value:.2f}",

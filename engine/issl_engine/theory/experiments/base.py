@@ -14,9 +14,18 @@ from issl_engine.mistakes import Mistake
 from issl_engine.models.encoders.base import Encoder
 from issl_engine.models.encoders.small_resnet import SmallResNetConfig
 from issl_engine.objectives.base import ObjectiveConfig
+from issl_engine.objectives.dissl import DISSLConfig
+from issl_engine.theory.etf import rotated
 from issl_engine.theory.points import Point
 from issl_engine.theory.pretraining import PretrainingConfig, encode, pretrain
+from issl_engine.theory.verdicts import Claim
 from issl_engine.theory.world import FACTORS, Factor, World, WorldConfig
+
+SOLVED = 2.0
+"""Percent. A trained encoder counts as solving every invariant task where its worst error is below this: a drawing or
+two per hundred are hard to read at 16 pixels."""
+DISSL_WORDS = {"invariance_weight": "beta", "entropy_weight": "lambda", "teacher_temperature": "teacher temperature"}
+"""DISSL's keys that its label names, as tables and plots call them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,9 +73,13 @@ class ExperimentConfig(Config):
         """Means over seeds with intervals, and what the theory says drawn in."""
         raise AssertionError(f"{type(self).__name__} must implement draw")
 
-    def verdict(self, setup: Setup, points: list[Point]) -> list[str]:
-        """Sentences that the numbers decide: the theory's beside the measured ones."""
-        raise AssertionError(f"{type(self).__name__} must implement verdict")
+    def claims(self, setup: Setup, points: list[Point]) -> list[Claim]:
+        """What the theory says, with the measured quantity and the rule that decide it."""
+        raise AssertionError(f"{type(self).__name__} must implement claims")
+
+    def remarks(self, setup: Setup, points: list[Point]) -> list[str]:
+        """Sentences that are printed beside the verdicts; none unless an experiment has some."""
+        return []
 
 
 class WidthsConfig(ExperimentConfig):
@@ -76,6 +89,7 @@ class WidthsConfig(ExperimentConfig):
     """Widths d of the representation; by the theory the error of linear probes falls to zero at d = C - 1."""
 
     def check(self, setup: Setup) -> None:
+        check_trains(setup)
         check_distinct("experiment.dims", self.dims)
 
     def num_encoders(self, setup: Setup) -> int:
@@ -88,10 +102,28 @@ def check_distinct(key: str, values: tuple[object, ...]) -> None:
         raise Mistake(f"{key}: the values must differ, not {list(values)}; leave out the repeated one")
 
 
+def check_trains(setup: Setup) -> None:
+    """Raises Mistake where an experiment that trains encoders is given no objective."""
+    if not setup.objectives:
+        raise Mistake("objectives: this experiment trains encoders, so it needs at least one objective; add one")
+
+
 def objective_label(objective: ObjectiveConfig) -> str:
-    """How tables and plots call an objective: its name, with the student's head where it can be chosen."""
+    """How tables and plots call an objective: its name, the student's head where it can be chosen, and of DISSL what
+    differs from the published weights and temperature."""
+    parts = [objective.name]
     head = getattr(objective, "student_head", None)
-    return objective.name if head is None else f"{objective.name}, {head} student"
+    if head is not None:
+        parts.append(f"{head} student")
+    if isinstance(objective, DISSLConfig):
+        published = DISSLConfig()
+        for key, word in DISSL_WORDS.items():
+            value = getattr(objective, key)
+            if value != getattr(published, key):
+                parts.append(f"{word} {value:g}")
+        if objective.invariance_weight_start is not None:
+            parts.append(f"beta from {objective.invariance_weight_start:g}")
+    return ", ".join(parts)
 
 
 def train_encoder(
@@ -109,11 +141,11 @@ def measure(encoder: Encoder, world: World, keep: tuple[Factor, ...] = FACTORS) 
     return with_classes(world, keep, encode(encoder, world.train), encode(encoder, world.test))
 
 
-def by_hand(world: World, vectors_Cd: Tensor, keep: tuple[Factor, ...] = FACTORS) -> Measured:
-    """The representation that gives each image its class's vector."""
+def by_hand(world: World, vectors_Cd: Tensor, keep: tuple[Factor, ...] = FACTORS, *, seed: int) -> Measured:
+    """The representation that gives each image its class's vector, in axes that are random for each seed (rotated)."""
     classes_F = world.classes(keep)
     train_N, test_M = classes_F[world.train.finest], classes_F[world.test.finest]
-    vectors = vectors_Cd.to(torch.float32)
+    vectors = rotated(vectors_Cd, seed).to(torch.float32)
     return Measured(train_Nd=vectors[train_N], train_classes_N=train_N, test_Md=vectors[test_M], test_classes_M=test_M)
 
 

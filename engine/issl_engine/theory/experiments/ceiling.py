@@ -1,5 +1,6 @@
 """How far objectives are from the ideal: between raw pixels and the simplex ETF of M(X)."""
 
+import itertools
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
@@ -8,22 +9,27 @@ from matplotlib.figure import Figure
 from pydantic import Field
 from torch.nn import functional as F
 
+from issl_engine.objectives.dissl import DISSLConfig
 from issl_engine.report.palette import INK, PALETTE
 from issl_engine.theory.etf import geometry, simplex_etf
 from issl_engine.theory.experiments.base import (
+    SOLVED,
     ExperimentConfig,
     Measured,
     Setup,
     by_hand,
+    check_trains,
     measure,
     objective_label,
     train_encoder,
     with_classes,
 )
-from issl_engine.theory.experiments.dimension import linear_points
+from issl_engine.theory.experiments.invariant_tasks import linear_points
 from issl_engine.theory.labelings import binary_labelings
+from issl_engine.theory.merging import least_signal
 from issl_engine.theory.plots import panels_of
 from issl_engine.theory.points import Point, series_of, summaries
+from issl_engine.theory.verdicts import PERCENT, Claim, differences, values
 from issl_engine.theory.world import FACTORS, Drawings, World
 
 ETF, PIXELS, UNTRAINED = "ETF of M(X), by hand", "raw pixels", "untrained encoder"
@@ -39,12 +45,15 @@ class CeilingConfig(ExperimentConfig):
     dim: Annotated[int, Field(ge=1, le=256)] = 16
     """Width of the representation."""
 
+    def check(self, setup: Setup) -> None:
+        check_trains(setup)
+
     def num_encoders(self, setup: Setup) -> int:
         return len(setup.objectives)
 
     def points(self, setup: Setup, world: World, seed: int) -> Iterator[Point | None]:
         labelings_LC = binary_labelings(setup.world.num_finest, setup.max_labelings, seed)
-        rows = [(ETF, by_hand(world, simplex_etf(setup.world.num_finest)))]
+        rows = [(ETF, by_hand(world, simplex_etf(setup.world.num_finest), seed=seed))]
         for objective in setup.objectives:
             encoder = train_encoder(setup, world, objective, dim=self.dim, seed=seed)
             yield None
@@ -90,18 +99,45 @@ class CeilingConfig(ExperimentConfig):
             axes.set_xlim(left=0)
         return figure
 
-    def verdict(self, setup: Setup, points: list[Point]) -> list[str]:
-        classes = setup.world.num_finest
-        cosine = float((simplex_etf(classes)[0] * simplex_etf(classes)[1]).sum())
-        means = {(series, metric): found.mean for (series, _, metric), found in summaries(points).items()}
-        lines = []
-        for series in dict.fromkeys(series for series, _ in means):
-            within, mean, most = (means[series, f"cosine_{kind}"] for kind in ("within", "between_mean", "between_max"))
-            lines.append(
-                f"{series}: cosine of two images of a class {within:.3f} (theory 1), of two classes {mean:.3f} on "
-                f"average and {most:.3f} at most (theory {cosine:.3f})"
+    def claims(self, setup: Setup, points: list[Point]) -> list[Claim]:
+        labels = {objective_label(one): one for one in setup.objectives}
+        found = [claim for series in labels for claim in self._claims_of(series, points)]
+        of_dissl = [label for label, one in labels.items() if one.name == "dissl"]
+        for first, series in itertools.product(of_dissl[:1], of_dissl[1:]):
+            found.append(
+                Claim(
+                    sentence=f"{series}: errs less than {first}",
+                    quantity=f"worst error of {first} minus this one's, same seed, points",
+                    values=differences(points, self._worst(first), self._worst(series)),
+                    above=0,
+                )
             )
-        return lines
+        return found
+
+    def remarks(self, setup: Setup, points: list[Point]) -> list[str]:
+        weights = dict.fromkeys(one.invariance_weight for one in setup.objectives if isinstance(one, DISSLConfig))
+        return [
+            f"DISSL with beta = {weight:g}: merged classes part only by a feature whose variance between them is more "
+            f"than {least_signal(weight):.2f} times that among views of one class"
+            for weight in weights
+        ]
+
+    def _worst(self, series: str) -> tuple[str, float, str]:
+        return series, self.dim, "worst_error"
+
+    def _claims_of(self, series: str, points: list[Point]) -> list[Claim]:
+        return [
+            Claim(
+                sentence=f"{series}: training brings the representation nearer to the ideal",
+                quantity="worst error of the untrained encoder minus this one's, same seed, points",
+                values=differences(points, self._worst(UNTRAINED), self._worst(series)), above=0,
+            ),
+            Claim(
+                sentence=f"{series}: training reaches the ideal, every invariant task solved",
+                quantity="worst error, %", values=values(points, self._worst(series)), below=SOLVED,
+                limits=PERCENT,
+            ),
+        ]  # fmt: skip
 
 
 def _pixels(world: World) -> Measured:

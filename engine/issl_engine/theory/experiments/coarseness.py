@@ -1,15 +1,15 @@
 """How many labels a task needs: coarser augmentations leave fewer equivalence classes to see."""
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Mapping
 from typing import Annotated, ClassVar, Literal
 
 import torch
 from matplotlib.figure import Figure
 from pydantic import Field
+from torch import Tensor
 
 from issl_engine.mistakes import Mistake
-from issl_engine.probing.features.features import Features
-from issl_engine.probing.probes.logistic import LogisticProbeConfig
 from issl_engine.report.palette import INK, PALETTE
 from issl_engine.theory.etf import simplex_etf
 from issl_engine.theory.experiments.base import (
@@ -18,16 +18,25 @@ from issl_engine.theory.experiments.base import (
     Setup,
     by_hand,
     check_distinct,
+    check_trains,
     measure,
     objective_label,
     train_encoder,
 )
+from issl_engine.theory.few_labels import expected_accuracy
+from issl_engine.theory.linear_probes import linear_probes
 from issl_engine.theory.plots import MARKERS, draw_line, panels_of
 from issl_engine.theory.points import Point, series_of, summaries
-from issl_engine.theory.world import Factor, World
+from issl_engine.theory.verdicts import Claim, differences, values
+from issl_engine.theory.world import Factor, World, invariant_of_finest
 
+ETF = "ETF of M(X)"
 WEIGHT_DECAY = 1e-3
 """Times half the squared weights, beside the mean cross-entropy. One penalty, so that no label is spent on choosing."""
+FEW = 16
+"""Labelled images up to which claims average: with many, encoders differ by how well they are trained, not by C."""
+CLOSE = 2.0
+"""Points. The probe with its penalty is not quite the closed form's widest margin, and labelled images are drawn."""
 
 
 class CoarsenessConfig(ExperimentConfig):
@@ -50,6 +59,7 @@ class CoarsenessConfig(ExperimentConfig):
     """The accuracy, in percent, for which the number of labelled images is counted."""
 
     def check(self, setup: Setup) -> None:
+        check_trains(setup)
         check_distinct("experiment.keeps", self.keeps)
         check_distinct("experiment.labelled_images", self.labelled_images)
         for keep in self.keeps:
@@ -58,6 +68,11 @@ class CoarsenessConfig(ExperimentConfig):
                     f"experiment.keeps: the task is the kind, and augmentations that keep {list(keep)} only change "
                     "it; add kind"
                 )
+        if min(self.labelled_images) > FEW:
+            raise Mistake(
+                f"experiment.labelled_images: the claims are of up to {FEW} labels, and {list(self.labelled_images)} "
+                "are all more; add a smaller number"
+            )
         most = setup.world.num_finest * setup.world.train_images
         if max(self.labelled_images) > most:
             raise Mistake(
@@ -72,37 +87,46 @@ class CoarsenessConfig(ExperimentConfig):
 
     def points(self, setup: Setup, world: World, seed: int) -> Iterator[Point | None]:
         for keep in self.keeps:
-            num_classes = int(world.classes(keep).max()) + 1
-            label = f"keeps {' + '.join(keep)}: C = {num_classes}"
-            ideal = by_hand(world, simplex_etf(num_classes), keep)
-            yield from self._accuracies(f"ETF of M(X), {label}", world, ideal, seed)
+            num_classes = _num_classes(setup, keep)
+            ideal = by_hand(world, simplex_etf(num_classes), keep, seed=seed)
+            yield from self._accuracies(_series(ETF, setup, keep), world, ideal, seed)
             for objective in setup.objectives:
                 encoder = train_encoder(setup, world, objective, dim=self.dim, seed=seed, keep=keep)
                 yield None
-                series = f"{objective_label(objective)}, {label}"
+                series = _series(objective_label(objective), setup, keep)
                 yield from self._accuracies(series, world, measure(encoder, world, keep), seed)
 
     def _accuracies(self, series: str, world: World, measured: Measured, seed: int) -> Iterator[Point]:
+        """Of so many labelled images, and of all; with the probes' largest convergence gap."""
         kind_F = world.classes(("kind",))
         train_N, test_M = kind_F[world.train.finest], kind_F[world.test.finest]
-        test = Features(x_ND=measured.test_Md, labels_N=test_M)
-        for count in self.labelled_images:
+        for count in (*self.labelled_images, len(train_N)):
             generator = torch.Generator().manual_seed(1000 * seed + count)
-            accuracies = []
-            for _ in range(self.draws):
+            accuracies, gap = [], 0.0
+            for _ in range(self.draws if count < len(train_N) else 1):
                 chosen_n = torch.randperm(len(train_N), generator=generator)[:count]
-                fit = Features(x_ND=measured.train_Nd[chosen_n], labels_N=train_N[chosen_n])
-                accuracies.append(_accuracy(fit, test, world.config.kinds))
-            mean = sum(accuracies) / len(accuracies)
-            yield Point(series=series, x=count, metric="accuracy", seed=seed, value=mean)
+                targets_Kn = _targets(train_N[chosen_n], world.config.kinds)
+                found = linear_probes(
+                    measured.train_Nd[chosen_n], targets_Kn, measured.test_Md, weight_decay=WEIGHT_DECAY
+                )
+                accuracies.append(100 * float((_kinds(found.logits_LM) == test_M).double().mean()))
+                gap = max(gap, found.gap)
+            yield Point(series=series, x=count, metric="accuracy", seed=seed, value=sum(accuracies) / len(accuracies))
+            yield Point(series=series, x=count, metric="probe_gap", seed=seed, value=gap)
 
     def draw(self, setup: Setup, points: list[Point]) -> Figure:
         figure, panels = panels_of(1)
         axes = panels[0]
-        levels = {f"keeps {' + '.join(keep)}": index for index, keep in enumerate(self.keeps)}
-        for series in series_of(points):
-            level = series.rsplit(", ", 1)[1].split(":")[0]
-            draw_line(axes, points, series, "accuracy", colour=PALETTE[levels[level]], marker=MARKERS[levels[level]])
+        shown = [point for point in points if point.x in self.labelled_images]
+        for level, keep in enumerate(self.keeps):
+            colour, marker = PALETTE[level % len(PALETTE)], MARKERS[level % len(MARKERS)]
+            for series in series_of(shown):
+                if series.endswith(_level(setup, keep)):
+                    draw_line(axes, shown, series, "accuracy", colour=colour, marker=marker)
+            if setup.world.kinds == 2:
+                expected = [100 * _expected(setup, keep, count) for count in self.labelled_images]
+                label = "closed form" if level == 0 else None
+                axes.plot(self.labelled_images, expected, "x", color=INK, ms=5, mew=1, label=label)
         axes.axhline(self.accuracy, color=INK, lw=0.8, ls=":")
         axes.set_xscale("log", base=2)
         axes.set_xticks(self.labelled_images, [str(count) for count in self.labelled_images])
@@ -111,24 +135,89 @@ class CoarsenessConfig(ExperimentConfig):
         figure.legend(frameon=False, fontsize=7, loc="outside lower center", ncols=2)
         return figure
 
-    def verdict(self, setup: Setup, points: list[Point]) -> list[str]:
-        means = {(series, x): found.mean for (series, x, _), found in summaries(points).items()}
-        lines = []
-        for series in dict.fromkeys(name for name, _ in means):
-            enough = [x for (name, x), mean in means.items() if name == series and mean >= self.accuracy]
-            reached = f"{min(enough):g}" if enough else f"more than {max(self.labelled_images)}"
-            lines.append(f"{series}: {self.accuracy:g} % with {reached} labelled images")
+    def claims(self, setup: Setup, points: list[Point]) -> list[Claim]:
+        found = []
+        if setup.world.kinds == 2:
+            found += [self._follows_the_closed_form(setup, keep, points) for keep in self.keeps]
+        for name in (ETF, *map(objective_label, setup.objectives)):
+            for coarse, fine in itertools.pairwise(self.keeps):
+                first, second = _series(name, setup, coarse), _series(name, setup, fine)
+                found.append(
+                    Claim(
+                        sentence=f"{name}: C = {_num_classes(setup, coarse)} needs fewer labels than "
+                        f"C = {_num_classes(setup, fine)}",
+                        quantity=f"mean accuracy with up to {FEW} labels, coarse minus fine, same seed, points",
+                        values=self._mean_difference(points, first, second),
+                        above=0,
+                    )
+                )
+        return found
+
+    def _mean_difference(self, points: list[Point], first: str, second: str) -> tuple[float, ...]:
+        of_counts = [
+            differences(points, (first, count, "accuracy"), (second, count, "accuracy"))
+            for count in self.labelled_images
+            if count <= FEW
+        ]
+        return tuple(sum(of_seed) / len(of_seed) for of_seed in zip(*of_counts, strict=True))
+
+    def _follows_the_closed_form(self, setup: Setup, keep: tuple[Factor, ...], points: list[Point]) -> Claim:
+        series = _series(ETF, setup, keep)
+        of_counts = [
+            [value - 100 * _expected(setup, keep, count) for value in values(points, (series, count, "accuracy"))]
+            for count in self.labelled_images
+        ]
+        return Claim(
+            sentence=f"{series}: labels are worth what the closed form says",
+            quantity="accuracy minus the closed form's, averaged over the numbers of labels, points",
+            values=tuple(sum(of_seed) / len(of_seed) for of_seed in zip(*of_counts, strict=True)),
+            above=-CLOSE, below=CLOSE,
+        )  # fmt: skip
+
+    def remarks(self, setup: Setup, points: list[Point]) -> list[str]:
+        means = {(series, x): found.mean for (series, x, metric), found in summaries(points).items()
+                 if metric == "accuracy"}  # fmt: skip
+        lines = [f"{name}: {self._enough(means, name)}" for name in dict.fromkeys(name for name, _ in means)]
+        if setup.world.kinds == 2:
+            for keep in self.keeps:
+                expected: dict[tuple[str, float], float] = {
+                    ("", count): 100 * _expected(setup, keep, count) for count in self.labelled_images
+                }
+                lines.append(f"closed form, {_level(setup, keep)}: {self._enough(expected, '')}")
         return lines
 
+    def _enough(self, accuracies: Mapping[tuple[str, float], float], series: str) -> str:
+        enough = [x for (name, x), mean in accuracies.items() if name == series and mean >= self.accuracy]
+        reached = f"{min(enough):g}" if enough else f"more than {max(self.labelled_images)}"
+        return f"{self.accuracy:g} % with {reached} labelled images"
 
-def _accuracy(fit: Features, test: Features, num_classes: int) -> float:
-    """Percent of the test images that the engine's logistic probe gets right.
 
-    Its one penalty needs no choosing: what is held out for that is a labelled image that it is fitted on as well.
-    """
-    first = torch.zeros(1, dtype=torch.int64)
-    rest = torch.arange(1, len(fit))
-    train = fit.subset(rest) if len(fit) > 1 else fit
-    probe = LogisticProbeConfig(Cs=(1 / (WEIGHT_DECAY * len(fit)),), max_iterations=20)
-    (result,) = probe.evaluate(train=train, held_out=fit.subset(first), test=test, num_classes=num_classes, seed=0)
-    return result.value
+def _num_classes(setup: Setup, keep: tuple[Factor, ...]) -> int:
+    return int(invariant_of_finest(setup.world, keep).max()) + 1
+
+
+def _level(setup: Setup, keep: tuple[Factor, ...]) -> str:
+    return f"keeps {' + '.join(keep)}: C = {_num_classes(setup, keep)}"
+
+
+def _series(name: str, setup: Setup, keep: tuple[Factor, ...]) -> str:
+    return f"{name}, {_level(setup, keep)}"
+
+
+def _expected(setup: Setup, keep: tuple[Factor, ...], count: int) -> float:
+    """The closed form's share of right images; every class has equally many images."""
+    num_classes = _num_classes(setup, keep)
+    images = setup.world.num_finest * setup.world.train_images
+    return expected_accuracy(num_classes, images // num_classes, count)
+
+
+def _targets(kind_N: Tensor, kinds: int) -> Tensor:
+    """Binary labels of the probes [K, N]: one for two kinds, else each kind against the rest."""
+    if kinds == 2:
+        return (kind_N == 1)[None]
+    return torch.stack([kind_N == kind for kind in range(kinds)])
+
+
+def _kinds(logits_KM: Tensor) -> Tensor:
+    """The kind that the probes of _targets choose: int64 [M]."""
+    return (logits_KM[0] > 0).long() if len(logits_KM) == 1 else logits_KM.argmax(0)

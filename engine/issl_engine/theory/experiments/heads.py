@@ -8,17 +8,18 @@ from pydantic import Field
 
 from issl_engine.report.palette import INK
 from issl_engine.theory.experiments.base import (
+    SOLVED,
     Setup,
     WidthsConfig,
     measure,
     objective_label,
     train_encoder,
 )
-from issl_engine.theory.experiments.dimension import error_points, linear_points
-from issl_engine.theory.labelings import binary_labelings, labels_of_images
-from issl_engine.theory.mlp_probes import mlp_errors
+from issl_engine.theory.experiments.invariant_tasks import linear_points, mlp_points
+from issl_engine.theory.labelings import binary_labelings, least_worst_error
 from issl_engine.theory.plots import draw_break, draw_lines, panels_of
-from issl_engine.theory.points import Point, summaries
+from issl_engine.theory.points import Point, series_of
+from issl_engine.theory.verdicts import PERCENT, Claim, differences, values
 from issl_engine.theory.world import World
 
 
@@ -40,12 +41,9 @@ class HeadsConfig(WidthsConfig):
                 yield None
                 series = objective_label(objective)
                 yield from linear_points(series, dim, measured, labelings_LC, seed, suffix="_linear")
-                errors_L = 100 * mlp_errors(
-                    measured.train_Nd, labels_of_images(labelings_LC, measured.train_classes_N),
-                    measured.test_Md, labels_of_images(labelings_LC, measured.test_classes_M),
-                    hidden_dim=self.mlp_hidden_dim, steps=self.mlp_steps, seed=seed,
-                )  # fmt: skip
-                yield from error_points(series, dim, errors_L, seed, suffix="_mlp")
+                yield from mlp_points(
+                    series, dim, measured, labelings_LC, seed, hidden_dim=self.mlp_hidden_dim, steps=self.mlp_steps
+                )
 
     def draw(self, setup: Setup, points: list[Point]) -> Figure:
         figure, panels = panels_of(2)
@@ -60,14 +58,47 @@ class HeadsConfig(WidthsConfig):
         panels[1].legend(frameon=False, fontsize=7)
         return figure
 
-    def verdict(self, setup: Setup, points: list[Point]) -> list[str]:
-        means = {key: found.mean for key, found in summaries(points).items()}
-        series = list(dict.fromkeys(name for name, _, _ in means))
-        lines = []
-        for x in sorted({x for _, x, _ in means}):
-            for probe in ("linear", "mlp"):
-                metric = f"worst_error_{probe}"
-                best = min(series, key=lambda name: means[name, x, metric])
-                listed = ", ".join(f"{name} {means[name, x, metric]:.1f} %" for name in series)
-                lines.append(f"d = {x:g}, {probe} probe, worst task: {listed}; lowest: {best}")
-        return lines
+    def claims(self, setup: Setup, points: list[Point]) -> list[Claim]:
+        return [claim for dim in self.dims for claim in self._claims_at(dim, setup, points)]
+
+    def _claims_at(self, dim: int, setup: Setup, points: list[Point]) -> Iterator[Claim]:
+        needed = setup.world.num_finest - 1
+        heads = {getattr(one, "student_head", None): objective_label(one) for one in setup.objectives}
+        linear, mlp, symmetric = heads.get("linear"), heads.get("mlp"), heads.get(None)
+        for series in series_of(points):
+            yield self._solves_by_mlp(dim, series, points)
+            if dim < needed:
+                floor = 100 * least_worst_error(setup.world.num_finest, dim)
+                found = values(points, (series, dim, "worst_error_linear"))
+                yield Claim(
+                    sentence=f"{series}, d = {dim} < C - 1: some invariant task is beyond linear probes",
+                    quantity=f"worst error of linear probes minus the theory's floor of {floor:g} %, points",
+                    values=tuple(value - floor for value in found), above=0,
+                )  # fmt: skip
+        if linear and mlp and dim >= needed:
+            yield self._less(dim, linear, mlp, "linear", points)
+        if linear and symmetric and dim >= needed:
+            yield self._less(dim, linear, symmetric, "linear", points)
+        if linear and mlp:
+            yield Claim(
+                sentence=f"d = {dim}: MLP probes read either student's representation alike",
+                quantity=f"worst error of MLP probes, {linear} minus {mlp}, same seed, points",
+                values=differences(points, (linear, dim, "worst_error_mlp"), (mlp, dim, "worst_error_mlp")),
+                above=-SOLVED, below=SOLVED,
+            )  # fmt: skip
+
+    def _solves_by_mlp(self, dim: int, series: str, points: list[Point]) -> Claim:
+        return Claim(
+            sentence=f"{series}, d = {dim}: MLP probes solve every invariant task",
+            quantity="worst error of MLP probes, %", values=values(points, (series, dim, "worst_error_mlp")),
+            limits=PERCENT,
+            below=SOLVED,
+        )  # fmt: skip
+
+    def _less(self, dim: int, better: str, worse: str, probe: str, points: list[Point]) -> Claim:
+        metric = f"worst_error_{probe}"
+        return Claim(
+            sentence=f"d = {dim}: {probe} probes err less after {better} than after {worse}",
+            quantity=f"worst error of {probe} probes, {worse} minus {better}, same seed, points",
+            values=differences(points, (worse, dim, metric), (better, dim, metric)), above=0,
+        )  # fmt: skip

@@ -5,9 +5,10 @@ import os
 from pathlib import Path
 
 from safetensors.torch import load_file
+from torch import Tensor
 
 from issl_engine.training.checkpoints.find import resolve_checkpoint
-from issl_engine.training.checkpoints.layout import ENCODER, LEARNER
+from issl_engine.training.checkpoints.layout import ENCODER, LEARNER, STUDENT_PREFIX, TEACHER, TEACHER_PREFIX
 from issl_engine.training.checkpoints.manifest import CheckpointError, Manifest
 from issl_engine.training.checkpoints.tensor_file import TensorFile, write_tensor_file
 from issl_engine.training.checkpoints.verify import verify_checkpoint
@@ -22,12 +23,14 @@ def consolidate(path: Path, out: Path, *, encoder_only: bool = False) -> TensorF
     """
     if out.exists():
         raise CheckpointError(f"{out}: a file is here already; choose another --out")
-    parts = {ENCODER} if encoder_only else {ENCODER, LEARNER}
+    parts = {ENCODER} if encoder_only else {ENCODER, TEACHER, LEARNER}
     checkpoint = resolve_checkpoint(path, only=parts)
     manifest = verify_checkpoint(checkpoint, only=parts)
     tensors = load_file(checkpoint / ENCODER)
     if not encoder_only:
-        tensors = {f"encoder.{name}": tensor for name, tensor in tensors.items()} | load_file(checkpoint / LEARNER)
+        tensors = _prefixed(STUDENT_PREFIX, tensors) | load_file(checkpoint / LEARNER)
+        if TEACHER in manifest.files:
+            tensors |= _prefixed(TEACHER_PREFIX, load_file(checkpoint / TEACHER))
     content = TensorFile(tensors=tensors, metadata=_metadata(manifest))
     partial = out.with_name(f".{out.name}.partial")
     try:
@@ -39,6 +42,10 @@ def consolidate(path: Path, out: Path, *, encoder_only: bool = False) -> TensorF
     finally:
         partial.unlink(missing_ok=True)
     return content
+
+
+def _prefixed(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {prefix + name: tensor for name, tensor in tensors.items()}
 
 
 def _metadata(manifest: Manifest) -> dict[str, str]:

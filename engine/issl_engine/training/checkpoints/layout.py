@@ -3,16 +3,19 @@
 checkpoints/step_00000120/
     manifest.json                    step, recipe, versions, ranks; size and SHA-256 of every other file
     encoder.safetensors              the representation alone: what probes and users load
-    learner.safetensors              heads, prototypes, EMA teacher: all else that the learner holds
+    teacher_encoder.safetensors      the EMA teacher's representation, by the encoder's names; where there is a teacher
+    learner.safetensors              heads, prototypes, the teacher's head: all else that the learner holds
     online_probe.safetensors         the linear probe beside it, with its optimiser
     optimizer_rank0000.safetensors   the optimiser's state by parameter, the pieces that this rank held
     rank0000.safetensors             random numbers and buffers (batch-norm, queue) of this rank
 """
 
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 ENCODER = "encoder.safetensors"
+TEACHER = "teacher_encoder.safetensors"
 LEARNER = "learner.safetensors"
 ONLINE_PROBE = "online_probe.safetensors"
 
@@ -20,6 +23,10 @@ PARTIAL = ".partial_"
 """Begins the name of a checkpoint's folder while it is written."""
 DISCARDED = ".discarded_"
 """Begins the name of a checkpoint's folder that is being deleted: a killed run leaves no torn checkpoint behind."""
+
+
+STUDENT_PREFIX, TEACHER_PREFIX = "encoder.", "teacher.encoder."
+"""Begin the names of the two networks' weights in the learner; their own files leave them out."""
 
 
 def optimizer_name(rank: int) -> str:
@@ -34,6 +41,11 @@ def part_of(name: str) -> str:
     """``optimizer_rank0001.safetensors`` → ``optimizer``: the files of all ranks are one part."""
     stem = name.removesuffix(".safetensors")
     return "ranks" if stem.startswith("rank") else stem.partition("_rank")[0]
+
+
+def weight_files(names: Iterable[str]) -> set[str]:
+    """Of a checkpoint's files those that the whole learner is read from: weights, and each rank's buffers."""
+    return {name for name in names if part_of(name) in ("encoder", "teacher_encoder", "learner", "ranks")}
 
 
 def is_left_over(path: Path) -> bool:

@@ -9,7 +9,7 @@ from issl_engine.ranks import Ranks
 from issl_engine.recipe.schema import Recipe
 from issl_engine.sources.base import Dataset
 from issl_engine.training.build import build_learner
-from issl_engine.training.checkpoints.layout import part_of
+from issl_engine.training.checkpoints.layout import weight_files
 from issl_engine.training.checkpoints.manifest import CheckpointError, read_manifest
 from issl_engine.training.checkpoints.recipe import recipe_of
 from issl_engine.training.checkpoints.restore import restore_learner
@@ -23,7 +23,7 @@ def load_learner(checkpoint: Path, dataset: Dataset, ranks: Ranks) -> tuple[Lear
 
     ``dataset``: the one it was pretrained on. Raises CheckpointError.
     """
-    read = {name for name in read_manifest(checkpoint).files if part_of(name) in ("encoder", "learner", "ranks")}
+    read = weight_files(read_manifest(checkpoint).files)
     manifest = verify_checkpoint(checkpoint, only=read)
     recipe = recipe_of(checkpoint, manifest)
     alone = replace(ranks, rank=0, world_size=1, group=None)

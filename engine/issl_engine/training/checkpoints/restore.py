@@ -13,7 +13,16 @@ from torch import Tensor, nn
 from issl_engine.models.rank_buffers import BufferMismatchError, buffer_rules
 from issl_engine.probing.online import OnlineProbe
 from issl_engine.ranks import Ranks
-from issl_engine.training.checkpoints.layout import ENCODER, LEARNER, ONLINE_PROBE, optimizer_name, rank_name
+from issl_engine.training.checkpoints.layout import (
+    ENCODER,
+    LEARNER,
+    ONLINE_PROBE,
+    STUDENT_PREFIX,
+    TEACHER,
+    TEACHER_PREFIX,
+    optimizer_name,
+    rank_name,
+)
 from issl_engine.training.checkpoints.manifest import CheckpointError, Manifest, read_manifest
 from issl_engine.training.checkpoints.optimizer_state import SavedOptimizerState, load_optimizer_state
 from issl_engine.training.checkpoints.snapshot import (
@@ -82,19 +91,32 @@ def restore_learner(checkpoint: Path, learner: Learner, manifest: Manifest, rank
 
 @torch.no_grad()
 def _restore_encoder_buffers(checkpoint: Path, learner: Learner) -> None:
-    """Those of the encoder's own file, where ranks differ: the encoder that is measured is the one that is exported."""
-    with safe_open(checkpoint / ENCODER, framework="pt", device="cpu") as file:
-        for name, buffer in learner.encoder.named_buffers():
-            if name in file.keys():  # noqa: SIM118 (a file, not a mapping)
-                buffer.copy_(file.get_tensor(name))
+    """Those of the encoders' own files, where ranks differ: what is measured is what is exported."""
+    buffers = dict(learner.named_buffers())
+    for prefix, path in _weight_files(checkpoint):
+        if not prefix:
+            continue
+        with safe_open(path, framework="pt", device="cpu") as file:
+            for name in file.keys():  # noqa: SIM118 (a file, not a mapping)
+                if prefix + name in buffers:
+                    buffers[prefix + name].copy_(file.get_tensor(name))
+
+
+def _weight_files(checkpoint: Path) -> list[tuple[str, Path]]:
+    """(What the names in the learner begin with and those in the file do not, the file).
+
+    A checkpoint of an earlier version has the teacher's encoder in the learner's file, by its whole names.
+    """
+    files = [(STUDENT_PREFIX, ENCODER), (TEACHER_PREFIX, TEACHER), ("", LEARNER)]
+    return [(prefix, checkpoint / name) for prefix, name in files if name != TEACHER or (checkpoint / name).exists()]
 
 
 @torch.no_grad()
 def _restore_weights(checkpoint: Path, learner: Learner) -> None:
     weights = dict(learner.named_parameters())
     found = set()
-    for prefix, name in (("encoder.", ENCODER), ("", LEARNER)):
-        with safe_open(checkpoint / name, framework="pt", device="cpu") as file:
+    for prefix, path in _weight_files(checkpoint):
+        with safe_open(path, framework="pt", device="cpu") as file:
             for key in file.keys():  # noqa: SIM118 (a file, not a mapping)
                 if prefix + key in weights:
                     weights[prefix + key].copy_(file.get_tensor(key))

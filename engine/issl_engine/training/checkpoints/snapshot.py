@@ -6,7 +6,16 @@ from torch import Tensor, nn
 from issl_engine.models.rank_buffers import ImageRows, buffer_rules
 from issl_engine.probing.online import OnlineProbe
 from issl_engine.ranks import Ranks
-from issl_engine.training.checkpoints.layout import ENCODER, LEARNER, ONLINE_PROBE, optimizer_name, rank_name
+from issl_engine.training.checkpoints.layout import (
+    ENCODER,
+    LEARNER,
+    ONLINE_PROBE,
+    STUDENT_PREFIX,
+    TEACHER,
+    TEACHER_PREFIX,
+    optimizer_name,
+    rank_name,
+)
 from issl_engine.training.checkpoints.optimizer_state import optimizer_file, share
 from issl_engine.training.checkpoints.tensor_file import TensorFile
 from issl_engine.training.deepspeed import Engine, Fragment
@@ -32,6 +41,8 @@ def take_snapshot(engine: Engine, learner: Learner, online_probe: OnlineProbe | 
         files[ENCODER] = TensorFile(tensors=_copies(learner.encoder.state_dict()))
     if rank == 1 % world_size:
         files[LEARNER] = TensorFile(tensors=_copies(learner_rest(learner)))
+    if learner.teacher is not None and rank == 2 % world_size:
+        files[TEACHER] = TensorFile(tensors=_copies(learner.teacher.encoder.state_dict()))
     if online_probe is not None and rank == 2 % world_size:
         state = optimizer_file(online_probe.optimizer, probe_fragments(online_probe))
         optimizer = {f"{PROBE_OPTIMIZER}/{key}": value for key, value in state.tensors.items()}
@@ -46,12 +57,13 @@ def take_snapshot(engine: Engine, learner: Learner, online_probe: OnlineProbe | 
 
 
 def learner_rest(learner: Learner) -> dict[str, Tensor]:
-    """All weights and buffers of the learner beside the encoder's; not queues, of which each rank has its own rows."""
+    """All weights and buffers of the learner beside the encoders', its own and the teacher's; not queues, of which each
+    rank has its own rows."""
     queues = {name for name, _, rule in buffer_rules(learner) if isinstance(rule, ImageRows)}
     return {
         name: tensor
         for name, tensor in learner.state_dict().items()
-        if not name.startswith("encoder.") and name not in queues
+        if not name.startswith((STUDENT_PREFIX, TEACHER_PREFIX)) and name not in queues
     }
 
 

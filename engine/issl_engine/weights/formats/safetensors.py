@@ -51,7 +51,7 @@ def _metadata(opened: OpenedEncoder) -> dict[str, str]:
         "digest": opened.digest,
     }
     if opened.recipe is not None:
-        found["recipe"] = opened.recipe.model_dump_json()
+        found |= {"recipe": opened.recipe.model_dump_json(), "network": opened.network}
     if opened.seed is not None:
         found["seed"] = str(opened.seed)
     if opened.manifest is not None:
