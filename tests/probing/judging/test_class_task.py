@@ -14,7 +14,7 @@ from issl_engine.probing.probes.class_probe import ClassProbeConfig
 from issl_engine.probing.probes.fitting.predictor import LinearClassifier
 from issl_engine.variants import variants
 
-from ..conftest import NUM_CLASSES, blobs
+from ..conftest import NUM_CLASSES, RowsAsCrops, blobs
 from .test_leak_check import QUICK
 
 CLASSES = 7
@@ -87,7 +87,9 @@ def test_the_first_metric_chooses() -> None:
 def test_every_probe_of_classes_ranks_them(name: str) -> None:
     train, test = blobs(150, seed=0, noise=2), blobs(100, seed=1, noise=2)
     probe = CLASS_PROBES[name](metrics=("top1", "top5"), **QUICK.get(name, {}))
-    top1, top5 = probe.evaluate(train=train, held_out=train, test=test, num_classes=NUM_CLASSES + 3, seed=0)
+    top1, top5 = probe.evaluate(
+        train=train, held_out=train, test=test, num_classes=NUM_CLASSES + 3, seed=0, crops=RowsAsCrops()
+    )
     assert (top1.metric, top5.metric) == ("top1", "top5")
     assert top1.value < top5.value <= 100
     fitted = probe.fit_points(train, probe.points()[:1], _data(train))
@@ -109,4 +111,4 @@ def test_neighbours_and_means_rank_no_class_that_they_have_not_seen() -> None:
 def _data(features: Features):
     from issl_engine.probing.probes.base import FitData
 
-    return FitData(train=features, held_out=features, num_classes=NUM_CLASSES + 3, seed=0)
+    return FitData(train=features, held_out=features, num_classes=NUM_CLASSES + 3, seed=0, crops=RowsAsCrops())

@@ -5,6 +5,7 @@ from issl_engine.probing.probes.base import ProbeConfig
 from issl_engine.probing.probes.few_labels import FewLabelsProbeConfig
 from issl_engine.probing.probes.knn import KNNProbeConfig
 from issl_engine.probing.probes.linear import LinearProbeConfig
+from issl_engine.probing.probes.linear_augmented import LinearAugmentedProbeConfig
 from issl_engine.probing.probes.linear_sgd import LinearSGDProbeConfig
 from issl_engine.probing.probes.logistic import LogisticProbeConfig
 from issl_engine.probing.probes.mlp import MLPProbeConfig
@@ -20,6 +21,7 @@ def test_every_probe_is_found_under_its_name() -> None:
         "few_labels": FewLabelsProbeConfig,
         "knn": KNNProbeConfig,
         "linear": LinearProbeConfig,
+        "linear_augmented": LinearAugmentedProbeConfig,
         "linear_sgd": LinearSGDProbeConfig,
         "logistic": LogisticProbeConfig,
         "mlp": MLPProbeConfig,
