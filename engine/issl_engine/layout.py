@@ -3,6 +3,9 @@
 RUN/recipe.yaml  environment.json  run.json  results.csv  report.html  log.txt
 RUN/<arm>/seed<k>/resolved.yaml  metrics.jsonl  checkpoints/  controls.json
                   probes.json  diagnostics.json  feature_map.npz  views.png  kept.json
+RUN/<arm>/seed<k>/over_training/step_<n>.json  kept.json
+                  the first probe on a checkpoint of that step (evaluation.over_training)
+RUN/over_training.csv                 the same as a table
 RUN/controls/seed<k>/<kind>-<digest>/probes.json  diagnostics-<digest>.json  feature_map.npz  kept.json
 RUN/thumbnails-<source>.webp  .json   the images of the feature maps
 RUN/logs/rank<k>.log                  where a supervisor started the ranks
@@ -20,6 +23,7 @@ RECIPE = "recipe.yaml"
 ENVIRONMENT = "environment.json"
 RECORD = "run.json"
 RESULTS = "results.csv"
+CURVES = "over_training.csv"
 PAGE = "report.html"
 LOG = "log.txt"
 
@@ -29,6 +33,7 @@ CHECKPOINTS = "checkpoints"
 CONTROLS = "controls.json"
 PROBES = "probes.json"
 DIAGNOSTICS = "diagnostics.json"
+OVER_TRAINING = "over_training"
 FEATURE_MAP = "feature_map.npz"
 VIEWS = "views.png"
 

@@ -6,8 +6,8 @@ from issl_engine.probing.probes.base import ProbeResult
 
 PROBE_TITLES = {
     "linear": "linear probe", "linear_sgd": "linear probe (SGD)", "linear_augmented": "linear probe on crops",
-    "knn": "kNN", "logistic": "logistic probe", "mlp": "MLP probe", "nearest_mean": "nearest class mean",
-    "ridge": "ridge regression",
+    "knn": "kNN", "logistic": "logistic probe", "mlp": "MLP probe",
+    "nearest_mean": "nearest class mean", "ridge": "ridge regression",
 }  # fmt: skip
 METRIC_TITLES = {
     "top1": "top-1 %", "top5": "top-5 %", "mean_per_class": "mean per class %", "mean_average_precision": "mAP %",

@@ -15,9 +15,8 @@ from issl_engine.whole_file import write_whole
 COLUMNS = (
     "recipe", "run", "arm", "objective", "seed", "probe", "protocol", "network", "setting", "metric", "value",
     "interval_low", "interval_high", "over_untrained", "draws", "split", "held_out_value", "chosen", "grid",
-    "optimality_gap",
-    "preprocessing", "num_train_images", "num_split_images", "epochs", "final_loss", "images_per_second", "seconds",
-    "device", "commit", "date", "command",
+    "optimality_gap", "preprocessing", "num_train_images", "num_split_images", "epochs", "final_loss",
+    "images_per_second", "seconds", "device", "commit", "date", "command",
 )  # fmt: skip
 
 

@@ -30,6 +30,7 @@ from issl_engine.probing.judging.results import results_from_json
 from issl_engine.probing.probes.base import ProbeResult
 from issl_engine.report.columns import Column, column_of
 from issl_engine.report.diagnostics_file import Diagnostics, read_diagnostics
+from issl_engine.report.over_training import ProbedCheckpoint, read_over_training
 from issl_engine.report.read_json import ReportError, read_json
 from issl_engine.report.statistics import Summary, summarise
 
@@ -64,6 +65,8 @@ class SeedRun:
     views_png: Path | None = None
     feature_map: Path | None = None
     diagnostics: Diagnostics | None = None
+    over_training: list[ProbedCheckpoint] = field(default_factory=list)
+    """Checkpoints of the way that were probed, in their order."""
     config: dict[str, Any] | None = None
     """The recipe of resolved.yaml, as YAML reads it."""
     controls: dict[str, Control] = field(default_factory=dict)
@@ -185,6 +188,10 @@ def _row_json(row: ArmRuns) -> dict[str, Any]:
                 "final_loss": run.last("loss"),
                 "seconds": run.last("seconds"),
                 "probes": {column_of(result).key: result.value for result in run.probes},
+                "over_training": [
+                    {"epoch": one.epoch, "probes": {column_of(result).key: result.value for result in one.results}}
+                    for one in run.over_training
+                ],
                 "over_untrained": {
                     column.key: gain
                     for column in map(column_of, run.probes)
@@ -237,6 +244,7 @@ def _seeds(run: Path, arm: str, seeds: list[int]) -> list[SeedRun]:
                 views_png=_if_there(place / VIEWS),
                 feature_map=_if_there(place / FEATURE_MAP),
                 diagnostics=read_diagnostics(place / DIAGNOSTICS),
+                over_training=read_over_training(place),
                 config=_config(place / RESOLVED),
                 controls=_controls(run, place / CONTROLS),
             )

@@ -4,6 +4,7 @@ from rich.console import Console
 from rich.table import Table
 
 from issl_engine.report.columns import Column
+from issl_engine.report.over_training import lines_over_training
 from issl_engine.report.run_folder import ArmRuns, Run
 from issl_engine.report.statistics import Summary
 
@@ -63,6 +64,8 @@ def print_table(run: Run, console: Console | None = None) -> None:
     for index, row in enumerate(rows):
         table.add_row(*row, end_section=index == len(run.arms) - 1)
     console.print(table)
+    for line in lines_over_training(run):
+        console.print(line, highlight=False, soft_wrap=True)
 
 
 def meaning(run: Run) -> list[str]:

@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-from issl_engine.layout import PAGE, RESULTS
+from issl_engine.layout import CURVES, PAGE, RESULTS
 from issl_engine.report.csv_file import write_csv
 from issl_engine.report.html import write_page
+from issl_engine.report.over_training import write_over_training
 from issl_engine.report.run_folder import Run, load_run
 
 
@@ -18,6 +19,7 @@ def write_both(folder: Path, run: Run) -> Path:
     """Writes both into ``folder``, which is made if it is missing; returns the page."""
     folder.mkdir(parents=True, exist_ok=True)
     write_csv(folder / RESULTS, run)
+    write_over_training(folder / CURVES, run)
     page = folder / PAGE
     write_page(page, run.recipe, run)
     return page

@@ -10,6 +10,7 @@ from typing import Any
 import issl_engine
 from issl_engine.environment import device_summary
 from issl_engine.layout import TRIAL
+from issl_engine.mistakes import Mistake
 from issl_engine.recipe.schema import Recipe
 from issl_engine.report.columns import Column
 from issl_engine.report.run_folder import load_run
@@ -98,9 +99,13 @@ def depends_on(recipe: Recipe) -> dict[str, Any]:
 
 
 def outcome_of_run(folder: Path) -> Outcome:
-    """Of a trial's run folder, whose run is finished."""
+    """Of a trial's run folder, whose run is finished. Raises Mistake where its probe gave no number."""
     run = load_run(folder)
     (arm,) = run.arms
+    if not run.columns:
+        raise Mistake(
+            f"{folder}: the recipe's first probe gives no number here, and a search goes by it; put another first"
+        )
     column = run.columns[0]
     results = arm.results(column)
     score = arm.score(column)

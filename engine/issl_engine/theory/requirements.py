@@ -6,7 +6,7 @@ from issl_engine.recipe.schema import Recipe
 from issl_engine.theory.overlap import ClassEstimate
 from issl_engine.views.config import Augmentation
 
-LINEAR = ("linear", "logistic", "ridge")
+LINEAR = ("linear", "linear_sgd", "linear_augmented", "logistic", "ridge")
 """Probes that are linear in the representation."""
 OFTEN_EQUIVALENT = 0.5
 """With an estimate above this share of the images, hardly two images share a view."""

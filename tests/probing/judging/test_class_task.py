@@ -9,7 +9,7 @@ import issl_engine.probing.probes as probing
 from issl_engine.probing.features.features import CPU, Features
 from issl_engine.probing.judging.bootstrap import mean_share_interval, share_interval
 from issl_engine.probing.judging.class_task import ClassTask
-from issl_engine.probing.probes.base import ProbeConfig
+from issl_engine.probing.probes.base import FitData, ProbeConfig
 from issl_engine.probing.probes.class_probe import ClassProbeConfig
 from issl_engine.probing.probes.fitting.predictor import LinearClassifier
 from issl_engine.variants import variants
@@ -87,12 +87,10 @@ def test_the_first_metric_chooses() -> None:
 def test_every_probe_of_classes_ranks_them(name: str) -> None:
     train, test = blobs(150, seed=0, noise=2), blobs(100, seed=1, noise=2)
     probe = CLASS_PROBES[name](metrics=("top1", "top5"), **QUICK.get(name, {}))
-    top1, top5 = probe.evaluate(
-        train=train, held_out=train, test=test, num_classes=NUM_CLASSES + 3, seed=0, crops=RowsAsCrops()
-    )
+    top1, top5 = probe.fit(data_of(train)).judge(test)
     assert (top1.metric, top5.metric) == ("top1", "top5")
     assert top1.value < top5.value <= 100
-    fitted = probe.fit_points(train, probe.points()[:1], _data(train))
+    fitted = probe.fit_points(train, probe.points()[:1], data_of(train))
     ranked_BK = fitted.ranked(test.x_ND, 3)[0]
     assert torch.equal(ranked_BK[:, 0], fitted.predict(test.x_ND)[0])
     for row in ranked_BK.tolist():
@@ -104,11 +102,10 @@ def test_neighbours_and_means_rank_no_class_that_they_have_not_seen() -> None:
     train = blobs(150, seed=0)
     for name in ("knn", "nearest_mean", "linear"):
         probe = CLASS_PROBES[name]()
-        ranked = probe.fit_points(train, probe.points()[:1], _data(train)).ranked(train.x_ND, 8)
+        ranked = probe.fit_points(train, probe.points()[:1], data_of(train)).ranked(train.x_ND, 8)
         assert int(ranked.max()) < NUM_CLASSES
 
 
-def _data(features: Features):
-    from issl_engine.probing.probes.base import FitData
-
+def data_of(features: Features) -> FitData:
+    """With three classes that no image is of."""
     return FitData(train=features, held_out=features, num_classes=NUM_CLASSES + 3, seed=0, crops=RowsAsCrops())
