@@ -158,3 +158,12 @@ def test_a_training_that_is_stopped_on_the_way_has_the_same_checkpoints(
     for name in ("step_00000003.json", "step_00000005.json"):
         place = Path("simclr/seed0/over_training") / name
         assert (tmp_path / place).read_bytes() == (finished / place).read_bytes()
+
+
+def test_both_networks_have_a_curve_each_from_one_untrained_encoder(tmp_path: Path) -> None:
+    run(tmp_path, "arms.simclr.objective={name: byol, hidden_dim: 32}", "evaluation.network=both")
+    with (tmp_path / "over_training.csv").open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    steps = {name: [line["step"] for line in lines if line["network"] == name] for name in ("", "teacher")}
+    assert steps == {"": ["0", "3", "5", "8"], "teacher": ["0", "3", "5", "8"]}  # the student goes without a name
+    assert lines[0]["value"] == lines[4]["value"]

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger("issl_engine")
 
 CSV_COLUMNS = (
-    "recipe", "run", "arm", "objective", "seed", "epoch", "step", "probe", "setting", "metric", "value",
-    "interval_low", "interval_high", "split", "num_split_images", "commit", "date", "command",
+    "recipe", "run", "arm", "objective", "seed", "epoch", "step", "probe", "protocol", "network", "setting", "metric",
+    "value", "interval_low", "interval_high", "split", "num_split_images", "commit", "date", "command",
 )  # fmt: skip
 SAME_EPOCH = 6
 """Digits in which epochs of two seeds agree."""
@@ -60,14 +60,14 @@ def curve_of(seed: "SeedRun", column: Column) -> dict[float, ProbeResult]:
     if not seed.over_training:
         return {}
     untrained = seed.controls.get(UNTRAINED)
-    points = [(0.0, untrained.probes)] if untrained else []
-    points += [(one.epoch, one.results) for one in seed.over_training]
+    points = [(0.0, untrained.probes, column.of_control)] if untrained else []
+    points += [(one.epoch, one.results, column) for one in seed.over_training]
     last = seed.last("epoch")
     if last is not None:
-        points.append((last, seed.probes))
+        points.append((last, seed.probes, column))
     found = {}
-    for epoch, results in points:
-        result = next((one for one in results if column.holds(one)), None)
+    for epoch, results, held in points:
+        result = next((one for one in results if held.holds(one)), None)
         if result is not None:
             found[round(epoch, SAME_EPOCH)] = result
     return found
@@ -140,6 +140,8 @@ def _lines(run: "Run", row: "ArmRuns", seed: "SeedRun") -> list[dict[str, Any]]:
                     "epoch": epoch,
                     "step": None if step is None else int(step),
                     "probe": result.probe,
+                    "protocol": result.protocol,
+                    "network": column.network,
                     "setting": result.setting,
                     "metric": result.metric,
                     "value": round(result.value, 4),

@@ -31,6 +31,8 @@ class Outcome:
     probe: str = ""
     setting: str = ""
     metric: str = ""
+    network: str = ""
+    protocol: str = ""
     values: Mapping[str, float] = field(default_factory=dict)
     mean: float | None = None
     half_width: float | None = None
@@ -47,7 +49,9 @@ class Outcome:
 
     @property
     def column(self) -> Column:
-        return Column(probe=self.probe, setting=self.setting, metric=self.metric)
+        return Column(
+            probe=self.probe, setting=self.setting, metric=self.metric, network=self.network, protocol=self.protocol
+        )  # fmt: skip
 
     @property
     def score(self) -> Summary | None:
@@ -115,6 +119,8 @@ def outcome_of_run(folder: Path) -> Outcome:
         probe=column.probe,
         setting=column.setting,
         metric=column.metric,
+        network=column.network,
+        protocol=column.protocol,
         values={str(seed.seed): result.value for seed, result in zip(arm.seeds, results, strict=True)},
         mean=score.mean,
         half_width=score.half_width,
