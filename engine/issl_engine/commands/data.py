@@ -59,8 +59,11 @@ def fetch() -> None:
 @click.option("--num-test", type=int, default=1024, show_default=True, help="Test images.")
 @click.option("--num-classes", type=int, default=10, show_default=True, help="Kinds of shapes.")
 @click.option("--image-size", type=int, default=64, show_default=True, help="Side of the images, in pixels.")
+@click.option("--rotation", type=float, default=360.0, show_default=True, help="Largest turn of a copy, in degrees.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the drawing.")
-def shapes(folder: Path, num_train: int, num_test: int, num_classes: int, image_size: int, seed: int) -> None:
+def shapes(
+    folder: Path, num_train: int, num_test: int, num_classes: int, image_size: int, rotation: float, seed: int
+) -> None:
     """Draw coloured shapes on textured backgrounds: FOLDER/train, FOLDER/test and a table of what was drawn.
 
     A recipe reads them with source.folder, and the same source.num_train and source.num_test. A recipe also makes the
@@ -82,6 +85,7 @@ def shapes(folder: Path, num_train: int, num_test: int, num_classes: int, image_
                 num_test=num_test,
                 num_classes=num_classes,
                 image_size=image_size,
+                rotation=rotation,
                 seed=seed,
             )
         except ValidationError as error:
