@@ -1,9 +1,9 @@
 """What lies where in the folder of a run.
 
-RUN/recipe.yaml  environment.json  run.json  results.csv  report.html  log.txt
+RUN/recipe.yaml  environment.json  run.json  results.csv  report.html  log.txt  differences.csv
 RUN/<arm>/seed<k>/resolved.yaml  metrics.jsonl  checkpoints/  controls.json
-                  probes.json  diagnostics.json  feature_map.npz  views.png  kept.json
-RUN/controls/seed<k>/<kind>-<digest>/probes.json  diagnostics-<digest>.json  feature_map.npz  kept.json
+                  probes.json  answers.json  diagnostics.json  feature_map.npz  views.png  kept.json
+RUN/controls/seed<k>/<kind>-<digest>/probes.json  answers.json  diagnostics-<digest>.json  feature_map.npz  kept.json
 RUN/thumbnails-<source>.webp  .json   the images of the feature maps
 RUN/logs/rank<k>.log                  where a supervisor started the ranks
 
@@ -20,6 +20,7 @@ RECIPE = "recipe.yaml"
 ENVIRONMENT = "environment.json"
 RECORD = "run.json"
 RESULTS = "results.csv"
+DIFFERENCES = "differences.csv"
 PAGE = "report.html"
 LOG = "log.txt"
 
@@ -28,6 +29,7 @@ METRICS = "metrics.jsonl"
 CHECKPOINTS = "checkpoints"
 CONTROLS = "controls.json"
 PROBES = "probes.json"
+ANSWERS = "answers.json"
 DIAGNOSTICS = "diagnostics.json"
 FEATURE_MAP = "feature_map.npz"
 VIEWS = "views.png"

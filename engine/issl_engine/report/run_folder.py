@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from issl_engine.layout import (
+    ANSWERS,
     CONTROLS,
     DIAGNOSTICS,
     ENVIRONMENT,
@@ -28,6 +29,7 @@ from issl_engine.layout import (
 )  # fmt: skip
 from issl_engine.probing.judging.results import results_from_json
 from issl_engine.probing.probes.base import ProbeResult
+from issl_engine.report.answers_file import Answers, read_answers
 from issl_engine.report.columns import Column, column_of
 from issl_engine.report.diagnostics_file import Diagnostics, read_diagnostics
 from issl_engine.report.read_json import ReportError, read_json
@@ -52,6 +54,7 @@ class Control:
     """Width of the untrained encoder's representation."""
     feature_map: Path | None = None
     diagnostics: Diagnostics | None = None
+    answers: Answers | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,14 +67,21 @@ class SeedRun:
     views_png: Path | None = None
     feature_map: Path | None = None
     diagnostics: Diagnostics | None = None
+    answers: Answers | None = None
+    """Which judged images were told right; None where an earlier version kept none."""
     config: dict[str, Any] | None = None
     """The recipe of resolved.yaml, as YAML reads it."""
     controls: dict[str, Control] = field(default_factory=dict)
     """Kind → the control that this arm is compared with at this seed."""
 
+    @property
+    def untrained(self) -> Control | None:
+        """Its own encoder, untrained."""
+        return self.controls.get(UNTRAINED)
+
     def over_untrained(self, column: Column) -> float | None:
         """What this seed's probe gives more than its own untrained encoder's, in the column's unit."""
-        untrained = self.controls.get(UNTRAINED)
+        untrained = self.untrained
         mine = next((one.value for one in self.probes if column.holds(one)), None)
         floors = untrained.probes if untrained else []
         floor = next((one.value for one in floors if column.of_control.holds(one)), None)
@@ -104,9 +114,9 @@ class ArmRuns:
         if len(results) == 1:
             (only,) = results
             if len(only.draws) > 1:
-                return summarise(only.draws)
+                return summarise(only.draws, column.limits)
             return Summary(mean=only.value, half_width=None, count=1, interval=only.interval)
-        return summarise([result.value for result in results]) if results else None
+        return summarise([result.value for result in results], column.limits) if results else None
 
     @property
     def images_per_second(self) -> float | None:
@@ -237,6 +247,7 @@ def _seeds(run: Path, arm: str, seeds: list[int]) -> list[SeedRun]:
                 views_png=_if_there(place / VIEWS),
                 feature_map=_if_there(place / FEATURE_MAP),
                 diagnostics=read_diagnostics(place / DIAGNOSTICS),
+                answers=read_answers(place / ANSWERS),
                 config=_config(place / RESOLVED),
                 controls=_controls(run, place / CONTROLS),
             )
@@ -262,6 +273,7 @@ def _controls(run: Path, named: Path) -> dict[str, Control]:
             probes=_probes(place / PROBES),
             dim=entry.get("dim"),
             feature_map=_if_there(place / FEATURE_MAP),
+            answers=read_answers(place / ANSWERS),
             diagnostics=None if diagnostics is None else read_diagnostics(place / Path(diagnostics).name),
         )
     return found
@@ -323,7 +335,12 @@ def _labels(kind: str, users: dict[str, list[ArmRuns]]) -> dict[str, str]:
 
 def _as_run(seed: int, control: Control) -> SeedRun:
     return SeedRun(
-        seed=seed, metrics=[], probes=control.probes, feature_map=control.feature_map, diagnostics=control.diagnostics
+        seed=seed,
+        metrics=[],
+        probes=control.probes,
+        feature_map=control.feature_map,
+        diagnostics=control.diagnostics,
+        answers=control.answers,
     )
 
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from issl_engine.diagnosis.diagnose import diagnose_learner
 from issl_engine.diagnosis.measure import as_json
-from issl_engine.layout import DIAGNOSTICS, PROBES, RESOLVED, VIEWS
+from issl_engine.layout import DIAGNOSTICS, RESOLVED, VIEWS
 from issl_engine.loading.contact_sheet import write_contact_sheet
 from issl_engine.probing.config import Network
 from issl_engine.probing.judging.evaluate import evaluate
@@ -22,6 +22,7 @@ from issl_engine.run.dataset import load_dataset
 from issl_engine.run.kept import Kept
 from issl_engine.run.made_of import diagnosed_by, network_key, probed_by
 from issl_engine.run.maps import keep_map
+from issl_engine.run.probed import keep_probes
 from issl_engine.run.readouts import probe_readouts
 from issl_engine.run.together import measure_together
 from issl_engine.sources.base import Dataset
@@ -105,8 +106,8 @@ def _measure(trained: Trained, recipe: Recipe, dataset: Dataset, folder: Path, s
     if recipe.probes:
         encoders = network_key({network: trained.weights_of(network) for network in evaluation.networks})
         shown = evaluation.shown_network
-        kept.results(
-            PROBES, probed_by(recipe, dataset, seed) | encoders | _reads(recipe, trained.weights),
+        keep_probes(
+            kept, probed_by(recipe, dataset, seed) | encoders | _reads(recipe, trained.weights), recipe, dataset, seed,
             lambda: _probe_networks(trained, recipe, dataset, seed),
         )  # fmt: skip
         keep_map(
