@@ -3,6 +3,9 @@
 RUN/recipe.yaml  environment.json  run.json  results.csv  report.html  log.txt  differences.csv
 RUN/<arm>/seed<k>/resolved.yaml  metrics.jsonl  checkpoints/  controls.json
                   probes.json  answers.json  diagnostics.json  feature_map.npz  views.png  kept.json
+RUN/<arm>/seed<k>/over_training/step_<n>.json  kept.json
+                  the first probe on a checkpoint of that step (evaluation.over_training)
+RUN/over_training.csv                 the same as a table
 RUN/controls/seed<k>/<kind>-<digest>/probes.json  answers.json  diagnostics-<digest>.json  feature_map.npz  kept.json
 RUN/thumbnails-<source>.webp  .json   the images of the feature maps
 RUN/logs/rank<k>.log                  where a supervisor started the ranks
@@ -21,6 +24,7 @@ ENVIRONMENT = "environment.json"
 RECORD = "run.json"
 RESULTS = "results.csv"
 DIFFERENCES = "differences.csv"
+CURVES = "over_training.csv"
 PAGE = "report.html"
 LOG = "log.txt"
 
@@ -31,6 +35,7 @@ CONTROLS = "controls.json"
 PROBES = "probes.json"
 ANSWERS = "answers.json"
 DIAGNOSTICS = "diagnostics.json"
+OVER_TRAINING = "over_training"
 FEATURE_MAP = "feature_map.npz"
 VIEWS = "views.png"
 

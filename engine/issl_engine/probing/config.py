@@ -30,6 +30,9 @@ class EvaluationConfig(Config):
     """Probe on at most this many training images (drawn with the seed), or null for all."""
     report_on: Literal["test", "held_out"] = "test"
     """Split of the reported number; held_out leaves the test split unread, for tuning a recipe."""
+    over_training: Annotated[int, Field(ge=0, le=100)] = 0
+    """Checkpoints, evenly spaced and with the last, on which the first probe is fitted too, for accuracy against epochs
+    in the report; 0 for none. They are kept, and each costs a checkpoint's write, its disk and one more probe."""
     allow_shared_images: bool = False
     """With true, test images that are in the training split too, byte by byte, are counted in a warning; with false
     they are an error. Within the training split such images are a warning always."""

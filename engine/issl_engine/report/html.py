@@ -17,6 +17,7 @@ from issl_engine.report.html_table import (
     recipe_table,
     results_table,
 )
+from issl_engine.report.over_training_figure import over_training_figure
 from issl_engine.report.page_data import map_data, page_data
 from issl_engine.report.page_files import script, script_hash, style
 from issl_engine.report.run_folder import Run
@@ -125,7 +126,10 @@ def _training(run: Run, live: bool) -> str:
         return '<div id="curves"></div>'
     if not any(seed.metrics for arm in run.arms for seed in arm.seeds):
         return ""
-    return f'<div id="curves"></div>{_static([_curve(run, key, caption) for key, caption in CURVES.items()])}'
+    figure = over_training_figure(run)
+    over_training = "" if figure is None else _figure(*figure)
+    logged = _static([_curve(run, key, caption) for key, caption in CURVES.items()])
+    return f'{over_training}<div id="curves"></div>{logged}'
 
 
 def _curve(run: Run, key: str, caption: str) -> str:

@@ -1,6 +1,5 @@
 """A run folder, read: what pretraining and probing wrote, whether or not it is finished."""
 
-import json
 import logging
 from dataclasses import dataclass, field
 from functools import cache
@@ -32,7 +31,8 @@ from issl_engine.probing.probes.base import ProbeResult
 from issl_engine.report.answers_file import Answers, read_answers
 from issl_engine.report.columns import Column, column_of
 from issl_engine.report.diagnostics_file import Diagnostics, read_diagnostics
-from issl_engine.report.read_json import ReportError, read_json
+from issl_engine.report.over_training import ProbedCheckpoint, read_over_training
+from issl_engine.report.read_json import ReportError, read_json, read_lines
 from issl_engine.report.statistics import Summary, summarise
 
 _log = logging.getLogger("issl_engine")
@@ -69,6 +69,8 @@ class SeedRun:
     diagnostics: Diagnostics | None = None
     answers: Answers | None = None
     """Which judged images were told right; None where an earlier version kept none."""
+    over_training: list[ProbedCheckpoint] = field(default_factory=list)
+    """Checkpoints of the way that were probed, in their order."""
     config: dict[str, Any] | None = None
     """The recipe of resolved.yaml, as YAML reads it."""
     controls: dict[str, Control] = field(default_factory=dict)
@@ -195,6 +197,10 @@ def _row_json(row: ArmRuns) -> dict[str, Any]:
                 "final_loss": run.last("loss"),
                 "seconds": run.last("seconds"),
                 "probes": {column_of(result).key: result.value for result in run.probes},
+                "over_training": [
+                    {"epoch": one.epoch, "probes": {column_of(result).key: result.value for result in one.results}}
+                    for one in run.over_training
+                ],
                 "over_untrained": {
                     column.key: gain
                     for column in map(column_of, run.probes)
@@ -242,12 +248,13 @@ def _seeds(run: Path, arm: str, seeds: list[int]) -> list[SeedRun]:
         found.append(
             SeedRun(
                 seed=seed,
-                metrics=_lines(place / METRICS),
+                metrics=read_lines(place / METRICS),
                 probes=_probes(place / PROBES),
                 views_png=_if_there(place / VIEWS),
                 feature_map=_if_there(place / FEATURE_MAP),
                 diagnostics=read_diagnostics(place / DIAGNOSTICS),
                 answers=read_answers(place / ANSWERS),
+                over_training=read_over_training(place),
                 config=_config(place / RESOLVED),
                 controls=_controls(run, place / CONTROLS),
             )
@@ -379,22 +386,3 @@ def _probes(path: Path) -> list[ProbeResult]:
         raise ReportError(
             f"{path}: damaged, or of another version of issl-engine ({error}); run the recipe again to write it anew"
         ) from error
-
-
-def _lines(path: Path) -> list[dict[str, float]]:
-    if not path.is_file():
-        return []
-    lines = path.read_bytes().splitlines()
-    records = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            record = json.loads(line)
-        except ValueError as error:  # no JSON, or not in UTF-8
-            if number == len(lines):
-                _log.info("%s: its last line is half written and is left out", path)
-                break
-            raise ReportError(f"{path}:{number}: the line is damaged ({error}); delete the line") from error
-        if not isinstance(record, dict):
-            raise ReportError(f"{path}:{number}: the line is damaged (it is no record of a step); delete the line")
-        records.append(record)
-    return records

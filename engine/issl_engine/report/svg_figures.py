@@ -41,12 +41,12 @@ def score_figure(run: Run, column: Column) -> str:
         y = ROW * line + ROW // 2
         low, high = score.ends or (score.mean, score.mean)
         parts += [
-            _text(NAMES, y + 4, row.name, anchor="end"),
-            f'<path d="M{x(low)} {y}H{x(high)}" style="stroke:{_hue(index, row)};stroke-width:4;opacity:.4"/>',
-            f'<circle cx="{x(score.mean)}" cy="{y}" r="5" style="fill:{_hue(index, row)}"/>',
-            _text(max(x(score.mean), x(high)) + 10, y + 4, score.text(column.digits)),
+            text(NAMES, y + 4, row.name, anchor="end"),
+            f'<path d="M{x(low)} {y}H{x(high)}" style="stroke:{hue(index, row)};stroke-width:4;opacity:.4"/>',
+            f'<circle cx="{x(score.mean)}" cy="{y}" r="5" style="fill:{hue(index, row)}"/>',
+            text(max(x(score.mean), x(high)) + 10, y + 4, score.text(column.digits)),
         ]
-    return _svg(parts, ROW * len(scores), column.title)
+    return svg(parts, ROW * len(scores), column.title)
 
 
 def curve_figure(run: Run, key: str, title: str) -> str | None:
@@ -64,31 +64,34 @@ def curve_figure(run: Run, key: str, title: str) -> str | None:
     x = Axis(low=min(epochs), high=max(epochs), start=70, end=WIDTH - NAMES)
     y = Axis(low=min(values), high=max(values), start=CURVE_HEIGHT - 30, end=15)
     parts = [
-        _text(62, y(y.high) + 4, f"{y.high:.4g}", anchor="end"),
-        _text(62, y(y.low) + 4, f"{y.low:.4g}", anchor="end"),
-        _text(x(x.low), CURVE_HEIGHT - 8, f"epoch {x.low:.3g}"),
-        _text(x(x.high), CURVE_HEIGHT - 8, f"{x.high:.3g}", anchor="end"),
+        text(62, y(y.high) + 4, f"{y.high:.4g}", anchor="end"),
+        text(62, y(y.low) + 4, f"{y.low:.4g}", anchor="end"),
+        text(x(x.low), CURVE_HEIGHT - 8, f"epoch {x.low:.3g}"),
+        text(x(x.high), CURVE_HEIGHT - 8, f"{x.high:.3g}", anchor="end"),
     ]
     for index, arm, points in curves:
         every = -(-len(points) // MOST_POINTS)
         line = " ".join(f"{x(epoch)},{y(value)}" for epoch, value in points[::every])
-        parts.append(f'<polyline points="{line}" style="fill:none;stroke:{_hue(index, arm)};stroke-width:1.5"/>')
+        parts.append(f'<polyline points="{line}" style="fill:none;stroke:{hue(index, arm)};stroke-width:1.5"/>')
     for place, (index, arm) in enumerate({arm.name: (index, arm) for index, arm, _ in curves}.values()):
         top = 18 + 18 * place
-        parts.append(f'<circle cx="{WIDTH - NAMES + 14}" cy="{top - 4}" r="5" style="fill:{_hue(index, arm)}"/>')
-        parts.append(_text(WIDTH - NAMES + 26, top, arm.name))
-    return _svg(parts, max(CURVE_HEIGHT, 18 * len(run.arms) + 18), title)
+        parts.append(f'<circle cx="{WIDTH - NAMES + 14}" cy="{top - 4}" r="5" style="fill:{hue(index, arm)}"/>')
+        parts.append(text(WIDTH - NAMES + 26, top, arm.name))
+    return svg(parts, max(CURVE_HEIGHT, 18 * len(run.arms) + 18), title)
 
 
-def _hue(index: int, row: ArmRuns) -> str:
+def hue(index: int, row: ArmRuns) -> str:
+    """A row's colour, the same in all figures."""
     return "var(--control)" if row.objective is None else f"var(--hue-{index % NUM_HUES})"
 
 
-def _text(x: float, y: float, text: str, *, anchor: str = "start") -> str:
-    return f'<text x="{x}" y="{y}" text-anchor="{anchor}">{escape(text)}</text>'
+def text(x: float, y: float, words: str, *, anchor: str = "start") -> str:
+    """Words at a place."""
+    return f'<text x="{x}" y="{y}" text-anchor="{anchor}">{escape(words)}</text>'
 
 
-def _svg(parts: Sequence[str], height: float, title: str) -> str:
+def svg(parts: Sequence[str], height: float, title: str) -> str:
+    """A figure of these parts, as wide as all are."""
     return (
         f'<svg class="plain" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(title)}">'
         f"{''.join(parts)}</svg>"

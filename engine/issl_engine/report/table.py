@@ -10,6 +10,7 @@ from issl_engine.report.differences import (
     gain_over_untrained,
     meaning_of_differences,
 )
+from issl_engine.report.over_training import lines_over_training
 from issl_engine.report.run_folder import ArmRuns, Run
 from issl_engine.report.statistics import Summary
 
@@ -71,7 +72,9 @@ def print_table(run: Run, console: Console | None = None) -> None:
     if any(one.summary is not None for one in found):
         console.print(_differences_table(found))
     for line in meaning_of_differences(found):
-        console.print(line, highlight=False)
+        console.print(line, highlight=False, soft_wrap=True)
+    for line in lines_over_training(run):
+        console.print(line, highlight=False, soft_wrap=True)
 
 
 def _differences_table(found: list[Difference]) -> Table:

@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
-from issl_engine.layout import DIFFERENCES, PAGE, RESULTS
+from issl_engine.layout import CURVES, DIFFERENCES, PAGE, RESULTS
 from issl_engine.report.csv_file import write_csv
 from issl_engine.report.differences_csv import write_differences
 from issl_engine.report.html import write_page
+from issl_engine.report.over_training import write_over_training
 from issl_engine.report.run_folder import Run, load_run
 
 
@@ -20,6 +21,7 @@ def write_all(folder: Path, run: Run) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     write_csv(folder / RESULTS, run)
     write_differences(folder / DIFFERENCES, run)
+    write_over_training(folder / CURVES, run)
     page = folder / PAGE
     write_page(page, run.recipe, run)
     return page

@@ -1,6 +1,7 @@
 """One arm with one seed: pretrained, probed, measured, mapped. What is done already is not done again."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +23,7 @@ from issl_engine.run.dataset import load_dataset
 from issl_engine.run.kept import Kept
 from issl_engine.run.made_of import diagnosed_by, network_key, probed_by
 from issl_engine.run.maps import keep_map
+from issl_engine.run.over_training import probe_over_training
 from issl_engine.run.probed import keep_probes
 from issl_engine.run.readouts import probe_readouts
 from issl_engine.run.together import measure_together
@@ -32,7 +34,7 @@ from issl_engine.training.checkpoints.learner import load_learner
 from issl_engine.training.checkpoints.manifest import Manifest, read_manifest
 from issl_engine.training.learner import Learner
 from issl_engine.training.lines import OnLog
-from issl_engine.training.plan import Plan, make_plan
+from issl_engine.training.plan import Plan, make_plan, over_training_steps
 from issl_engine.training.pretrain import pretrain
 from issl_engine.training.watch.watchdog import OnHung
 from issl_engine.whole_file import write_whole
@@ -87,6 +89,11 @@ class Trained:
         return self.learner.network(network)
 
     @property
+    def step(self) -> int:
+        """Optimiser steps that made it."""
+        return self._manifest.step
+
+    @property
     def weights(self) -> dict[str, str]:
         """File → its SHA-256: other weights give other results."""
         files = self._manifest.files
@@ -104,15 +111,17 @@ class Trained:
 def _measure(trained: Trained, recipe: Recipe, dataset: Dataset, folder: Path, seed: int) -> None:
     kept, evaluation = Kept(folder), recipe.evaluation
     if recipe.probes:
-        encoders = network_key({network: trained.weights_of(network) for network in evaluation.networks})
         shown = evaluation.shown_network
-        keep_probes(
-            kept, probed_by(recipe, dataset, seed) | encoders | _reads(recipe, trained.weights), recipe, dataset, seed,
-            lambda: _probe_networks(trained, recipe, dataset, seed),
-        )  # fmt: skip
+        key, make = _probing(trained, recipe, dataset, seed)
+        keep_probes(kept, key, recipe, dataset, seed, make)
         keep_map(
             kept, Kept(folder.parent.parent), recipe, of=network_key({shown: trained.weights_of(shown)}),
             encoder=lambda: trained.encoder(shown), dataset=dataset, seed=seed, device=trained.ranks.device,
+        )  # fmt: skip
+        steps = sorted(over_training_steps(recipe, trained.step) - {trained.step})
+        first = recipe.model_copy(update={"probes": recipe.probes[:1]})
+        probe_over_training(
+            folder, steps, lambda one: _probing(Trained(one, dataset, trained.ranks), first, dataset, seed)
         )  # fmt: skip
     if recipe.diagnostics.after_images is None:
         kept.drop(DIAGNOSTICS)
@@ -139,6 +148,15 @@ def _probes_for(network: Network, recipe: Recipe) -> Recipe:
     if not recipe.objective.uses_ema_teacher:
         return recipe
     return recipe.model_copy(update={"probes": tuple(probe for probe in recipe.probes if probe.is_for(network))})
+
+
+def _probing(
+    trained: Trained, recipe: Recipe, dataset: Dataset, seed: int
+) -> tuple[dict[str, Any], Callable[[], list[ProbeResult]]]:
+    """What the recipe's probes on a checkpoint depend on, and what makes their results."""
+    encoders = network_key({network: trained.weights_of(network) for network in recipe.evaluation.networks})
+    made_of = probed_by(recipe, dataset, seed) | encoders | _reads(recipe, trained.weights)
+    return made_of, lambda: _probe_networks(trained, recipe, dataset, seed)
 
 
 def _reads(recipe: Recipe, weights: dict[str, str]) -> dict[str, Any]:

@@ -55,6 +55,12 @@ class Kept:
         """The results of probes, which ``make`` gives; kept as ``file`` says."""
         return results_from_json(self.json(name, key, lambda: results_to_json(make())))
 
+    def made_of(self, name: str) -> dict[str, Any] | None:
+        """What the result was made of; None where there is none."""
+        noted = self._noted.get(name)
+        found = noted.get("made_of") if isinstance(noted, dict) else None
+        return found if isinstance(found, dict) else None
+
     def drop(self, name: str) -> None:
         """Removes a result that is not wanted any more."""
         if self._folder is not None and self._noted.pop(name, None) is not None:

@@ -19,7 +19,7 @@ def measured_on(
     return {
         "issl_engine": issl_engine.__version__,
         "images": content_of(dataset),
-        "evaluation": evaluation.model_dump(mode="json", exclude={"batch_size", "network"}),
+        "evaluation": evaluation.model_dump(mode="json", exclude={"batch_size", "network", "over_training"}),
         "preprocessing": preprocessing.as_json(),
         "seed": seed,
     }

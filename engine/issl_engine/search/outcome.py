@@ -10,6 +10,7 @@ from typing import Any
 import issl_engine
 from issl_engine.environment import device_summary
 from issl_engine.layout import TRIAL
+from issl_engine.mistakes import Mistake
 from issl_engine.recipe.schema import Recipe
 from issl_engine.report.columns import Column
 from issl_engine.report.run_folder import load_run
@@ -30,6 +31,8 @@ class Outcome:
     probe: str = ""
     setting: str = ""
     metric: str = ""
+    network: str = ""
+    protocol: str = ""
     values: Mapping[str, float] = field(default_factory=dict)
     mean: float | None = None
     half_width: float | None = None
@@ -46,7 +49,9 @@ class Outcome:
 
     @property
     def column(self) -> Column:
-        return Column(probe=self.probe, setting=self.setting, metric=self.metric)
+        return Column(
+            probe=self.probe, setting=self.setting, metric=self.metric, network=self.network, protocol=self.protocol
+        )  # fmt: skip
 
     @property
     def score(self) -> Summary | None:
@@ -98,9 +103,13 @@ def depends_on(recipe: Recipe) -> dict[str, Any]:
 
 
 def outcome_of_run(folder: Path) -> Outcome:
-    """Of a trial's run folder, whose run is finished."""
+    """Of a trial's run folder, whose run is finished. Raises Mistake where its probe gave no number."""
     run = load_run(folder)
     (arm,) = run.arms
+    if not run.columns:
+        raise Mistake(
+            f"{folder}: the recipe's first probe gives no number here, and a search goes by it; put another first"
+        )
     column = run.columns[0]
     results = arm.results(column)
     score = arm.score(column)
@@ -110,6 +119,8 @@ def outcome_of_run(folder: Path) -> Outcome:
         probe=column.probe,
         setting=column.setting,
         metric=column.metric,
+        network=column.network,
+        protocol=column.protocol,
         values={str(seed.seed): result.value for seed, result in zip(arm.seeds, results, strict=True)},
         mean=score.mean,
         half_width=score.half_width,

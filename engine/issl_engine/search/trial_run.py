@@ -27,7 +27,7 @@ def judged_on_held_out(recipe: Recipe) -> Recipe:
     return recipe.model_copy(
         update={
             "probes": recipe.probes[:1],
-            "evaluation": recipe.evaluation.model_copy(update={"report_on": "held_out"}),
+            "evaluation": recipe.evaluation.model_copy(update={"report_on": "held_out", "over_training": 0}),
             "controls": False,
             "diagnostics": recipe.diagnostics.model_copy(update={"after_images": None}),
             "checkpoint": recipe.checkpoint.model_copy(

@@ -10,6 +10,7 @@ from issl_engine.optim.rates import rates_at
 from issl_engine.training.build import Training
 from issl_engine.training.checkpoints.saver import CheckpointSaver
 from issl_engine.training.lines import Lines
+from issl_engine.training.plan import over_training_steps
 from issl_engine.training.step import after_step, train_step
 from issl_engine.training.watch.interruption import Interrupted, stop_on_signals
 from issl_engine.training.watch.online_accuracy import OnlineAccuracy
@@ -26,6 +27,7 @@ def train(
     Raises TrainingStopped, CheckpointError, and Interrupted after saving; each on all ranks, after the same step.
     """
     recipe, plan, ranks, engine = training.recipe, training.plan, training.ranks, training.engine
+    to_probe = over_training_steps(recipe, plan.total_steps)
     guard, online_accuracy, saved = engine.guard, OnlineAccuracy(ranks), None
     training.learner.train()
     with stop_on_signals() as stop:
@@ -48,7 +50,7 @@ def train(
 
             last = done.step == plan.total_steps
             line_due = last or done.step % recipe.training.log_every_steps == 0
-            save_due = last or done.step % plan.checkpoint_every_steps == 0
+            save_due = last or done.step % plan.checkpoint_every_steps == 0 or done.step in to_probe
             guard.read(ranks, newest=line_due or save_due)
             if line_due:
                 lines.write(done, result, rates)

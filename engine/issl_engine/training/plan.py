@@ -69,6 +69,12 @@ def make_plan(recipe: Recipe, dataset: Dataset, ranks: Ranks) -> Plan:
     )
 
 
+def over_training_steps(recipe: Recipe, total_steps: int) -> frozenset[int]:
+    """The steps whose checkpoints are saved, and stay, for ``evaluation.over_training``; the last is among them."""
+    count = recipe.evaluation.over_training
+    return frozenset(max(1, round(total_steps * part / count)) for part in range(1, count + 1))
+
+
 def check_batch_size(training: TrainingConfig, world_size: int) -> None:
     """Raises Mistake, with the nearest sizes that work, when a batch does not divide by ranks and accumulation.
 

@@ -21,7 +21,7 @@ from issl_engine.training.checkpoints.verify import agreed_latest_checkpoint, la
 from issl_engine.training.guard import TrainingStopped
 from issl_engine.training.lines import Lines, OnLog
 from issl_engine.training.loop import train
-from issl_engine.training.plan import Plan, log_waiting_images, make_plan
+from issl_engine.training.plan import Plan, log_waiting_images, make_plan, over_training_steps
 from issl_engine.training.watch.heartbeat import Heartbeat, WatchedViews
 from issl_engine.training.watch.watchdog import OnHung, Watchdog
 from issl_engine.training.watch.watchers import build_watchers
@@ -69,7 +69,7 @@ def pretrain(
         began = time.perf_counter() - seconds
         saver = CheckpointSaver(
             checkpoints, recipe=recipe, seed=seed, engine=engine, learner=learner, online_probe=online_probe,
-            ranks=ranks,
+            ranks=ranks, keep_steps=over_training_steps(recipe, plan.total_steps),
         )  # fmt: skip
         heartbeat = Heartbeat()
         watchers = build_watchers(training, heartbeat)

@@ -19,6 +19,7 @@ from ..judging.test_leak_check import QUICK, splits
 ROWS = 16
 FEW_AT_A_TIME: dict[str, dict[str, Any]] = QUICK | {
     "linear_sgd": {"epochs": 1, "batch_size": ROWS},
+    "linear_augmented": {"epochs": 1, "batch_size": ROWS},
     "mlp": {"hidden_widths": (8,), "epochs": 1, "batch_size": ROWS},
 }
 PROBES = variants(probing, ProbeConfig)
@@ -30,7 +31,7 @@ def results(name: str, parts: Splits, device: str = "cpu") -> list[ProbeResult]:
     probe = PROBES[name](**FEW_AT_A_TIME.get(name, {}))
     return probe.evaluate(
         train=parts.train, held_out=parts.held_out, test=parts.judged, num_classes=NUM_CLASSES, seed=0,
-        device=torch.device(device),
+        device=torch.device(device), crops=parts.crops,
     )  # fmt: skip
 
 

@@ -32,6 +32,7 @@ def ten(tmp_path: Path) -> Path:
         (KeepRule(newest=1, every_epochs=0.3), list(range(1, 11))),  # 0.3 x 3 / 0.3 is a little less than 3
         (KeepRule(newest=1, best=True), [4, 10]),
         (KeepRule(newest=2, every_epochs=1.5, best=True), [4, 5, 9, 10]),
+        (KeepRule(newest=1, steps=frozenset({2, 5, 77})), [2, 5, 10]),
     ],
 )
 def test_the_rule(rule: KeepRule, kept: list[int], ten: Path) -> None:

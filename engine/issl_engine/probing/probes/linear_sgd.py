@@ -17,11 +17,11 @@ from issl_engine.probing.features.features import Features
 from issl_engine.probing.probes.base import FitData, Value
 from issl_engine.probing.probes.class_probe import ClassProbeConfig
 from issl_engine.probing.probes.fitting.epoch_order import epoch_order
-from issl_engine.probing.probes.fitting.predictor import LinearClassifier, grouped_outputs
+from issl_engine.probing.probes.fitting.predictor import LinearClassifier
+from issl_engine.probing.probes.fitting.sgd_heads import SgdHeads
 from issl_engine.probing.probes.fitting.standardise import moments
 from issl_engine.probing.probes.grid import Point
 
-MOMENTUM = 0.9
 Positive = Annotated[float, Field(gt=0)]
 
 
@@ -76,30 +76,16 @@ def fit_grid(
     combinations, so all see the batches in one order. The incomplete last batch of an epoch is left out.
     Batches are normalised as they come: a normalised copy of all features would double the memory.
     """
-    N, S, G = len(fit), len(points), len(scale_G1D)
-    C, D, device = num_classes, fit.width, scale_G1D.device
-    weights_SCD, bias_SC = torch.zeros(S, C, D, device=device), torch.zeros(S, C, device=device)
-    speed_SCD, speed_SC = torch.zeros_like(weights_SCD), torch.zeros_like(bias_SC)
-    lr_S1 = torch.tensor([float(point["lr"]) for point in points], device=device)[:, None]
-    decay_S11 = torch.tensor([float(point["weight_decay"]) for point in points], device=device)[:, None, None]
+    device, N = scale_G1D.device, len(fit)
+    heads = SgdHeads(points, num_classes, scale_G1D, offset_G1D)
     generator = torch.Generator().manual_seed(seed)
     B = min(batch_size, N)
-    position_B = torch.arange(B, device=device)
     steps_per_epoch = N // B
     for step in range(epochs * steps_per_epoch):
         within = step % steps_per_epoch
         if within == 0:
-            order_N = epoch_order(N, 4 * D, generator)
+            order_N = epoch_order(N, 4 * fit.width, generator)
         index_B = order_N[within * B : (within + 1) * B]
-        rows_GBD = torch.addcmul(offset_G1D, fit.batch(index_B, device), scale_G1D)
-        # The gradient of the mean cross-entropy with respect to the logits: (softmax - one-hot) / B.
-        d_SCB = grouped_outputs(weights_SCD, bias_SC, rows_GBD).softmax(1)
-        d_SCB[:, fit.labels_N[index_B].to(device), position_B] -= 1
-        d_SCB /= B
-        speed_SCD.mul_(MOMENTUM).add_(decay_S11 * weights_SCD)
-        speed_SCD.view(G, -1, D).baddbmm_(d_SCB.view(G, -1, B), rows_GBD)
-        speed_SC.mul_(MOMENTUM).add_(d_SCB.sum(2))
-        rate_S1 = lr_S1 * (0.5 * (1 + math.cos(math.pi * step / (epochs * steps_per_epoch))))
-        weights_SCD -= rate_S1[..., None] * speed_SCD
-        bias_SC -= rate_S1 * speed_SC
-    return weights_SCD, bias_SC
+        rate = 0.5 * (1 + math.cos(math.pi * step / (epochs * steps_per_epoch)))
+        heads.step(fit.batch(index_B, device), fit.labels_N[index_B].to(device), rate)
+    return heads.weights_SCD, heads.bias_SC

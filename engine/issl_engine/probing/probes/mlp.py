@@ -20,9 +20,9 @@ from issl_engine.probing.probes.class_probe import ClassProbeConfig
 from issl_engine.probing.probes.fitting.epoch_order import epoch_order
 from issl_engine.probing.probes.fitting.mlp_stack import MLPStack
 from issl_engine.probing.probes.fitting.predictor import Predictor, likeliest
+from issl_engine.probing.probes.fitting.sgd_heads import MOMENTUM
 from issl_engine.probing.probes.fitting.standardise import moments
 from issl_engine.probing.probes.grid import Point
-from issl_engine.probing.probes.linear_sgd import MOMENTUM
 
 Positive = Annotated[float, Field(gt=0)]
 

@@ -21,10 +21,13 @@ class KeepRule:
     newest: int
     every_epochs: float | None = None
     best: bool = False
+    steps: frozenset[int] = frozenset()
+    """Those of these steps stay too."""
 
     def kept(self, manifests: list[Manifest]) -> set[int]:
         """The steps, of those of whole checkpoints in the order of their steps, that stay."""
         kept = {manifest.step for manifest in manifests[-self.newest :]}
+        kept |= {manifest.step for manifest in manifests if manifest.step in self.steps}
         if self.every_epochs is not None:
             first_of: dict[int, int] = {}
             for manifest in manifests:

@@ -28,7 +28,8 @@ CLOSING_SECONDS = 60.0
 class CheckpointSaver:
     """Saves into ``folder``, at most one checkpoint at a time. Every rank has one, and calls it at the same steps.
 
-    Making it removes what a killed run left half written.
+    Checkpoints of ``keep_steps`` stay, whatever the recipe's rule says. Making it removes what a killed run
+    left half written.
     """
 
     def __init__(
@@ -41,13 +42,16 @@ class CheckpointSaver:
         learner: Learner,
         online_probe: OnlineProbe | None,
         ranks: Ranks,
+        keep_steps: frozenset[int] = frozenset(),
     ) -> None:
         self.folder, self.recipe, self.seed, self.ranks = folder, recipe, seed, ranks
         self.engine, self.learner, self.online_probe = engine, learner, online_probe
         self._write: CheckpointWrite | None = None
         self._said_that_it_waits = False
         rule = recipe.checkpoint
-        self._keep = KeepRule(newest=rule.keep, every_epochs=rule.keep_every_epochs, best=rule.keep_best)
+        self._keep = KeepRule(
+            newest=rule.keep, every_epochs=rule.keep_every_epochs, best=rule.keep_best, steps=keep_steps
+        )  # fmt: skip
         self._remove_left_overs()
 
     @property
