@@ -1,12 +1,12 @@
 """What lies where in the folder of a run.
 
-RUN/recipe.yaml  environment.json  run.json  results.csv  report.html  log.txt
+RUN/recipe.yaml  environment.json  run.json  results.csv  report.html  log.txt  differences.csv
 RUN/<arm>/seed<k>/resolved.yaml  metrics.jsonl  checkpoints/  controls.json
-                  probes.json  diagnostics.json  feature_map.npz  views.png  kept.json
+                  probes.json  answers.json  diagnostics.json  feature_map.npz  views.png  kept.json
 RUN/<arm>/seed<k>/over_training/step_<n>.json  kept.json
                   the first probe on a checkpoint of that step (evaluation.over_training)
 RUN/over_training.csv                 the same as a table
-RUN/controls/seed<k>/<kind>-<digest>/probes.json  diagnostics-<digest>.json  feature_map.npz  kept.json
+RUN/controls/seed<k>/<kind>-<digest>/probes.json  answers.json  diagnostics-<digest>.json  feature_map.npz  kept.json
 RUN/thumbnails-<source>.webp  .json   the images of the feature maps
 RUN/logs/rank<k>.log                  where a supervisor started the ranks
 
@@ -23,6 +23,7 @@ RECIPE = "recipe.yaml"
 ENVIRONMENT = "environment.json"
 RECORD = "run.json"
 RESULTS = "results.csv"
+DIFFERENCES = "differences.csv"
 CURVES = "over_training.csv"
 PAGE = "report.html"
 LOG = "log.txt"
@@ -32,6 +33,7 @@ METRICS = "metrics.jsonl"
 CHECKPOINTS = "checkpoints"
 CONTROLS = "controls.json"
 PROBES = "probes.json"
+ANSWERS = "answers.json"
 DIAGNOSTICS = "diagnostics.json"
 OVER_TRAINING = "over_training"
 FEATURE_MAP = "feature_map.npz"

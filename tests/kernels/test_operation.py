@@ -20,13 +20,13 @@ def _write(d_x_BD: Tensor, upstream: Tensor, x_BD: Tensor) -> None:
     torch.mul(x_BD, upstream, out=d_x_BD)
 
 
-def _write_both(d: tuple[Tensor, Tensor], x_BD: Tensor, y_BD: Tensor, factor: float) -> None:
+def _write_all(d: tuple[Tensor, Tensor], x_BD: Tensor, y_BD: Tensor, factor: float) -> None:
     for d_z_BD, z_BD in zip(d, (x_BD, y_BD), strict=True):
         torch.mul(z_BD, factor, out=d_z_BD)
 
 
 one, one_ = gradient_operations("one_for_tests", _write, of=("x_BD",))
-both, both_ = gradient_operations("both_for_tests", _write_both, of=("x_BD", "y_BD"))
+both, both_ = gradient_operations("both_for_tests", _write_all, of=("x_BD", "y_BD"))
 
 
 def schema(name: str) -> str:

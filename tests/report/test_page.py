@@ -15,7 +15,7 @@ from issl_engine.report.page_data import page_data
 from issl_engine.report.page_files import SCRIPTS
 from issl_engine.report.run_folder import ReportError, load_run
 from issl_engine.report.table import headline
-from issl_engine.report.write import write_both, write_report
+from issl_engine.report.write import write_all, write_report
 
 from .run_folders import add_maps, make_run, result
 
@@ -118,7 +118,7 @@ def test_a_comparison_distinguishes_runs_of_one_name(tmp_path: Path) -> None:
     (runs[1] / "environment.json").write_text(json.dumps({"cpu": "another CPU", "commit": "def"}))
     both = compare_runs(runs)
     assert [arm.name for arm in both.arms] == [f"{run}: a" for run in runs]
-    page = write_both(tmp_path / "both", both).read_text()
+    page = write_all(tmp_path / "both", both).read_text()
     environment = {row[0][1]: row[1:] for row in table(page, "environment")}
     assert [text for _, text in environment["cpu"]] == ["a CPU", "another CPU"]
     assert all('class="best"' in attributes for attributes, _ in environment["cpu"])

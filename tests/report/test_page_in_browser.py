@@ -10,7 +10,7 @@ import pytest
 
 from issl_engine.report.compare import compare_runs
 from issl_engine.report.serve import RunServer
-from issl_engine.report.write import write_both, write_report
+from issl_engine.report.write import write_all, write_report
 
 from .browser import Browser, chromium
 from .run_folders import CLASSES, add_maps, make_run, result
@@ -261,7 +261,7 @@ def test_without_scripts_tables_and_figures_are_there(page: Browser, address: st
 def test_a_comparison_of_runs_has_a_column_for_the_run(page: Browser, tmp_path: Path) -> None:
     runs = [make_run(tmp_path / name, {"a": 60.0}, seeds=[0]) for name in ("one", "two")]
     (runs[0] / "a" / "seed0" / "probes.json").write_text(json.dumps([result(61.0), result(9.0, setting="5-shot")]))
-    page.open(write_both(tmp_path / "both", compare_runs(runs)).as_uri())
+    page.open(write_all(tmp_path / "both", compare_runs(runs)).as_uri())
     assert column(page, 1)[:2] == ["one", "two"]
     assert page.run("document.querySelectorAll('#scores svg').length") == 3
 

@@ -16,7 +16,7 @@ from issl_engine.report.csv_file import COLUMNS
 from issl_engine.report.run_folder import ReportError, load_run
 from issl_engine.report.statistics import summarise
 from issl_engine.report.table import headline, meaning, print_table
-from issl_engine.report.write import write_both, write_report
+from issl_engine.report.write import write_all, write_report
 
 from .run_folders import SEEDS, make_run
 
@@ -40,7 +40,7 @@ def test_table_has_means_intervals_and_the_gain_over_the_untrained_encoder(tmp_p
     table = [dict(zip(titles, row, strict=True)) for row in rows]
     assert [row["arm"] for row in table] == ["a", "b", "untrained encoder", "raw pixels"]
     assert table[0]["linear probe top-1 %"] == "61.0 ± 2.5"
-    assert table[0]["over untrained"] == "+21.0"
+    assert table[0]["over untrained"] == "+21.0 ± 2.5"
     assert table[0]["images/s"] == "130"
     assert table[2]["over untrained"] == "–"
 
@@ -53,12 +53,14 @@ def test_each_arm_is_compared_with_its_own_untrained_encoder(tmp_path: Path) -> 
     table = {row[0]: dict(zip(titles, row, strict=True)) for row in rows}
     names = ["narrow", "wide", "again", "untrained encoder (512)", "untrained encoder (2048)", "raw pixels"]
     assert list(table) == names
-    assert [table[arm]["over untrained"] for arm in ("narrow", "wide", "again")] == ["+21.0", "+16.0", "+23.0"]
+    assert [table[arm]["over untrained"] for arm in ("narrow", "wide", "again")] == [
+        "+21.0 ± 2.5", "+16.0 ± 2.5", "+23.0 ± 2.5",
+    ]  # fmt: skip
     assert [table[name]["linear probe top-1 %"][:4] for name in names[3:]] == ["40.0", "55.0", "20.0"]
     arms = {arm["name"]: arm for arm in load_run(run).as_json()["arms"]}
     assert arms["wide"]["seeds"][2]["over_untrained"] == {"linear": 72.0 - 55.0, "knn": 67.0 - 50.0}
     page = write_report(run).read_text()
-    assert all(f">{text}<" in page for text in ("+16.0", "+23.0", *names))
+    assert all(f">{text}<" in page for text in ("+16.0 ± 2.5", "+23.0 ± 2.5", *names))
     assert "its own untrained encoder, linear probe top-1 %: seed 0: 55.00; seed 1: 55.00" in page
     with (run / "results.csv").open() as file:
         lines = {(line["arm"], line["seed"], line["probe"]): line for line in csv.DictReader(file)}
@@ -208,7 +210,7 @@ def test_comparison_names_arms_after_their_run_where_they_clash(tmp_path: Path) 
     runs = [make_run(tmp_path / "one", {"a": 60.0}), make_run(tmp_path / "two", {"a": 65.0, "c": 70.0})]
     both = compare_runs(runs)
     assert [arm.name for arm in both.arms] == ["one: a", "two: a", "c"]
-    write_both(tmp_path / "both", both)
+    write_all(tmp_path / "both", both)
     assert (tmp_path / "both" / "report.html").is_file()
     with (tmp_path / "both" / "results.csv").open() as file:
         assert {line["arm"] for line in csv.DictReader(file)} >= {"one: a", "two: a", "c"}

@@ -7,6 +7,9 @@ import pytest
 from click.testing import CliRunner
 
 from issl_engine.cli import main
+from issl_engine.report.answers_file import read_answers
+from issl_engine.report.differences import all_differences
+from issl_engine.report.run_folder import load_run
 
 SMALL = (
     "source.num_train=64", "source.num_test=16", "training.global_batch_size=16", "probes=[{name: knn, ks: [3]}]",
@@ -77,3 +80,25 @@ def test_with_other_probes_the_old_controls_are_not_shown(run: Path) -> None:
     assert named(run, "simclr")["untrained"]["folder"] != before["untrained"]["folder"]
     lines = (run / "results.csv").read_text().splitlines()
     assert all("nearest_mean" in line for line in lines[1:])
+
+
+def test_beside_the_probes_lie_their_answers_and_both_are_kept_together(run: Path) -> None:
+    call(run, "arms.dissl.encoder.dim=24")
+    places = [run / arm / "seed0" for arm in ("simclr", "dissl")]
+    places.append(run / str(named(run, "dissl")["untrained"]["folder"]))
+    for place in places:
+        answers = read_answers(place / "answers.json")
+        (result,) = json.loads((place / "probes.json").read_text())
+        assert answers is not None
+        right_N = answers.right_N("knn")
+        assert right_N is not None
+        assert answers.count == result["num_split_images"] == 16
+        assert 100 * right_N.mean() == pytest.approx(result["value"])
+        assert "right_N" not in result
+    assert len({read_answers(place / "answers.json").judged for place in places}) == 1  # type: ignore[union-attr]
+    (found,) = all_differences(load_run(run))
+    assert found.covers == "images"
+    written = (places[0] / "answers.json").read_bytes()
+    (places[0] / "answers.json").write_text("{}")
+    call(run, "arms.dissl.encoder.dim=24")
+    assert (places[0] / "answers.json").read_bytes() == written

@@ -13,7 +13,7 @@ from issl_engine.commands.options import json_option
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Folder for results.csv and report.html; default none.",
+    help="Folder for results.csv, differences.csv and report.html; default none.",
 )
 @json_option
 def compare(run_dirs: tuple[Path, ...], out: Path | None, as_json: bool) -> None:
@@ -25,7 +25,7 @@ def compare(run_dirs: tuple[Path, ...], out: Path | None, as_json: bool) -> None
     """
     from issl_engine.report.compare import compare_runs
     from issl_engine.report.table import print_table
-    from issl_engine.report.write import write_both
+    from issl_engine.report.write import write_all
 
     together = compare_runs(list(run_dirs))
     if as_json:
@@ -33,4 +33,4 @@ def compare(run_dirs: tuple[Path, ...], out: Path | None, as_json: bool) -> None
     else:
         print_table(together)
     if out is not None:
-        click.echo(f"report: {write_both(out, together)}", err=as_json)
+        click.echo(f"report: {write_all(out, together)}", err=as_json)

@@ -12,7 +12,9 @@ from issl_engine.commands.options import json_option
 @click.argument("run_dir", type=click.Path(path_type=Path))
 @json_option
 def report(run_dir: Path, as_json: bool) -> None:
-    """Write results.csv and report.html of RUN_DIR again, and print its table. The run may still be going on.
+    """Write results.csv, differences.csv and report.html of RUN_DIR again, and print its tables.
+
+    The run may still be going on.
 
     \b
     Example:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 
+from issl_engine.probing.judging.metric_limits import PERCENT, Limits, limits_of
 from issl_engine.probing.probes.base import ProbeResult
 
 PROBE_TITLES = {
@@ -14,7 +15,6 @@ METRIC_TITLES = {
     "average_precision": "AP %", "r2": "R²", "rmse": "RMSE",
 }  # fmt: skip
 """How tables call a metric; one that is not here goes by its own name."""
-PERCENT = frozenset({"top1", "top5", "mean_per_class", "mean_average_precision", "average_precision"})
 LOWER_IS_BETTER = frozenset({"mae", "mse", "rmse", "error"})
 
 
@@ -56,6 +56,11 @@ class Column:
     @property
     def lower_is_better(self) -> bool:
         return self.metric in LOWER_IS_BETTER
+
+    @property
+    def limits(self) -> Limits | None:
+        """Of its values."""
+        return limits_of(self.metric)
 
     @property
     def digits(self) -> int:

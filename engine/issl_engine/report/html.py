@@ -9,7 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from issl_engine.report.columns import Column
-from issl_engine.report.html_table import environment_table, measures_table, recipe_table, results_table
+from issl_engine.report.differences import all_differences, meaning_of_differences
+from issl_engine.report.html_table import (
+    differences_table,
+    environment_table,
+    measures_table,
+    recipe_table,
+    results_table,
+)
 from issl_engine.report.over_training_figure import over_training_figure
 from issl_engine.report.page_data import map_data, page_data
 from issl_engine.report.page_files import script, script_hash, style
@@ -38,6 +45,7 @@ def render_page(title: str, run: Run, *, live: bool = False) -> str:
     """The whole page of one run, or of a comparison; ``live`` makes it ask its server for news."""
     sections = [
         _section("results", "Results", _results(run, live)),
+        _section("differences", "Differences between arms", _differences(run)),
         _section("training", "Training", _training(run, live)),
         _section("diagnostics", "Diagnostics", _diagnostics(run, live)),
         _section("map", "Feature map", _map(run)),
@@ -105,6 +113,12 @@ def _results(run: Run, live: bool) -> str:
         f'<div id="table">{results_table(run)}</div><div id="scores"></div>{_static(static)}'
         f'<details class="notes"><summary>What the numbers mean</summary><ul>{notes}</ul></details>'
     )
+
+
+def _differences(run: Run) -> str:
+    table = differences_table(run)
+    notes = "".join(f"<li>{escape(line)}</li>" for line in meaning_of_differences(all_differences(run)))
+    return f'{table}<div class="notes"><ul>{notes}</ul></div>' if table or notes else ""
 
 
 def _training(run: Run, live: bool) -> str:

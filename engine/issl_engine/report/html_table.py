@@ -2,16 +2,17 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from html import escape
 
 from issl_engine.layout import UNTRAINED
 from issl_engine.probing.probes.base import ProbeResult
 from issl_engine.report.diagnostics_file import Diagnostics
+from issl_engine.report.differences import Difference, all_differences
 from issl_engine.report.recipe_diff import differing_keys
 from issl_engine.report.run_folder import ArmRuns, Run
 from issl_engine.report.statistics import Summary
-from issl_engine.report.table import best_row, gain_over_untrained
+from issl_engine.report.table import best_row, gain_of
 
 NOTHING = "–"
 
@@ -62,14 +63,37 @@ def _score(score: Summary | None, digits: int, note: str, *, best: bool) -> Cell
 
 
 def _training_cells(row: ArmRuns, run: Run) -> list[Cell]:
-    gain, loss, seconds = gain_over_untrained(row, run), row.metric("loss"), row.metric("seconds")
-    over = _number(gain, "{:+.1f}")
+    gain, loss, seconds = gain_of(row, run), row.metric("loss"), row.metric("seconds")
     return [
-        over if gain is None else replace(over, note=_own_untrained(row, run)),
+        Cell(text=NOTHING)
+        if gain is None or gain.summary is None
+        else Cell(text=gain.text, number=gain.summary.mean, note=_own_untrained(row, run)),
         _number(loss.mean if loss else None, "{:.3f}"),
         _number(row.images_per_second, "{:.0f}"),
         _number(seconds.mean / 60 if seconds else None, "{:.1f}"),
     ]
+
+
+def differences_table(run: Run) -> str:
+    """One row per pair of arms, one column per plain probe: the first less the second; empty where none is paired."""
+    found = all_differences(run)
+    if all(one.summary is None for one in found):
+        return ""
+    columns = list(dict.fromkeys(one.column for one in found))
+    rows = [
+        [Cell(text=f"{one.first} - {one.second}"), *(_difference(each) for each in found[place : place + len(columns)])]
+        for place, one in list(enumerate(found))[:: len(columns)]
+    ]
+    return _table(
+        ["pair", *(column.title for column in columns)], rows, num_arms=len(rows), name="differences"
+    )  # fmt: skip
+
+
+def _difference(one: Difference) -> Cell:
+    if one.summary is None:
+        return Cell(text=NOTHING, note=f"not paired: {one.why_none}")
+    seeds = f"paired over seed{'s' if len(one.seeds) > 1 else ''} {', '.join(map(str, one.seeds))}"
+    return Cell(text=one.text, number=one.summary.mean, note=seeds)
 
 
 def _own_untrained(row: ArmRuns, run: Run) -> str:

@@ -89,7 +89,7 @@ def mean_curve(row: "ArmRuns", column: Column) -> list[tuple[float, Summary]]:
     for seed in row.seeds:
         for epoch, result in curve_of(seed, column).items():
             values.setdefault(epoch, []).append(result.value)
-    return [(epoch, summarise(values[epoch])) for epoch in sorted(values)]
+    return [(epoch, summarise(values[epoch], column.limits)) for epoch in sorted(values)]
 
 
 def lines_over_training(run: "Run") -> list[str]:

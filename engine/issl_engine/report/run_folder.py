@@ -1,6 +1,5 @@
 """A run folder, read: what pretraining and probing wrote, whether or not it is finished."""
 
-import json
 import logging
 from dataclasses import dataclass, field
 from functools import cache
@@ -11,6 +10,7 @@ from typing import Any
 import yaml
 
 from issl_engine.layout import (
+    ANSWERS,
     CONTROLS,
     DIAGNOSTICS,
     ENVIRONMENT,
@@ -28,10 +28,11 @@ from issl_engine.layout import (
 )  # fmt: skip
 from issl_engine.probing.judging.results import results_from_json
 from issl_engine.probing.probes.base import ProbeResult
+from issl_engine.report.answers_file import Answers, read_answers
 from issl_engine.report.columns import Column, column_of
 from issl_engine.report.diagnostics_file import Diagnostics, read_diagnostics
 from issl_engine.report.over_training import ProbedCheckpoint, read_over_training
-from issl_engine.report.read_json import ReportError, read_json
+from issl_engine.report.read_json import ReportError, read_json, read_lines
 from issl_engine.report.statistics import Summary, summarise
 
 _log = logging.getLogger("issl_engine")
@@ -53,6 +54,7 @@ class Control:
     """Width of the untrained encoder's representation."""
     feature_map: Path | None = None
     diagnostics: Diagnostics | None = None
+    answers: Answers | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +67,8 @@ class SeedRun:
     views_png: Path | None = None
     feature_map: Path | None = None
     diagnostics: Diagnostics | None = None
+    answers: Answers | None = None
+    """Which judged images were told right; None where an earlier version kept none."""
     over_training: list[ProbedCheckpoint] = field(default_factory=list)
     """Checkpoints of the way that were probed, in their order."""
     config: dict[str, Any] | None = None
@@ -72,9 +76,14 @@ class SeedRun:
     controls: dict[str, Control] = field(default_factory=dict)
     """Kind → the control that this arm is compared with at this seed."""
 
+    @property
+    def untrained(self) -> Control | None:
+        """Its own encoder, untrained."""
+        return self.controls.get(UNTRAINED)
+
     def over_untrained(self, column: Column) -> float | None:
         """What this seed's probe gives more than its own untrained encoder's, in the column's unit."""
-        untrained = self.controls.get(UNTRAINED)
+        untrained = self.untrained
         mine = next((one.value for one in self.probes if column.holds(one)), None)
         floors = untrained.probes if untrained else []
         floor = next((one.value for one in floors if column.of_control.holds(one)), None)
@@ -107,9 +116,9 @@ class ArmRuns:
         if len(results) == 1:
             (only,) = results
             if len(only.draws) > 1:
-                return summarise(only.draws)
+                return summarise(only.draws, column.limits)
             return Summary(mean=only.value, half_width=None, count=1, interval=only.interval)
-        return summarise([result.value for result in results]) if results else None
+        return summarise([result.value for result in results], column.limits) if results else None
 
     @property
     def images_per_second(self) -> float | None:
@@ -239,11 +248,12 @@ def _seeds(run: Path, arm: str, seeds: list[int]) -> list[SeedRun]:
         found.append(
             SeedRun(
                 seed=seed,
-                metrics=_lines(place / METRICS),
+                metrics=read_lines(place / METRICS),
                 probes=_probes(place / PROBES),
                 views_png=_if_there(place / VIEWS),
                 feature_map=_if_there(place / FEATURE_MAP),
                 diagnostics=read_diagnostics(place / DIAGNOSTICS),
+                answers=read_answers(place / ANSWERS),
                 over_training=read_over_training(place),
                 config=_config(place / RESOLVED),
                 controls=_controls(run, place / CONTROLS),
@@ -270,6 +280,7 @@ def _controls(run: Path, named: Path) -> dict[str, Control]:
             probes=_probes(place / PROBES),
             dim=entry.get("dim"),
             feature_map=_if_there(place / FEATURE_MAP),
+            answers=read_answers(place / ANSWERS),
             diagnostics=None if diagnostics is None else read_diagnostics(place / Path(diagnostics).name),
         )
     return found
@@ -331,7 +342,12 @@ def _labels(kind: str, users: dict[str, list[ArmRuns]]) -> dict[str, str]:
 
 def _as_run(seed: int, control: Control) -> SeedRun:
     return SeedRun(
-        seed=seed, metrics=[], probes=control.probes, feature_map=control.feature_map, diagnostics=control.diagnostics
+        seed=seed,
+        metrics=[],
+        probes=control.probes,
+        feature_map=control.feature_map,
+        diagnostics=control.diagnostics,
+        answers=control.answers,
     )
 
 
@@ -370,22 +386,3 @@ def _probes(path: Path) -> list[ProbeResult]:
         raise ReportError(
             f"{path}: damaged, or of another version of issl-engine ({error}); run the recipe again to write it anew"
         ) from error
-
-
-def _lines(path: Path) -> list[dict[str, float]]:
-    if not path.is_file():
-        return []
-    lines = path.read_bytes().splitlines()
-    records = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            record = json.loads(line)
-        except ValueError as error:  # no JSON, or not in UTF-8
-            if number == len(lines):
-                _log.info("%s: its last line is half written and is left out", path)
-                break
-            raise ReportError(f"{path}:{number}: the line is damaged ({error}); delete the line") from error
-        if not isinstance(record, dict):
-            raise ReportError(f"{path}:{number}: the line is damaged (it is no record of a step); delete the line")
-        records.append(record)
-    return records

@@ -4,6 +4,12 @@ from rich.console import Console
 from rich.table import Table
 
 from issl_engine.report.columns import Column
+from issl_engine.report.differences import (
+    Difference,
+    differences_to_show,
+    gain_over_untrained,
+    meaning_of_differences,
+)
 from issl_engine.report.over_training import lines_over_training
 from issl_engine.report.run_folder import ArmRuns, Run
 from issl_engine.report.statistics import Summary
@@ -19,24 +25,22 @@ def headline(run: Run) -> tuple[list[str], list[list[str]]]:
 
 def _cells(row: ArmRuns, run: Run, columns: list[Column]) -> list[str]:
     seconds, loss, speed = row.metric("seconds"), row.metric("loss"), row.images_per_second
-    gain = gain_over_untrained(row, run)
+    gain = gain_of(row, run)
     return [
         row.name,
         *(_text(row.score(column), column.digits) for column in columns),
-        f"{gain:+.{columns[0].digits}f}" if gain is not None else "–",
+        "–" if gain is None else gain.text,
         f"{loss.mean:.3f}" if loss else "–",
         f"{speed:.0f}" if speed else "–",
         f"{seconds.mean / 60:.1f}" if seconds else "–",
     ]
 
 
-def gain_over_untrained(row: ArmRuns, run: Run) -> float | None:
-    """Of the first column, in its unit: what the arm gives more than its own untrained encoder, mean over seeds."""
+def gain_of(row: ArmRuns, run: Run) -> Difference | None:
+    """Of the first column: what the arm gives more than its own untrained encoder; None where either is not probed."""
     columns = run.plain_columns
-    if not columns:
-        return None
-    gains = [gain for seed in row.seeds if (gain := seed.over_untrained(columns[0])) is not None]
-    return sum(gains) / len(gains) if gains else None
+    gain = gain_over_untrained(row, columns[0]) if columns else None
+    return None if gain is None or gain.summary is None else gain
 
 
 def best_row(run: Run, column: Column) -> int | None:
@@ -64,8 +68,32 @@ def print_table(run: Run, console: Console | None = None) -> None:
     for index, row in enumerate(rows):
         table.add_row(*row, end_section=index == len(run.arms) - 1)
     console.print(table)
+    found = differences_to_show(run)
+    if any(one.summary is not None for one in found):
+        console.print(_differences_table(found))
+    for line in meaning_of_differences(found):
+        console.print(line, highlight=False, soft_wrap=True)
     for line in lines_over_training(run):
         console.print(line, highlight=False, soft_wrap=True)
+
+
+def _differences_table(found: list[Difference]) -> Table:
+    columns = list(dict.fromkeys(one.column for one in found))
+    table = Table(title="differences", title_justify="left")
+    table.add_column("pair", justify="left")
+    for column in columns:
+        table.add_column(column.title, justify="right")
+    for pair, texts in rows_of(found):
+        table.add_row(pair, *texts)
+    return table
+
+
+def rows_of(found: list[Difference]) -> list[tuple[str, list[str]]]:
+    """("first - second", one text a column), pair by pair."""
+    rows: dict[str, list[str]] = {}
+    for one in found:
+        rows.setdefault(f"{one.first} - {one.second}", []).append(one.text)
+    return list(rows.items())
 
 
 def meaning(run: Run) -> list[str]:

@@ -11,7 +11,7 @@ from torch import nn
 
 from issl_engine.diagnosis.diagnose import diagnose_learner
 from issl_engine.diagnosis.measure import as_json
-from issl_engine.layout import DIAGNOSTICS, PROBES, RESOLVED, VIEWS
+from issl_engine.layout import DIAGNOSTICS, RESOLVED, VIEWS
 from issl_engine.loading.contact_sheet import write_contact_sheet
 from issl_engine.probing.config import Network
 from issl_engine.probing.judging.evaluate import evaluate
@@ -24,6 +24,7 @@ from issl_engine.run.kept import Kept
 from issl_engine.run.made_of import diagnosed_by, network_key, probed_by
 from issl_engine.run.maps import keep_map
 from issl_engine.run.over_training import probe_over_training
+from issl_engine.run.probed import keep_probes
 from issl_engine.run.readouts import probe_readouts
 from issl_engine.run.together import measure_together
 from issl_engine.sources.base import Dataset
@@ -111,7 +112,8 @@ def _measure(trained: Trained, recipe: Recipe, dataset: Dataset, folder: Path, s
     kept, evaluation = Kept(folder), recipe.evaluation
     if recipe.probes:
         shown = evaluation.shown_network
-        kept.results(PROBES, *_probing(trained, recipe, dataset, seed))
+        key, make = _probing(trained, recipe, dataset, seed)
+        keep_probes(kept, key, recipe, dataset, seed, make)
         keep_map(
             kept, Kept(folder.parent.parent), recipe, of=network_key({shown: trained.weights_of(shown)}),
             encoder=lambda: trained.encoder(shown), dataset=dataset, seed=seed, device=trained.ranks.device,

@@ -11,7 +11,7 @@ from torch import nn
 
 from issl_engine.diagnosis.diagnose import diagnose
 from issl_engine.diagnosis.measure import as_json
-from issl_engine.layout import CONTROLS, PROBES, RAW_PIXELS, UNTRAINED, control_folder
+from issl_engine.layout import CONTROLS, RAW_PIXELS, UNTRAINED, control_folder
 from issl_engine.models.encoders.base import Encoder
 from issl_engine.probing.probes.base import ProbeResult
 from issl_engine.ranks import Ranks
@@ -21,6 +21,7 @@ from issl_engine.run.dataset import load_dataset
 from issl_engine.run.kept import Kept, digest_of, write_json
 from issl_engine.run.made_of import diagnosed_by, probed_by
 from issl_engine.run.maps import keep_map
+from issl_engine.run.probed import keep_probes
 from issl_engine.training.build import build_encoder
 
 _log = logging.getLogger("issl_engine")
@@ -57,7 +58,7 @@ def _control(
             _log.info("seed %d: probing the control '%s'", seed, kind)
             return probe_encoder(encoder, recipe, dataset, seed=seed, ranks=ranks)
 
-        kept.results(PROBES, probed, results)
+        keep_probes(kept, probed, recipe, dataset, seed, results)
         keep_map(
             kept, Kept(run), recipe, of=of, encoder=lambda: encoder, dataset=dataset, seed=seed, device=ranks.device
         )  # fmt: skip

@@ -77,7 +77,7 @@ def test_the_mean_and_its_interval_are_over_draws() -> None:
     for result in (tenth, shots):
         assert len(set(result.draws)) > 1
         assert result.value == pytest.approx(statistics.mean(result.draws))
-        half = 2.776 * statistics.stdev(result.draws) / math.sqrt(5)  # t of 4 degrees of freedom
+        half = 2.7764451 * statistics.stdev(result.draws) / math.sqrt(5)  # t of 4 degrees of freedom
         assert result.interval == pytest.approx((result.value - half, result.value + half))
         assert "nearest_mean: distance {cosine, euclidean}" in result.grid
         assert "cross-validation on the labelled images alone; 5 draws" in result.grid

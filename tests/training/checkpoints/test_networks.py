@@ -82,7 +82,7 @@ def test_there_is_no_teacher_to_take(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("zero_stage", [0, 1])
-def test_ranks_write_both_files(run_ranks, tmp_path: Path, zero_stage: int) -> None:
+def test_ranks_write_all_files(run_ranks, tmp_path: Path, zero_stage: int) -> None:
     digests = run_ranks(trained_on, str(tmp_path), zero_stage, world_size=2)
     assert digests[0] == digests[1]
     assert {"encoder.safetensors", "teacher_encoder.safetensors"} <= set(digests[0])

@@ -53,9 +53,14 @@ class ClassTask(Task):
         if metric == "mean_per_class":
             value = _mean_per_class(right_N, features.labels_N)
             interval = mean_share_interval(*_by_class(right_N, features.labels_N), seed)
-        else:
-            value, interval = 100 * correct / count, share_interval(correct, count, seed)
-        return Verdict(metric=metric, value=value, interval=interval, num_images=count)
+            return Verdict(metric=metric, value=value, interval=interval, num_images=count)
+        return Verdict(
+            metric=metric,
+            value=100 * correct / count,
+            interval=share_interval(correct, count, seed),
+            num_images=count,
+            right_N=right_N.numpy(),
+        )
 
 
 def _right(predictor: Predictor, features: Features, device: torch.device, *, top: int) -> Tensor:

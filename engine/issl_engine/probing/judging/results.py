@@ -1,6 +1,6 @@
 """Probe results as JSON, for run folders and programs."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from numbers import Real
 from typing import Any
 
@@ -12,7 +12,7 @@ NUMBERS = {"value", "num_train_images", "num_split_images", "seed"}
 
 def results_to_json(results: list[ProbeResult]) -> list[dict[str, Any]]:
     """Plain dicts with ProbeResult's fields."""
-    return [asdict(result) for result in results]
+    return [_record(result) for result in results]
 
 
 def results_from_json(records: Any) -> list[ProbeResult]:
@@ -20,6 +20,10 @@ def results_from_json(records: Any) -> list[ProbeResult]:
     if not isinstance(records, list):
         raise TypeError(f"a list of results is needed, not {type(records).__name__}")
     return [_result(record) for record in records]
+
+
+def _record(result: ProbeResult) -> dict[str, Any]:
+    return {name: value for name, value in asdict(replace(result, right_N=None)).items() if name != "right_N"}
 
 
 def _result(record: Any) -> ProbeResult:

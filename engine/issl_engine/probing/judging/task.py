@@ -6,7 +6,9 @@ Letters: S points of a grid, B images of a block.
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from issl_engine.probing.features.features import Features
 from issl_engine.probing.probes.fitting.predictor import Predictor
@@ -20,6 +22,8 @@ class Verdict:
     value: float
     interval: tuple[float, float]
     num_images: int
+    right_N: NDArray[np.bool_] | None = None
+    """Whether each image was told right, where ``value`` is the share of those."""
     setting: str = ""
     """What it was measured on, where that is a part of the targets."""
 

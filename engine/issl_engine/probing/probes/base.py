@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import final
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import field_validator
 from torch import Tensor
 
@@ -57,6 +59,8 @@ class ProbeResult:
     optimality_gap: float | None = None
     """The penalised loss of the fit that was judged is certainly no more than this above its minimum, in nats per image
     (a duality gap; of several draws, the largest). None where there is no such bound: by SGD, or not convex."""
+    right_N: NDArray[np.bool_] | None = field(default=None, compare=False, repr=False)
+    """Whether each judged image was told right, where ``value`` is the share of those; no part of the result's JSON."""
     preprocessing: str = ""
     """How the images became features, in words."""
     seed: int = 0

@@ -10,6 +10,7 @@ from torch import Tensor
 import issl_engine.probing.probes as probing
 from issl_engine.mistakes import Mistake
 from issl_engine.probing.features.features import Features
+from issl_engine.probing.judging.metric_limits import cut, limits_of
 from issl_engine.probing.judging.student_t import half_width
 from issl_engine.probing.probes.base import FitData, Fitted, ProbeConfig, ProbeResult, Value
 from issl_engine.probing.probes.fitting.cross_validation import cross_validated
@@ -109,13 +110,15 @@ class FittedFewLabels(Fitted):
         values = tuple(result.value for result in results)
         mean = sum(values) / len(values)
         half = half_width(values) if len(values) > 1 else None
+        limits = limits_of(first.metric)
         chosen_by = [result.held_out_value for result in results if result.held_out_value is not None]
         return replace(
             first,
             probe=self.probe,
             value=mean,
             setting=", ".join(part for part in (setting, first.setting) if part),
-            interval=first.interval if half is None else (mean - half, mean + half),
+            interval=first.interval if half is None else cut((mean - half, mean + half), limits),
+            right_N=first.right_N if half is None else None,
             draws=values,
             optimality_gap=None
             if first.optimality_gap is None

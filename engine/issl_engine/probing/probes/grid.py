@@ -50,6 +50,7 @@ class FittedPoint(Fitted):
                 held_out_value=self.held_out_value,
                 setting=verdict.setting,
                 interval=verdict.interval,
+                right_N=verdict.right_N,
                 optimality_gap=None if self.predictor.gaps is None else max(self.predictor.gaps),
                 chosen=self.chosen,
                 grid=self.grid,

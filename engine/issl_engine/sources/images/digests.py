@@ -112,6 +112,11 @@ def listing_digest(dataset: Dataset) -> str:
     return digest.hexdigest()
 
 
+def images_digest(images: ImageSet) -> str:
+    """SHA-256, in hexadecimal, of what is listed of some images, in their order, as ``listing_digest`` has it."""
+    return _of_listed(images).hex()
+
+
 def _of_listed(images: ImageSet) -> bytes:
     digest = hashlib.sha256(np.int64(len(images)).tobytes())
     digest.update(images.labels.astype("<i8").tobytes())
