@@ -17,6 +17,8 @@ MAY_RAISE = {
     "sources/formats/tf_example.py": "the reader adds file and record, and raises SourceError",
     "sources/formats/file_bytes.py": "a file object, which raises what io's do",
     "models/synchronised_batch_norm.py": "a module, which raises what torch's batch-norms do",
+    "report/answers_file.py": "caught there with the parser's, as a ReportError",
+    "search/outcome.py": "caught there with the parser's: the trial is looked at anew",
 }
 """File → why it may raise a ValueError. (The kernels are a library of their own, and raise what torch does.)"""
 
@@ -34,6 +36,7 @@ MAY_CATCH = {
     "sources/formats/tfrecord_samples.py": "find_features's",
     "sources/drawing/nuisances.py": "float's, of a table's row",
     "kernels/kernels_csv.py": "float's, of a table's row",
+    "commands/data_pack.py": "Pillow's, of a word that is no colour",
     "cli.py": "the kernels', of ISSL_KERNELS",
     "theory/run.py": "the kernels', of a path that the CPU cannot take",
     "training/build.py": "the kernels', of a path that the device cannot take",
