@@ -23,7 +23,7 @@ def read_json(path: Path) -> Any:
 
 
 def read_lines(path: Path) -> list[dict[str, float]]:
-    """The records of a file with one a line; nothing of a file that is not there, nor of a last line that is half written.
+    """The records of a file with one a line; nothing of a file that is not there, or of a half last line.
 
     Raises ReportError where a line is damaged.
     """
