@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from issl_engine.ranks import start_ranks
 from issl_engine.recipe.load import load_recipe
@@ -71,7 +70,7 @@ def test_probes_are_fitted_on_the_labelled_training_split(unlabelled: Dataset, t
     recipe = make_recipe(online_probe=None, probes=[{"name": "knn"}])
     checkpoint = pretrain(recipe, unlabelled, start_ranks(), folder=tmp_path, seed=0)
     encoder, _, _ = load_encoder(checkpoint)
-    (result,) = probe_encoder(encoder, recipe, unlabelled, seed=0, device=torch.device("cpu"))
+    (result,) = probe_encoder(encoder, recipe, unlabelled, seed=0, ranks=start_ranks())
     assert result.num_train_images == NUM_TRAIN
     assert result.num_split_images == len(unlabelled.test)
 
@@ -118,7 +117,7 @@ def test_pretraining_sees_the_share_and_probes_all(dataset: Dataset, tmp_path: P
     pretrain(recipe, replace(dataset, train=few.pretraining_images), ranks, folder=tmp_path / "alone", seed=0)
     assert weights(tmp_path / "share") == weights(tmp_path / "alone")
     encoder, _, _ = load_encoder(checkpoint)
-    (result,) = probe_encoder(encoder, recipe, few, seed=0, device=torch.device("cpu"))
+    (result,) = probe_encoder(encoder, recipe, few, seed=0, ranks=ranks)
     assert result.num_train_images == NUM_TRAIN
     assert content_of(few) == content_of(dataset), "one fingerprint: controls and features are shared"
 

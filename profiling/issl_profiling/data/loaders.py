@@ -9,12 +9,13 @@ from statistics import fmean, median
 from typing import Any, Protocol
 
 import numpy as np
-from issl_engine.sources.packing.smaller_jpeg import SmallerJPEGs, is_larger, smaller_jpeg
 from torch import Tensor
 
 from issl_engine.loading import ReadImages, Stage, TrainingViews, copy_batch
 from issl_engine.loading.batch_buffers import BatchBuffers
 from issl_engine.sources.base import ImageSet
+from issl_engine.sources.packing.packed_sample import LeftOut, make_sample
+from issl_engine.sources.packing.reencode import Reencoding, Smaller
 from issl_engine.views.config import Augmentation
 from issl_profiling.data.cases import DataCase
 from issl_profiling.data.torchvision_loader import Backend, TorchvisionViews
@@ -123,18 +124,17 @@ def packed_side(case: DataCase) -> int | None:
 
 def packed_sample(images: ImageSet, side: int, folder: Path) -> ImageSet:
     """Some of the images, encoded again with the shorter side at ``side``, repeated until there are as many."""
-    chosen, smaller = _sample(images), SmallerJPEGs(shorter_side_px=side, quality=PACKED_QUALITY)
+    how = Reencoding(smaller=Smaller(shorter_side_px=side, quality=PACKED_QUALITY))
     paths, sizes = [], []
-    for index in chosen:
-        size_HW = (int(images.sizes_HW[index, 0]), int(images.sizes_HW[index, 1]))
-        content = images.stored_bytes(index)
-        if is_larger(size_HW, smaller):
-            content, size_HW = smaller_jpeg(content, size_HW, smaller)
-        paths.append(str(folder / f"packed{index:08d}"))
-        Path(paths[-1]).write_bytes(content)
-        sizes.append(size_HW)
-    found = ImageSet(labels=np.zeros(len(chosen), np.int64), sizes_HW=np.array(sizes, np.int32), paths=tuple(paths))
-    return found.subset(np.arange(len(images)) % len(chosen))
+    for index in _sample(images):
+        sample = make_sample("train", images, int(index), how)
+        if isinstance(sample, LeftOut):
+            continue
+        paths.append(str(folder / sample.key))
+        Path(paths[-1]).write_bytes(sample.content)
+        sizes.append(sample.size_HW)
+    found = ImageSet(labels=np.zeros(len(paths), np.int64), sizes_HW=np.array(sizes, np.int32), paths=tuple(paths))
+    return found.subset(np.arange(len(images)) % len(paths))
 
 
 def training_views(case: DataCase, seed: int = 0) -> TrainingViews:
