@@ -30,6 +30,12 @@ from issl_kernels import DistillationTerms, distillation, linear_distillation
 
 _log = logging.getLogger("issl_engine")
 
+RAMPS = (
+    ("invariance_weight_start", "invariance_ramp_steps"),
+    ("teacher_temperature_start", "teacher_temperature_ramp_steps"),
+)
+"""Keys of a ramp's start and of its length."""
+
 HeadKind = Literal["linear", "mlp", "block_bottleneck", "bottleneck_block"]
 
 
@@ -91,23 +97,24 @@ class DISSLConfig(ObjectiveConfig):
 
     @model_validator(mode="after")
     def _ramps_are_whole(self) -> Self:
-        for name in ("invariance", "teacher_temperature"):
-            start_key = "invariance_weight_start" if name == "invariance" else f"{name}_start"
-            start, steps = getattr(self, start_key), getattr(self, f"{name}_ramp_steps")
+        for start_key, steps_key in RAMPS:
+            start, steps = getattr(self, start_key), getattr(self, steps_key)
             if (start is None) != (steps == 0):
-                raise Mistake(
-                    f"{start_key} ({start}) and {name}_ramp_steps ({steps}) belong together: set both or neither"
-                )
+                raise Mistake(f"{start_key} ({start}) and {steps_key} ({steps}) belong together: set both or neither")
         return self
 
+    @property
+    def _tends_to_collapse(self) -> bool:
+        return self.entropy_weight < self.invariance_weight + 1
+
     def unfit_for_search(self) -> str | None:
-        if self.entropy_weight < self.invariance_weight + 1:
+        if self._tends_to_collapse:
             return "entropy_weight is below invariance_weight + 1, where the classes tend to collapse"
         return None
 
     def build(self, shape: ObjectiveShape, group: ProcessGroup | None) -> Objective:
         shape.check_two_views(self.name)
-        if self.entropy_weight < self.invariance_weight + 1:
+        if self._tends_to_collapse:
             _log.warning(
                 "objective.entropy_weight (%g) is below objective.invariance_weight + 1 (%g), where the "
                 "classes tend to collapse; raise the first or lower the second",
