@@ -136,7 +136,7 @@ def inspect(source: str, overrides: tuple[str, ...], as_json: bool) -> None:
     \b
     Examples:
       issl-engine data inspect photos
-      issl-engine data inspect fashion_mnist/compare
+      issl-engine data inspect fashion_mnist/paper
       issl-engine data inspect imagenet/swav_compare source.folder=IMAGENET --json
     """
     with reserved_stdout():

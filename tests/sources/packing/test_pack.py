@@ -4,14 +4,11 @@ import hashlib
 import io
 import json
 import resource
-import shutil
 import tarfile
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -29,59 +26,7 @@ from issl_engine.sources.packing.shard_writer import PackedShard, ShardWriter
 from issl_engine.sources.packing.verify import broken_shards
 from issl_engine.sources.recognise import source_of_folder
 
-SMALL = PackSettings(shard_mib=1)
-SUFFIXES = {5: "png", 6: "webp"}
-"""Of images that are no JPEG, by their number in the class."""
-
-
-def save(path: Path, seed: int, size_HW: tuple[int, int], **settings: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.random.default_rng(seed).integers(0, 256, (*size_HW, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(path, **settings)
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two classes; 24 training images of noise, some 80 kB each, some turned by EXIF, four no JPEG; 4 test images."""
-    root, seed = tmp_path_factory.mktemp("made") / "photos", 0
-    turned = Image.Exif()
-    turned[0x0112] = 6
-    for split, count in (("train", 12), ("val", 2)):
-        for label in ("cat", "dog"):
-            for number in range(count):
-                path = root / split / label / f"{number:02d}.{SUFFIXES.get(number, 'jpg')}"
-                save(path, seed, (200, 300), quality=95, **({"exif": turned} if number == 1 else {}))
-                seed += 1
-    return root
-
-
-@pytest.fixture
-def folder(photos: Path, tmp_path: Path, own_cache: Path) -> Path:
-    """A copy of them."""
-    return Path(shutil.copytree(photos, tmp_path / "photos"))
-
-
-@pytest.fixture
-def out(tmp_path: Path) -> Path:
-    return tmp_path / "out"
-
-
-@pytest.fixture
-def dataset(folder: Path) -> Dataset:
-    return ImageFolderConfig(folder=folder).load()
-
-
-def files(folder: Path) -> dict[str, bytes]:
-    """Of every file but the lock, its content."""
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.suffix in (".tar", ".json")}
-
-
-def listed(folder: Path) -> Iterator[tuple[str, bytes, list[Any]]]:
-    """(split, content, [label, height, width]) of every image, by the lists of samples."""
-    for shard in json.loads((folder / "index.json").read_text())["shards"]:
-        tar = (folder / shard["file"]).read_bytes()
-        for _, start, length, *rest in json.loads((folder / shard["file"]).with_suffix(".json").read_text())["samples"]:
-            yield shard["split"], tar[start : start + length], rest
+from .packed_folders import SMALL, files, listed, save
 
 
 def test_every_image_is_copied_with_label_and_size(dataset: Dataset, tmp_path: Path) -> None:
@@ -374,130 +319,3 @@ def test_corrupt_images_are_left_out_and_counted(folder: Path, tmp_path: Path) -
     packed = pack_dataset(ImageFolderConfig(folder=folder).load(), tmp_path / "out", SMALL)
     assert [(Path(one.name).name, one.reason) for one in packed.left_out] == [("03.jpg", "empty file")]
     assert sum(shard["samples"] for shard in packed.index["shards"]) == 27
-
-
-def test_larger_images_are_made_smaller_upright_and_others_copied(folder: Path, out: Path) -> None:
-    small = folder / "val" / "dog" / "00.jpg"
-    save(small, 99, (90, 180))
-    dataset = ImageFolderConfig(folder=folder).load()
-    reencoding = Reencoding(smaller=Smaller(shorter_side_px=100, quality=80))
-    index = pack_dataset(dataset, out, replace(SMALL, reencoding=reencoding)).index
-    assert index["reencoded"] == {"shorter_side_px": 100, "quality": 80, "images": 27}
-    copied: set[bytes] = set()
-    kinds: Counter[str | None] = Counter()
-    for _, content, (_, height, width) in listed(out):
-        with Image.open(io.BytesIO(content)) as image:
-            assert image.size == (width, height)
-            if min(height, width) >= 100:
-                assert sorted((height, width)) == [100, 150]
-                assert not image.getexif()
-                kinds[image.format] += 1
-            else:
-                copied.add(content)
-    assert copied == {small.read_bytes()}
-    assert kinds == {"JPEG": 23, "PNG": 4}
-
-
-def test_transparent_images_are_drawn_on_the_background(folder: Path, tmp_path: Path) -> None:
-    """Black ink on transparency, in three kinds of file; without a background all of it would be black."""
-    ink = np.zeros((40, 60, 4), dtype=np.uint8)
-    ink[10:20, :, 3] = 255
-    picture = Image.fromarray(ink)
-    shutil.rmtree(folder / "train" / "cat")
-    (folder / "train" / "cat").mkdir()
-    picture.save(folder / "train" / "cat" / "rgba.png")
-    picture.convert("LA").save(folder / "train" / "cat" / "la.png")
-    picture.save(folder / "train" / "cat" / "rgba.webp", lossless=True)
-    palette = Image.fromarray((ink[..., 3] > 0).astype(np.uint8), mode="P")
-    palette.putpalette([0, 0, 0, 0, 0, 0])
-    palette.save(folder / "train" / "cat" / "palette.png", transparency=0)
-    settings = replace(SMALL, reencoding=Reencoding(background=(255, 128, 0)))
-    index = pack_dataset(ImageFolderConfig(folder=folder).load(), tmp_path / "out", settings).index
-    assert index["reencoded"] == {"background": [255, 128, 0], "images": 4}
-    expected = np.where(ink[..., 3:] > 0, 0, np.array([255, 128, 0], dtype=np.uint8))
-    found = [content for _, content, (_, *size) in listed(tmp_path / "out") if size == [40, 60]]
-    assert len(found) == 4
-    for content in found:
-        with Image.open(io.BytesIO(content)) as image:
-            assert (image.format, image.mode) == ("PNG", "RGB")
-            assert np.array_equal(np.asarray(image), expected)
-
-
-def test_a_folder_packed_before_there_were_backgrounds_is_gone_on_with(dataset: Dataset, out: Path) -> None:
-    packed = pack_dataset(dataset, out, SMALL)
-    state = next(path for path in out.iterdir() if "background" in path.read_text(errors="replace"))
-    content = json.loads(state.read_text())
-    del content["settings"]["background"]
-    state.write_text(json.dumps(content))
-    assert pack_dataset(dataset, out, SMALL) == packed
-    with pytest.raises(SourceError, match=r"background none there and \[255, 255, 255\] here"):
-        pack_dataset(dataset, out, replace(SMALL, reencoding=Reencoding(background=(255, 255, 255))))
-
-
-def test_a_smaller_jpeg_is_the_large_one_antialiased(folder: Path, tmp_path: Path) -> None:
-    """Patches of 5 px, which leaving out pixels would turn into noise."""
-    patches = np.random.default_rng(0).integers(0, 256, (80, 120, 3), dtype=np.uint8)
-    large = Image.fromarray(patches).resize((600, 400), Image.Resampling.NEAREST)
-    large.save(folder / "val" / "cat" / "00.jpg", quality=95, subsampling="4:4:4")
-    dataset = ImageFolderConfig(folder=folder).load()
-    pack_dataset(
-        dataset, tmp_path / "out", PackSettings(reencoding=Reencoding(smaller=Smaller(shorter_side_px=100, quality=95)))
-    )
-    content = next(content for split, content, _ in listed(tmp_path / "out") if split == "test")
-    expected = large.convert("L").resize((150, 100), Image.Resampling.LANCZOS)
-    found = Image.open(io.BytesIO(content)).convert("L")
-    assert np.abs(np.asarray(found, dtype=np.float64) - np.asarray(expected)).mean() < 4
-
-
-def test_a_jpeg_that_cannot_be_decoded_is_left_out_when_made_smaller(
-    dataset: Dataset, folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    place = folder / "train" / "dog" / "02.jpg"
-    content = bytearray(place.read_bytes())
-    tables = content.index(b"\xff\xc4")  # of the Huffman codes: header and end mark stay, so the scan finds nothing
-    content[tables + 5 : tables + 21] = b"\xff" * 16
-    place.write_bytes(content)
-    settings = PackSettings(shard_mib=1, reencoding=Reencoding(smaller=Smaller(shorter_side_px=100, quality=95)))
-    packed = pack_dataset(dataset, tmp_path / "out", settings)
-    assert [Path(one.name).name for one in packed.left_out] == ["02.jpg"]
-    assert sum(shard["samples"] for shard in packed.index["shards"]) == 27
-    assert "left out 1 images that cannot be decoded" in caplog.text
-    again = pack_dataset(dataset, tmp_path / "out", settings)
-    assert again == packed
-
-
-@pytest.mark.parametrize("damage", ["flip", "cut", "remove", "list", "no list"])
-def test_verifying_names_the_broken_shard(damage: str, dataset: Dataset, out: Path) -> None:
-    pack_dataset(dataset, out, SMALL)
-    reported: list[tuple[int, int]] = []
-    assert broken_shards(out, on_progress=lambda *now: reported.append(now)) == {}
-    assert reported[-1] == (len(reported), len(reported))
-    path = out / "train-000001.tar"
-    content = bytearray(path.read_bytes())
-    table = path.with_suffix(".json")
-    if damage == "flip":
-        content[len(content) // 2] ^= 1
-        path.write_bytes(content)
-    elif damage == "cut":
-        path.write_bytes(content[:-512])
-    elif damage == "remove":
-        path.unlink()
-    elif damage == "list":
-        samples = json.loads(table.read_text())
-        samples["samples"][1][1] += 1
-        table.write_text(json.dumps(samples))
-    else:
-        table.unlink()
-    expected = {
-        "flip": "the checksum is wrong",
-        "cut": f"has {len(content) - 512} bytes instead of {len(content)}",
-        "remove": "the file is missing",
-        "list": "its list of samples, train-000001.json, is not that of the tar file",
-        "no list": "its list of samples, train-000001.json, cannot be read",
-    }
-    assert broken_shards(out) == {"train-000001.tar": expected[damage]}
-
-
-def test_verifying_what_is_incomplete_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match=r"index\.json: the file is missing, so packing was not completed"):
-        broken_shards(tmp_path)
